@@ -739,3 +739,882 @@ fn subscription(wanted: bool, topic: &[u8]) -> Message {
 
 /// Octets of PONG that may wait to be written, so that a peer can't fill our memory with PINGs
 const PONGS_LIMIT: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        Heartbeat, close_reason::Family, command::CommandError, properties::MetadataError,
+    };
+
+    const READY_PUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB";
+    const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB";
+    const READY_DEALER_BOB: &[u8] =
+        b"\x04\x2c\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\x03BOB";
+
+    fn greeting(minor: u8, mechanism: &str) -> Vec<u8> {
+        let mut octets = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03".to_vec();
+        octets.push(minor);
+        octets.extend(mechanism.bytes());
+        octets.resize(64, 0);
+        octets
+    }
+
+    fn opening(minor: u8, ready: &[u8]) -> Vec<u8> {
+        [&greeting(minor, "NULL"), ready].concat()
+    }
+
+    /// A connection with its clock and its input buffer
+    struct Side {
+        connection: Connection,
+        now: Instant,
+        input: BytesMut,
+    }
+
+    impl Side {
+        fn new(config: Config) -> Self {
+            let now = Instant::now();
+            Self {
+                connection: Connection::new(config, now),
+                now,
+                input: BytesMut::new(),
+            }
+        }
+
+        fn of(socket_type: SocketType) -> Self {
+            Self::new(Config::new(socket_type))
+        }
+
+        /// Handshaken with a peer of that 3.x minor version that said `ready`
+        fn met(config: Config, minor: u8, ready: &[u8]) -> Self {
+            let mut side = Self::new(config);
+            side.feed(&opening(minor, ready));
+            side.handshaken();
+            side.sent();
+            side
+        }
+
+        fn feed_with_room(&mut self, octets: &[u8], room: usize) {
+            self.input.extend_from_slice(octets);
+            self.connection
+                .handle_input(self.now, &mut self.input, room);
+        }
+
+        fn feed(&mut self, octets: &[u8]) {
+            self.feed_with_room(octets, usize::MAX);
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+            self.connection.handle_timeout(self.now);
+        }
+
+        fn sent(&mut self) -> Vec<u8> {
+            let mut octets = Vec::new();
+            while let Some(piece) = self.connection.poll_transmit() {
+                octets.extend_from_slice(&piece);
+            }
+            octets
+        }
+
+        fn received(&mut self) -> Vec<Message> {
+            mem::take(self.connection.messages())
+        }
+
+        #[track_caller]
+        fn handshaken(&mut self) -> PeerInfo {
+            match self.connection.poll_event() {
+                Some(Event::Handshaken(peer)) => peer,
+                other => panic!("{other:?} where Handshaken was due"),
+            }
+        }
+
+        /// The one reason it closed for, after checking that the end is final
+        #[track_caller]
+        fn closed(&mut self) -> CloseReason {
+            let reason = match self.connection.poll_event() {
+                Some(Event::Closed(reason)) => reason,
+                other => panic!("{other:?} where Closed was due"),
+            };
+            self.connection.handle_eof(self.now);
+            self.connection.close();
+            self.feed(b"\0\x01x");
+            assert_eq!(self.connection.poll_event(), None, "closed once is closed");
+            assert_eq!(self.connection.poll_timeout(), None);
+            assert!(!self.connection.is_handshaken() && !self.connection.is_passthrough());
+            reason
+        }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    // Greeting and handshake
+
+    #[test]
+    fn the_greeting_goes_out_in_stages() {
+        let mut side = Side::new(Config::new(SocketType::Dealer).routing_id("BOB"));
+        let theirs = opening(
+            1,
+            b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06ROUTER\x08Identity\0\0\0\0",
+        );
+        let mut sent_at = Vec::new();
+        for fed in 0..=theirs.len() {
+            if fed > 0 {
+                side.feed(&theirs[fed - 1..fed]);
+            }
+            let octets = side.sent();
+            if !octets.is_empty() {
+                sent_at.push((fed, octets));
+            }
+        }
+        let expected = [
+            (0, b"\xff\0\0\0\0\0\0\0\x04\x7f".to_vec()),
+            (10, vec![3]),
+            (11, greeting(1, "NULL")[11..].to_vec()),
+            (64, READY_DEALER_BOB.to_vec()),
+        ];
+        assert_eq!(sent_at, expected);
+        let peer = side.handshaken();
+        assert_eq!(
+            (peer.version, peer.socket_type, peer.mechanism),
+            ((3, 1), Some(SocketType::Router), "NULL")
+        );
+        assert!(
+            peer.routing_id.is_empty()
+                && side.connection.is_passthrough()
+                && side.connection.is_handshaken()
+        );
+    }
+
+    #[test]
+    fn a_publisher_tells_no_routing_id() {
+        let mut side = Side::new(Config::new(SocketType::Pub).routing_id("BOB"));
+        side.feed(&greeting(1, "NULL"));
+        assert!(side.sent().ends_with(READY_PUB));
+    }
+
+    #[test]
+    fn extra_properties_go_both_ways_and_cannot_forge_our_own() {
+        let mut extra = Properties::new();
+        extra.insert("X-Site", "north").unwrap();
+        extra.insert("socket-type", "PUB").unwrap();
+        let mut side = Side::new(Config::new(SocketType::Push).properties(extra));
+        side.feed(&opening(
+            1,
+            b"\x04\x25\x05READY\x0bSOCKET-TYPE\0\0\0\x04PULL\x06x-site\0\0\0\0",
+        ));
+        assert!(
+            side.sent()
+                .ends_with(b"\x05READY\x0bSocket-Type\0\0\0\x04PUSH\x06X-Site\0\0\0\x05north")
+        );
+        let peer = side.handshaken();
+        assert_eq!(peer.socket_type, Some(SocketType::Pull));
+        assert_eq!(peer.properties.value("X-Site"), Some(&Bytes::new()));
+    }
+
+    #[test]
+    fn leniencies_of_libzmq_are_ours() {
+        let no_type = b"\x04\x06\x05READY";
+        let nameless = b"\x04\x0b\x05READY\0\0\0\0\0";
+        let as_message = &[&[0], &READY_PUB[1..]].concat();
+        for ready in [&no_type[..], nameless, as_message] {
+            let mut side = Side::of(SocketType::Sub);
+            side.feed(&opening(1, ready));
+            side.handshaken();
+        }
+    }
+
+    #[test]
+    fn a_2_0_peer_is_met() {
+        let mut side = Side::new(Config::new(SocketType::Dealer).routing_id("BOB"));
+        side.feed(b"\xff\0\0\0\0\0\0\0\x04\x7f\x01\x06\0\x03SRV\0\x05hello");
+        assert_eq!(side.sent(), b"\xff\0\0\0\0\0\0\0\x04\x7f\x03\x05\0\x03BOB");
+        let peer = side.handshaken();
+        assert_eq!(
+            (peer.version, peer.socket_type),
+            ((2, 0), Some(SocketType::Router))
+        );
+        assert_eq!(peer.routing_id, "SRV");
+        assert!(side.connection.is_passthrough());
+        assert_eq!(side.received(), [Message::from("hello")]);
+    }
+
+    #[test]
+    fn a_versioned_1_0_peer_is_met() {
+        let mut side = Side::new(Config::new(SocketType::Xpub).routing_id("BOB"));
+        side.feed(b"\xff\0\0\0\0\0\0\0\x01\x7f\0\x02\x01\0\x03\0\x01A");
+        assert_eq!(side.sent(), b"\xff\0\0\0\0\0\0\0\x04\x7f\x03\x09\x04\0BOB");
+        assert_eq!(side.handshaken().version, (1, 0));
+        assert!(!side.connection.is_passthrough());
+        assert_eq!(
+            side.received(),
+            [Message::from("\x01A")],
+            "such a peer sends its subscriptions"
+        );
+    }
+
+    #[test]
+    fn an_unversioned_1_0_peer_is_met() {
+        let mut side = Side::new(Config::new(SocketType::Dealer).routing_id("ALICE"));
+        side.feed(b"\x04\0BOB\x01\x01\x06\0hello");
+        assert_eq!(
+            side.sent(),
+            b"\xff\0\0\0\0\0\0\0\x06\x7fALICE",
+            "one frame to a 1.0 peer"
+        );
+        let peer = side.handshaken();
+        assert_eq!((peer.version, peer.socket_type), ((1, 0), None));
+        assert_eq!(peer.routing_id, "BOB");
+        assert_eq!(side.received(), [Message::multipart(["", "hello"])]);
+        let (mut canonical, mut sealed) = (WriteQueue::new(), WriteQueue::new());
+        canonical.push(&[Bytes::new()], &Message::from("hello"));
+        canonical.push(&[], &Message::from(vec![1; 300]));
+        side.connection.seal(&mut canonical, &mut sealed, 1);
+        assert_eq!(
+            (canonical.messages(), sealed.messages()),
+            (1, 1),
+            "the limit was reached"
+        );
+        let mut slices = [io::IoSlice::new(&[])];
+        assert_eq!(sealed.slices(&mut slices), 1);
+        assert_eq!(slices[0][..], *b"\x01\x01\x06\0hello");
+        side.connection
+            .seal(&mut canonical, &mut sealed, usize::MAX);
+        assert_eq!((canonical.octets(), sealed.octets()), (0, 9 + 10 + 300));
+    }
+
+    #[test]
+    fn an_unversioned_subscriber_wants_everything() {
+        for (kind, implicit) in [
+            (SocketType::Pub, 1),
+            (SocketType::Xpub, 1),
+            (SocketType::Push, 0),
+        ] {
+            let mut side = Side::of(kind);
+            side.feed_with_room(b"\x01\0", 0);
+            side.handshaken();
+            assert_eq!(
+                side.received(),
+                vec![Message::from("\x01"); implicit],
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn sealing_for_a_peer_of_today_moves_everything() {
+        let mut side = Side::of(SocketType::Push);
+        let (mut from, mut into) = (WriteQueue::new(), WriteQueue::new());
+        from.push(&[], &Message::from("one"));
+        side.connection.seal(&mut from, &mut into, 0);
+        assert_eq!(into.messages(), 0, "not before the handshake");
+        side.feed(&opening(1, b"\x04\x06\x05READY"));
+        side.connection.seal(&mut from, &mut into, 0);
+        assert_eq!((from.messages(), into.messages()), (0, 1));
+    }
+
+    // Traffic
+
+    #[test]
+    fn room_bounds_what_is_decoded() {
+        let mut side = Side::of(SocketType::Pull);
+        let stream = [
+            &opening(1, b"\x04\x06\x05READY")[..],
+            b"\0\x01a\x01\x01b\0\x01c\0\x01d",
+        ]
+        .concat();
+        side.feed_with_room(&stream, 0);
+        side.handshaken();
+        assert_eq!((side.received(), side.input.len()), (vec![], 12));
+        side.feed_with_room(b"", 2);
+        assert_eq!(
+            side.received(),
+            [Message::from("a"), Message::multipart(["b", "c"])]
+        );
+        side.feed_with_room(b"", 2);
+        assert_eq!(side.received(), [Message::from("d")]);
+    }
+
+    #[test]
+    fn without_room_a_ping_is_answered_and_a_subscription_waits() {
+        let mut pull = Side::met(Config::new(SocketType::Pull), 1, b"\x04\x06\x05READY");
+        pull.feed_with_room(b"\x04\x09\x04PING\0\0hi\0\x01a", 0);
+        assert_eq!(
+            (pull.sent(), pull.input.len()),
+            (b"\x04\x07\x04PONGhi".to_vec(), 3)
+        );
+        let mut publisher = Side::met(Config::new(SocketType::Pub), 1, READY_SUB);
+        publisher.feed_with_room(b"\x04\x0b\x09SUBSCRIBEA", 0);
+        assert_eq!((publisher.received(), publisher.input.len()), (vec![], 13));
+        publisher.feed_with_room(b"", 1);
+        assert_eq!(publisher.received(), [Message::from("\x01A")]);
+    }
+
+    #[test]
+    fn the_read_hint_says_what_is_missing() {
+        let mut side = Side::met(Config::new(SocketType::Pull), 1, b"\x04\x06\x05READY");
+        side.feed(b"\x02\0\0\0\0\0\x01\0\0abc");
+        assert_eq!(side.connection.read_hint(), 65_536 - 3);
+        side.feed(&vec![0; 65_536 - 3]);
+        assert_eq!((side.connection.read_hint(), side.received().len()), (0, 1));
+    }
+
+    #[test]
+    fn subscriptions_come_in_order_whatever_their_form() {
+        for kind in [SocketType::Pub, SocketType::Xpub] {
+            let mut side = Side::met(Config::new(kind), 1, READY_SUB);
+            side.feed(b"\x04\x0b\x09SUBSCRIBEA\0\x02\x01B\0\x04user\x04\x08\x06CANCELA\0\x02\0B");
+            let expected: [&'static [u8]; 5] = [b"\x01A", b"\x01B", b"user", b"\0A", b"\0B"];
+            assert_eq!(side.received(), expected.map(Message::from), "{kind}");
+        }
+        let mut other = Side::met(Config::new(SocketType::Pull), 1, b"\x04\x06\x05READY");
+        other.feed(b"\x04\x0b\x09SUBSCRIBEA\x04\x08\x06CANCELA");
+        assert_eq!(other.received(), []);
+    }
+
+    #[test]
+    fn subscriptions_take_the_form_of_the_peers_version() {
+        let mut early = Side::of(SocketType::Sub);
+        early.sent();
+        early.connection.subscribe(b"A");
+        assert_eq!(early.sent(), b"", "not before the handshake");
+        let both = |side: &mut Side| {
+            side.sent();
+            side.connection.subscribe(b"A");
+            side.connection.cancel(b"A");
+            side.sent()
+        };
+        let mut newest = Side::met(Config::new(SocketType::Sub), 1, READY_PUB);
+        assert_eq!(
+            both(&mut newest),
+            b"\x04\x0b\x09SUBSCRIBEA\x04\x08\x06CANCELA"
+        );
+        let mut older = Side::met(Config::new(SocketType::Sub), 0, READY_PUB);
+        assert_eq!(both(&mut older), b"\0\x02\x01A\0\x02\0A");
+        let mut legacy = Side::of(SocketType::Sub);
+        legacy.feed(b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x01\0\0");
+        assert_eq!(both(&mut legacy), b"\0\x02\x01A\0\x02\0A");
+        let mut oldest = Side::of(SocketType::Sub);
+        oldest.feed(b"\x01\0");
+        assert_eq!(both(&mut oldest), b"\x03\0\x01A\x03\0\0A");
+        older.connection.subscribe(&[b't'; 255]);
+        assert_eq!(
+            older.sent()[..10],
+            *b"\x02\0\0\0\0\0\0\x01\0\x01",
+            "a long body says so in its flags"
+        );
+    }
+
+    #[test]
+    fn commands_between_frames_and_unknown_ones_do_no_harm() {
+        let mut side = Side::met(Config::new(SocketType::Pull), 1, b"\x04\x06\x05READY");
+        side.feed(b"\x01\x01a\x04\x07\x04PING\0\0\x05\x05\x04PONG\x04\x03\x02HI\x04\x02\x09X\x04\0\x04\x06\x05READY\0\x01b");
+        assert_eq!(side.received(), [Message::multipart(["a", "b"])]);
+        assert_eq!(side.sent(), b"\x04\x05\x04PONG");
+        assert_eq!(side.connection.poll_event(), None);
+    }
+
+    #[test]
+    fn pongs_that_nobody_collects_do_not_pile_up() {
+        let mut side = Side::met(Config::new(SocketType::Pull), 1, b"\x04\x06\x05READY");
+        side.feed(&b"\x04\x07\x04PING\0\0".repeat(100_000));
+        let waiting = side.sent().len();
+        assert!(waiting > 0 && waiting <= PONGS_LIMIT + 32, "{waiting}");
+        side.feed(b"\x04\x07\x04PING\0\0");
+        assert_eq!(side.sent(), b"\x04\x05\x04PONG");
+    }
+
+    // Heartbeats
+
+    fn beating(interval: u64, timeout: Option<u64>, ttl: u64) -> Config {
+        let heartbeat = Heartbeat {
+            interval: Some(seconds(interval)),
+            timeout: timeout.map(seconds),
+            ttl: seconds(ttl),
+        };
+        Config::new(SocketType::Sub).heartbeat(heartbeat)
+    }
+
+    #[test]
+    fn a_ping_goes_out_each_interval_and_any_traffic_answers_it() {
+        let mut side = Side::met(beating(5, None, 3), 1, READY_PUB);
+        for _ in 0..3 {
+            assert_eq!(side.connection.poll_timeout(), Some(side.now + seconds(5)));
+            side.pass(seconds(5));
+            assert_eq!(side.sent(), b"\x04\x07\x04PING\0\x1e");
+            side.feed(b"\0\x01x");
+        }
+        assert_eq!(side.connection.poll_event(), None);
+    }
+
+    #[test]
+    fn pings_that_nobody_collects_do_not_pile_up() {
+        let mut side = Side::met(beating(1, Some(100), 0), 1, READY_PUB);
+        for _ in 0..50 {
+            side.pass(seconds(1));
+        }
+        assert_eq!(side.sent(), b"\x04\x07\x04PING\0\0");
+    }
+
+    #[test]
+    fn old_octets_are_no_sign_of_life() {
+        let mut side = Side::met(beating(5, Some(2), 0), 1, READY_PUB);
+        side.feed_with_room(b"\0\x01x\0\x01y", 0);
+        side.pass(seconds(5));
+        side.feed_with_room(b"", 1);
+        side.pass(seconds(2));
+        assert_eq!(
+            side.closed(),
+            CloseReason::HeartbeatTimedOut { after: seconds(2) }
+        );
+    }
+
+    #[test]
+    fn silence_while_we_do_not_read_does_not_count() {
+        let mut side = Side::met(beating(5, Some(2), 0), 1, READY_PUB);
+        side.feed(b"\x04\x07\x04PING\0\x0a");
+        side.connection.set_reading(side.now, false);
+        side.pass(seconds(60));
+        assert_eq!(side.connection.poll_event(), None);
+        assert!(
+            side.sent().ends_with(b"\x04\x07\x04PING\0\0"),
+            "our own go on"
+        );
+        side.connection.set_reading(side.now, true);
+        assert_eq!(
+            side.connection.poll_timeout(),
+            Some(side.now + seconds(1)),
+            "the peer's TTL begins anew"
+        );
+        side.pass(seconds(1));
+        assert_eq!(side.closed(), CloseReason::TtlExpired { after: seconds(1) });
+    }
+
+    #[test]
+    fn older_peers_are_not_pinged() {
+        let met = [
+            opening(0, READY_PUB),
+            b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x01\0\0".to_vec(),
+            b"\x01\0".to_vec(),
+        ];
+        for octets in met {
+            let mut side = Side::new(beating(5, None, 0));
+            side.feed(&octets);
+            assert!(side.connection.is_handshaken());
+            assert_eq!(side.connection.poll_timeout(), None);
+        }
+    }
+
+    #[test]
+    fn our_ttl_is_rounded_up_and_capped() {
+        for (ttl, tenths) in [
+            (Duration::ZERO, 0),
+            (Duration::from_millis(1), 1),
+            (seconds(7000), u16::MAX),
+        ] {
+            let heartbeat = Heartbeat {
+                interval: Some(seconds(1)),
+                timeout: None,
+                ttl,
+            };
+            let config = Config::new(SocketType::Sub).heartbeat(heartbeat);
+            let mut side = Side::met(config, 1, READY_PUB);
+            side.pass(seconds(1));
+            assert_eq!(side.sent()[7..], tenths.to_be_bytes(), "{ttl:?}");
+        }
+    }
+
+    // Close reasons, each provoked
+
+    #[test]
+    fn frame_too_large() {
+        let mut side = Side::met(
+            Config::new(SocketType::Pull).max_frame(1000),
+            1,
+            b"\x04\x06\x05READY",
+        );
+        side.feed(b"\0\x01a\x02\0\0\0\0\0\0\x03\xe9");
+        assert_eq!(side.received().len(), 1, "what came before is kept");
+        assert_eq!(
+            side.closed(),
+            CloseReason::FrameTooLarge {
+                octets: 1001,
+                ceiling: 1000
+            }
+        );
+        let mut side = Side::of(SocketType::Pull);
+        side.feed(&opening(1, b"\x06\0\0\0\0\0\x01\0\x01"));
+        assert_eq!(
+            side.closed(),
+            CloseReason::FrameTooLarge {
+                octets: 65_537,
+                ceiling: 65_536
+            }
+        );
+    }
+
+    #[test]
+    fn message_too_large() {
+        let mut side = Side::met(
+            Config::new(SocketType::Pull).max_message(5),
+            1,
+            b"\x04\x06\x05READY",
+        );
+        side.feed(b"\x01\x03abc\0\x02de\x01\x03abc\0\x03");
+        assert_eq!(side.received().len(), 1);
+        assert_eq!(
+            side.closed(),
+            CloseReason::MessageTooLarge {
+                octets: 6,
+                ceiling: 5
+            }
+        );
+    }
+
+    #[test]
+    fn too_many_frames() {
+        let mut side = Side::met(
+            Config::new(SocketType::Pull).max_frames_per_message(2),
+            1,
+            b"\x04\x06\x05READY",
+        );
+        side.feed(b"\x01\0\0\0\x01\0\x01\0\0\0");
+        assert_eq!(side.received().len(), 1);
+        assert_eq!(side.closed(), CloseReason::TooManyFrames { ceiling: 2 });
+    }
+
+    #[test]
+    fn malformed_frame() {
+        let mut side = Side::of(SocketType::Pull);
+        side.feed(b"\x01\0\0");
+        side.handshaken();
+        assert_eq!(
+            side.closed(),
+            CloseReason::MalformedFrame(FrameError::ZeroLength)
+        );
+    }
+
+    #[test]
+    fn malformed_command() {
+        let mut side = Side::of(SocketType::Sub);
+        side.feed(&opening(1, b"\x04\x02\x09X"));
+        assert_eq!(
+            side.closed(),
+            CloseReason::MalformedCommand(CommandError::Name)
+        );
+        let mut side = Side::met(Config::new(SocketType::Sub), 1, READY_PUB);
+        side.feed(b"\x04\x06\x04PING\0");
+        assert_eq!(
+            side.closed(),
+            CloseReason::MalformedCommand(CommandError::Ping)
+        );
+    }
+
+    #[test]
+    fn malformed_metadata() {
+        let mut side = Side::of(SocketType::Sub);
+        side.feed(&opening(1, b"\x04\x07\x05READY\x01"));
+        assert_eq!(
+            side.closed(),
+            CloseReason::MalformedMetadata(MetadataError::Truncated { offset: 0 })
+        );
+    }
+
+    #[test]
+    fn unexpected_command() {
+        for (name, octets) in [
+            ("HELLO", &b"\x04\x06\x05HELLO"[..]),
+            ("PING", b"\x04\x07\x04PING\0\0"),
+            ("PONG", b"\x04\x05\x04PONG"),
+            ("SUBSCRIBE", b"\x04\x0a\x09SUBSCRIBE"),
+            ("CANCEL", b"\x04\x07\x06CANCEL"),
+            (r"\n", b"\x04\x02\x01\n"),
+        ] {
+            let mut side = Side::of(SocketType::Sub);
+            side.feed(&opening(1, octets));
+            assert_eq!(
+                side.closed(),
+                CloseReason::UnexpectedCommand { name: name.into() }
+            );
+        }
+    }
+
+    #[test]
+    fn routing_id_too_long() {
+        let mut ready = BytesMut::new();
+        let mut properties = Properties::new();
+        properties.insert("Identity", vec![1; 256]).unwrap();
+        Command::Ready(properties).encode(&mut ready);
+        let legacy = b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x05\x02\0\0\0\0\0\0\x01\0";
+        for octets in [&opening(1, &ready)[..], legacy] {
+            let mut side = Side::of(SocketType::Router);
+            side.feed(octets);
+            assert_eq!(side.closed(), CloseReason::RoutingIdTooLong { octets: 256 });
+        }
+    }
+
+    #[test]
+    fn mechanism_mismatch() {
+        let mut side = Side::of(SocketType::Sub);
+        side.feed(&greeting(1, "CURVE"));
+        assert!(
+            side.sent().ends_with(&greeting(1, "NULL")),
+            "the peer is to see why"
+        );
+        let reason = side.closed();
+        assert_eq!(
+            reason,
+            CloseReason::MechanismMismatch {
+                ours: "NULL",
+                theirs: "CURVE".into()
+            }
+        );
+        assert_eq!(
+            reason.to_string(),
+            r#"peer uses mechanism "CURVE", we use NULL"#
+        );
+    }
+
+    #[test]
+    fn incompatible_socket_type() {
+        for (name, length) in [("PULL", 4), ("CLIENT", 6)] {
+            let mut side = Side::of(SocketType::Sub);
+            let ready = [
+                b"\x04",
+                &[22 + length][..],
+                b"\x05READY\x0bSocket-Type\0\0\0",
+                &[length],
+                name.as_bytes(),
+            ];
+            side.feed(&opening(1, &ready.concat()));
+            let told = format!("\x05ERRORXincompatible-socket-types:SUB/{name}");
+            let told = told.replace('X', std::str::from_utf8(&[length + 30]).unwrap());
+            assert!(
+                side.sent().ends_with(told.as_bytes()),
+                "a definite refusal is told"
+            );
+            let theirs = name.into();
+            assert_eq!(
+                side.closed(),
+                CloseReason::IncompatibleSocketType {
+                    ours: SocketType::Sub,
+                    theirs
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn version_too_old() {
+        let cases = [
+            (Version::V2_0, Version::V1_0, b"\x01\0".to_vec()),
+            (
+                Version::V2_0,
+                Version::V1_0,
+                b"\xff\0\0\0\0\0\0\0\x01\x7f\0".to_vec(),
+            ),
+            (
+                Version::V3_0,
+                Version::V2_0,
+                b"\xff\0\0\0\0\0\0\0\x01\x7f\x01".to_vec(),
+            ),
+            (Version::V3_1, Version::V3_0, greeting(0, "NULL")),
+        ];
+        for (oldest, theirs, octets) in cases {
+            let mut side = Side::new(Config::new(SocketType::Sub).oldest_version(oldest));
+            side.feed(&octets);
+            assert_eq!(side.closed(), CloseReason::VersionTooOld { theirs, oldest });
+        }
+    }
+
+    #[test]
+    fn error_received() {
+        let refused = CloseReason::ErrorReceived {
+            reason: r"no\n".into(),
+        };
+        let mut side = Side::of(SocketType::Sub);
+        side.feed(&opening(1, b"\x04\x0a\x05ERROR\x03no\n"));
+        assert_eq!(side.closed(), refused);
+        let mut side = Side::met(Config::new(SocketType::Sub), 1, READY_PUB);
+        side.feed(b"\x04\x0a\x05ERROR\x03no\n");
+        assert_eq!(side.closed(), refused);
+    }
+
+    #[test]
+    fn handshake_timed_out() {
+        let timed_out = |after| CloseReason::HandshakeTimedOut { after };
+        for octets in [
+            &b""[..],
+            b"\xff",
+            b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x01",
+            &greeting(1, "NULL"),
+        ] {
+            let mut side = Side::of(SocketType::Sub);
+            side.feed(octets);
+            side.pass(seconds(29));
+            assert_eq!(side.connection.poll_event(), None);
+            assert_eq!(side.connection.poll_timeout(), Some(side.now + seconds(1)));
+            side.pass(seconds(1));
+            assert_eq!(side.closed(), timed_out(seconds(30)));
+        }
+        let mut patient = Side::new(Config::new(SocketType::Sub).handshake_timeout(None));
+        assert_eq!(patient.connection.poll_timeout(), None);
+        patient.pass(seconds(1_000_000));
+        assert_eq!(patient.connection.poll_event(), None);
+    }
+
+    #[test]
+    fn heartbeat_timed_out() {
+        for (timeout, after) in [(None, 5), (Some(2), 2), (Some(12), 12)] {
+            let mut side = Side::met(beating(5, timeout, 0), 1, READY_PUB);
+            side.pass(seconds(5));
+            let asked = side.now;
+            while let (Some(due), None) = (side.connection.poll_timeout(), &side.connection.closed)
+            {
+                side.pass(due - side.now);
+            }
+            assert_eq!(side.now - asked, seconds(after));
+            assert_eq!(
+                side.closed(),
+                CloseReason::HeartbeatTimedOut {
+                    after: seconds(after)
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn ttl_expired() {
+        let mut side = Side::met(Config::new(SocketType::Sub), 1, READY_PUB);
+        side.feed(b"\x04\x07\x04PING\x02\x90");
+        let promised = Duration::from_millis(65_600);
+        assert_eq!(
+            side.connection.poll_timeout(),
+            Some(side.now + promised),
+            "no wrap at 65.5 s"
+        );
+        side.pass(seconds(60));
+        side.feed(b"\0\x01x");
+        assert_eq!(
+            side.connection.poll_timeout(),
+            Some(side.now + promised),
+            "any traffic counts"
+        );
+        side.pass(promised);
+        assert_eq!(side.closed(), CloseReason::TtlExpired { after: promised });
+        let mut side = Side::met(Config::new(SocketType::Sub), 1, READY_PUB);
+        side.feed(b"\x04\x07\x04PING\0\x01\x04\x07\x04PING\0\0");
+        assert_eq!(side.connection.poll_timeout(), None, "a promise taken back");
+    }
+
+    #[test]
+    fn peer_closed() {
+        let closed = |mid_frame, mid_handshake| CloseReason::PeerClosed {
+            mid_frame,
+            mid_handshake,
+        };
+        let ready = &opening(1, b"\x04\x06\x05READY")[..];
+        let cases = [
+            (b"".to_vec(), closed(false, true)),
+            (b"\xff\0".to_vec(), closed(true, true)),
+            (ready.to_vec(), closed(false, false)),
+            ([ready, b"\0\x02a"].concat(), closed(true, false)),
+            ([ready, b"\x01\x01a"].concat(), closed(true, false)),
+        ];
+        for (octets, expected) in cases {
+            let mut side = Side::of(SocketType::Pull);
+            side.feed(&octets);
+            side.connection.handle_eof(side.now);
+            while side.connection.handshaken.is_some() {
+                side.handshaken();
+            }
+            assert_eq!(side.closed(), expected);
+        }
+    }
+
+    #[test]
+    fn transport_failed_and_closed_locally() {
+        let mut side = Side::of(SocketType::Pull);
+        side.connection
+            .handle_transport_error(io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            side.closed(),
+            CloseReason::TransportFailed(io::ErrorKind::ConnectionReset)
+        );
+        let mut side = Side::of(SocketType::Pull);
+        side.connection.close();
+        assert_eq!(side.closed(), CloseReason::ClosedLocally);
+    }
+
+    #[test]
+    fn families_tell_whether_dialling_again_helps() {
+        let refused = CloseReason::ErrorReceived {
+            reason: "400".into(),
+        };
+        assert_eq!(
+            (refused.family(), refused.is_definite(), refused.name()),
+            (Family::Refused, true, "error-received")
+        );
+        let lost = CloseReason::PeerClosed {
+            mid_frame: true,
+            mid_handshake: false,
+        };
+        assert_eq!(
+            (lost.family(), lost.is_definite()),
+            (Family::TransportLost, false)
+        );
+        assert_eq!(
+            lost.to_string(),
+            "peer closed the connection, in the middle of a frame or message"
+        );
+    }
+
+    // Any split gives the same
+
+    fn messages() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
+        let frame = prop_oneof![4 => prop::collection::vec(2u8.., 0..20), 1 => prop::collection::vec(2u8.., 250..300)];
+        prop::collection::vec(prop::collection::vec(frame, 1..4), 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_yields_the_same_messages(
+            sent in messages(),
+            minor in 0u8..2,
+            cuts in prop::collection::vec((1usize..40, 0usize..4), 1..50),
+        ) {
+            let mut queue = WriteQueue::new();
+            let mut expected: Vec<Message> = Vec::new();
+            let mut stream = opening(minor, READY_SUB);
+            for message in sent {
+                expected.push(message.into_iter().collect());
+                queue.push(&[], &expected[expected.len() - 1]);
+                let mut slices = [io::IoSlice::new(&[])];
+                queue.slices(&mut slices);
+                stream.extend_from_slice(&slices[0]);
+                queue.clear();
+                stream.extend(b"\x04\x07\x04PING\0\0\x04\x0b\x09SUBSCRIBEA");
+                expected.push(Message::from("\x01A"));
+            }
+            let mut side = Side::of(SocketType::Xpub);
+            let (mut rest, mut received) = (&stream[..], Vec::new());
+            for (cut, room) in cuts.into_iter().chain([(usize::MAX, usize::MAX)]) {
+                let (now, later) = rest.split_at(cut.min(rest.len()));
+                side.feed_with_room(now, room);
+                let batch = side.received();
+                prop_assert!(batch.len() <= room);
+                received.extend(batch);
+                rest = later;
+            }
+            side.handshaken();
+            prop_assert_eq!(received, expected);
+            prop_assert!(side.input.is_empty());
+        }
+    }
+}

@@ -6,6 +6,8 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::mechanism::HANDSHAKE_COMMAND_CEILING;
+
 /// Names and values in the order they were sent
 ///
 /// Names compare without case (RFC 23, "Metadata"), and are written in the case they were given, since libzmq
@@ -27,8 +29,14 @@ impl Properties {
     /// A name of no length is accepted since libzmq does. Of a name sent twice the first counts.
     ///
     /// # Errors
-    /// When a property ends beyond `octets`, or a name is not UTF-8.
+    /// When there are more octets than a handshake command may have, a property ends beyond them, or a name is not
+    /// UTF-8.
     pub fn decode(octets: &[u8]) -> Result<Self, MetadataError> {
+        if octets.len() as u64 > HANDSHAKE_COMMAND_CEILING {
+            return Err(MetadataError::TooLong {
+                octets: octets.len(),
+            });
+        }
         let mut entries = Vec::new();
         let mut rest = octets;
         while let Some((&name_len, after)) = rest.split_first() {
@@ -143,6 +151,12 @@ pub enum MetadataError {
         /// Where the property begins
         offset: usize,
     },
+    /// More metadata than a handshake command may have
+    #[error("metadata of {octets} octets exceeds {HANDSHAKE_COMMAND_CEILING}")]
+    TooLong {
+        /// Octets of all properties
+        octets: usize,
+    },
     /// A value of more than 2^31-1 octets
     #[error("a property value of {octets} octets exceeds 2147483647")]
     Value {
@@ -211,6 +225,17 @@ mod tests {
                 "cut at {cut}"
             );
         }
+    }
+
+    #[test]
+    fn too_much_is_refused_before_it_is_read() {
+        let octets = vec![0; HANDSHAKE_COMMAND_CEILING as usize + 5];
+        assert_eq!(
+            Properties::decode(&octets),
+            Err(MetadataError::TooLong {
+                octets: octets.len()
+            })
+        );
     }
 
     #[test]

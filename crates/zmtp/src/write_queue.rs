@@ -273,3 +273,305 @@ const LONGEST_HEADER: usize = 10;
 
 /// Entries above which a drained queue gives their memory back
 const KEEP_RUNS: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Encodes as the RFC's grammar reads, with nothing in common with the code above
+    fn reference(framing: Framing, frames: &[Bytes]) -> Vec<u8> {
+        let mut octets = Vec::new();
+        for (index, frame) in frames.iter().enumerate() {
+            let more = u8::from(index + 1 < frames.len());
+            match (framing, frame.len()) {
+                (Framing::V2, len @ 0..=255) => octets.extend([more, len as u8]),
+                (Framing::V2, len) => {
+                    octets.extend([&[more | 2][..], &(len as u64).to_be_bytes()].concat())
+                }
+                (Framing::V1, len @ 0..=253) => octets.extend([len as u8 + 1, more]),
+                (Framing::V1, len) => {
+                    octets.extend([&[255][..], &(len as u64 + 1).to_be_bytes(), &[more]].concat())
+                }
+            }
+            octets.extend_from_slice(frame);
+        }
+        octets
+    }
+
+    /// Up to `limit` octets from the front, through `width` slices
+    fn peek(queue: &WriteQueue, width: usize, limit: usize) -> Vec<u8> {
+        let mut slices = vec![IoSlice::new(&[]); width];
+        let filled = queue.slices(&mut slices);
+        let mut octets: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
+        octets.truncate(limit);
+        octets
+    }
+
+    fn drain(queue: &mut WriteQueue) -> Vec<u8> {
+        let mut octets = Vec::new();
+        while !queue.is_empty() {
+            let piece = peek(queue, 3, usize::MAX);
+            queue.advance(piece.len());
+            octets.extend(piece);
+        }
+        octets
+    }
+
+    #[test]
+    fn golden_octets() {
+        let mut queue = WriteQueue::new();
+        assert_eq!(queue.push(&[Bytes::new()], &Message::from("hello")), 9);
+        assert_eq!(peek(&queue, 1, 100), b"\x01\0\0\x05hello");
+        assert_eq!(queue.push(&[], &Message::from("hello")), 7);
+        assert_eq!((queue.messages(), queue.octets()), (2, 16));
+        assert_eq!(queue.advance(10), 1);
+        assert_eq!(
+            (queue.messages(), queue.octets(), queue.partly_written()),
+            (1, 6, true)
+        );
+        queue.rewind();
+        assert_eq!(drain(&mut queue), b"\0\x05hello");
+    }
+
+    #[test]
+    fn large_payloads_are_not_copied() {
+        let payload = Bytes::from(vec![7; COPY_LIMIT + 1]);
+        let mut queue = WriteQueue::new();
+        queue.push(&[], &payload.clone().into());
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(queue.slices(&mut slices), 2);
+        assert_eq!(slices[1].as_ptr(), payload.as_ptr());
+        assert_eq!(
+            queue.pop_front().map(|message| message.first().as_ptr()),
+            Some(payload.as_ptr())
+        );
+    }
+
+    #[test]
+    fn equal_messages_cost_one_entry() {
+        let mut queue = WriteQueue::new();
+        for _ in 0..1000 {
+            queue.push(&[], &Message::from("0123456789"));
+        }
+        assert_eq!(queue.runs.len(), 1);
+        assert_eq!(queue.advance(12 * 500 + 5), 500);
+        assert!(queue.pop_front().is_some());
+        assert_eq!(
+            (queue.messages(), queue.octets(), queue.runs.len()),
+            (499, 12 * 499 - 5, 1)
+        );
+    }
+
+    #[test]
+    fn memory_is_kept_when_drained_unless_it_is_huge() {
+        let mut queue = WriteQueue::new();
+        let message = Message::from(vec![1; 1000]);
+        for _ in 0..100 {
+            queue.push(&[], &message);
+        }
+        let capacity = queue.rope.capacity();
+        assert_eq!(queue.advance(usize::MAX), 100);
+        assert_eq!(queue.rope.capacity(), capacity);
+        for _ in 0..2000 {
+            queue.push(&[], &message);
+        }
+        assert!(queue.rope.capacity() > 1 << 20);
+        assert_eq!(queue.advance(usize::MAX), 2000);
+        assert_eq!(queue.rope.capacity(), 0);
+    }
+
+    #[test]
+    fn a_queue_never_quite_drained_does_not_grow() {
+        let mut queue = WriteQueue::new();
+        let message = Message::from(vec![1; 100]);
+        queue.push(&[], &message);
+        for _ in 0..100_000 {
+            queue.push(&[], &message);
+            assert_eq!(queue.advance(102), 1);
+        }
+        assert!(queue.rope.capacity() < 4096, "{}", queue.rope.capacity());
+    }
+
+    #[test]
+    fn appending_to_an_empty_queue_changes_buffers() {
+        let (mut ours, mut theirs) = (WriteQueue::new(), WriteQueue::new());
+        theirs.push(&[], &Message::from("one"));
+        let capacity = theirs.rope.capacity();
+        ours.append(&mut theirs);
+        assert_eq!(
+            (ours.messages(), theirs.messages(), ours.rope.capacity()),
+            (1, 0, capacity)
+        );
+        theirs.push(&[], &Message::from("two"));
+        ours.append(&mut theirs);
+        assert_eq!(drain(&mut ours), b"\0\x03one\0\x03two");
+        assert!(theirs.is_empty() && drain(&mut theirs).is_empty());
+    }
+
+    #[test]
+    fn raw_octets_stay_raw() {
+        let mut queue = WriteQueue::new();
+        assert_eq!(queue.push_raw(Bytes::new()), 0);
+        assert!(queue.is_empty());
+        assert_eq!(queue.push_raw(Bytes::from("GET /")), 5);
+        assert_eq!(queue.push_raw(Bytes::from(vec![9; 5000])), 5000);
+        assert_eq!(queue.pop_front(), Some(Message::from("GET /")));
+        assert_eq!(queue.pop_front(), Some(Message::from(vec![9; 5000])));
+        assert_eq!(queue.pop_front(), None);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push { envelope: usize, frames: Vec<usize> },
+        PushV1 { frames: Vec<usize> },
+        PushRaw(usize),
+        Write { width: usize, octets: usize },
+        Rewind,
+        PopFront,
+        Append(Vec<usize>),
+        Clear,
+    }
+
+    fn lengths(count: Range<usize>) -> impl Strategy<Value = Vec<usize>> {
+        let length = prop_oneof![
+            0..4usize,
+            253..258usize,
+            COPY_LIMIT - 1..COPY_LIMIT + 2,
+            Just(9000)
+        ];
+        prop::collection::vec(length, count)
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0..3usize, lengths(1..4)).prop_map(|(envelope, frames)| Step::Push { envelope, frames }),
+            1 => lengths(1..3).prop_map(|frames| Step::PushV1 { frames }),
+            1 => (0..9000usize).prop_map(Step::PushRaw),
+            6 => (1..5usize, 0..12_000usize).prop_map(|(width, octets)| Step::Write { width, octets }),
+            1 => Just(Step::Rewind),
+            3 => Just(Step::PopFront),
+            2 => lengths(0..4).prop_map(Step::Append),
+            1 => Just(Step::Clear),
+        ]
+    }
+
+    /// What a queue should hold: messages with their encoding, and how much of the first was written
+    #[derive(Default)]
+    struct Model {
+        waiting: VecDeque<(Message, Vec<u8>)>,
+        written: usize,
+        filled: u8,
+    }
+
+    impl Model {
+        /// A frame whose octets differ from those of its neighbours
+        fn frame(&mut self, length: usize) -> Bytes {
+            self.filled = self.filled.wrapping_add(1);
+            let first = self.filled;
+            (0..length)
+                .map(|index| first ^ (index % 251) as u8)
+                .collect::<Vec<u8>>()
+                .into()
+        }
+
+        fn message(&mut self, lengths: &[usize]) -> Message {
+            lengths.iter().map(|&length| self.frame(length)).collect()
+        }
+
+        fn expect(&mut self, framing: Framing, message: Message) -> usize {
+            let octets = reference(framing, message.frames());
+            let added = octets.len();
+            self.waiting.push_back((message, octets));
+            added
+        }
+
+        fn unwritten(&self) -> Vec<u8> {
+            let all: Vec<u8> = self
+                .waiting
+                .iter()
+                .flat_map(|(_, octets)| octets.clone())
+                .collect();
+            all[self.written..].to_vec()
+        }
+
+        fn advance(&mut self, octets: usize) -> usize {
+            self.written += octets;
+            let before = self.waiting.len();
+            while let Some((_, front)) = self.waiting.front()
+                && front.len() <= self.written
+            {
+                self.written -= front.len();
+                self.waiting.pop_front();
+            }
+            before - self.waiting.len()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_its_model(steps in prop::collection::vec(step(), 1..60)) {
+            let (mut queue, mut model) = (WriteQueue::new(), Model::default());
+            for step in steps {
+                match step {
+                    Step::Push { envelope, frames } => {
+                        let message = model.message(&frames);
+                        let envelope: Vec<Bytes> = (0..envelope).map(|length| model.frame(length)).collect();
+                        let added = queue.push(&envelope, &message);
+                        let whole = envelope.into_iter().chain(message).collect();
+                        prop_assert_eq!(added, model.expect(Framing::V2, whole));
+                    }
+                    Step::PushV1 { frames } => {
+                        let message = model.message(&frames);
+                        let added = queue.push_framed(Framing::V1, &[], &message);
+                        prop_assert_eq!(added, model.expect(Framing::V1, message));
+                    }
+                    Step::PushRaw(length) => {
+                        let octets = model.frame(length);
+                        prop_assert_eq!(queue.push_raw(octets.clone()), length);
+                        if length > 0 {
+                            model.waiting.push_back((octets.clone().into(), octets.to_vec()));
+                        }
+                    }
+                    Step::Write { width, octets } => {
+                        let piece = peek(&queue, width, octets);
+                        prop_assert!(model.unwritten().starts_with(&piece));
+                        prop_assert!(!piece.is_empty() || octets == 0 || queue.is_empty());
+                        prop_assert_eq!(queue.advance(piece.len()), model.advance(piece.len()));
+                    }
+                    Step::Rewind => {
+                        queue.rewind();
+                        model.written = 0;
+                    }
+                    Step::PopFront => {
+                        let expected = model.waiting.remove(usize::from(model.written > 0));
+                        prop_assert_eq!(queue.pop_front(), expected.map(|(message, _)| message));
+                    }
+                    Step::Append(lengths) => {
+                        let mut other = WriteQueue::new();
+                        for length in lengths {
+                            let message = model.message(&[length]);
+                            other.push(&[], &message);
+                            model.expect(Framing::V2, message);
+                        }
+                        queue.append(&mut other);
+                        prop_assert!(other.is_empty() && other.octets() == 0);
+                    }
+                    Step::Clear => {
+                        queue.clear();
+                        model.waiting.clear();
+                        model.written = 0;
+                    }
+                }
+                prop_assert_eq!(queue.messages(), model.waiting.len());
+                prop_assert_eq!(queue.octets(), model.unwritten().len());
+                prop_assert_eq!(queue.partly_written(), model.written > 0);
+                prop_assert_eq!(queue.is_empty(), model.waiting.is_empty());
+            }
+            prop_assert_eq!(model.unwritten(), drain(&mut queue));
+        }
+    }
+}
