@@ -306,7 +306,10 @@ mod tests {
     fn peek(queue: &WriteQueue, width: usize, limit: usize) -> Vec<u8> {
         let mut slices = vec![IoSlice::new(&[]); width];
         let filled = queue.slices(&mut slices);
-        let mut octets: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
+        let mut octets: Vec<u8> = slices[..filled]
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
         octets.truncate(limit);
         octets
     }
