@@ -1,0 +1,716 @@
+//! Endpoints: the addresses that sockets bind and connect to, parsed and printed in this one place.
+//!
+//! The grammar is libzmq's (zmq_tcp(7), zmq_ipc(7), zmq_inproc(7)), stricter where a mistake would only show later:
+//! an IPv6 address stands in brackets, and a host made of digits and dots is a whole IPv4 address.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::endpoint_error::{EndpointError, shortened};
+
+/// Where a socket binds or connects, such as `tcp://127.0.0.1:5555`
+///
+/// Text becomes an endpoint with [`str::parse`]; `Display` prints the canonical form, and what was parsed prints to
+/// text that parses to an equal endpoint. The fields are public: an endpoint put together by hand is checked by
+/// [`for_bind`](Self::for_bind) and [`for_connect`](Self::for_connect), not before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `tcp://host:port`: another machine, or this one through its network
+    Tcp(TcpEndpoint),
+    /// `ipc://path`: another process on this machine
+    Ipc(IpcEndpoint),
+    /// `inproc://name`: another socket in this process
+    Inproc(InprocName),
+}
+
+impl Endpoint {
+    /// The word in front of `://`
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => TCP,
+            Self::Ipc(_) => IPC,
+            Self::Inproc(_) => INPROC,
+        }
+    }
+
+    /// Whether no octet to or from it can leave this machine
+    ///
+    /// True for `ipc`, `inproc`, `127.0.0.0/8`, `::1` and the name `localhost`. False for every other name, be it that
+    /// of a loopback interface: what a name stands for is only known once it is resolved, so ask again with
+    /// [`Listener::local_endpoint`](crate::Listener::local_endpoint).
+    pub fn is_loopback_or_local(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.host.is_loopback(),
+            Self::Ipc(_) | Self::Inproc(_) => true,
+        }
+    }
+
+    /// Checks that one certain peer is named
+    ///
+    /// # Errors
+    /// [`EndpointError::WildcardConnect`] for a wildcard host, port or path; for an endpoint put together by hand also
+    /// whatever parsing its text would have said.
+    pub fn for_connect(&self) -> Result<(), EndpointError> {
+        self.check()?;
+        let wildcard = |part, suggestion| {
+            Err(EndpointError::WildcardConnect {
+                endpoint: shortened(&self.to_string()),
+                part,
+                suggestion,
+            })
+        };
+        match self {
+            Self::Tcp(TcpEndpoint {
+                host: Host::Any,
+                port,
+                ..
+            }) => {
+                let port = match port {
+                    Port::Ephemeral => "5555".to_owned(),
+                    Port::Number(number) => number.to_string(),
+                };
+                wildcard("host", format!("tcp://127.0.0.1:{port}"))
+            }
+            Self::Tcp(TcpEndpoint {
+                host,
+                port: Port::Ephemeral,
+                ..
+            }) => wildcard("port", format!("tcp://{host}:5555")),
+            Self::Ipc(IpcEndpoint::Wildcard) => {
+                wildcard("path", "the endpoint that bind reported".to_owned())
+            }
+            Self::Tcp(_) | Self::Ipc(_) | Self::Inproc(_) => Ok(()),
+        }
+    }
+
+    /// Checks that it can be listened on
+    ///
+    /// # Errors
+    /// [`EndpointError::SourceBind`] for a source address, which only a connection has; for an endpoint put together
+    /// by hand also whatever parsing its text would have said.
+    pub fn for_bind(&self) -> Result<(), EndpointError> {
+        self.check()?;
+        match self {
+            Self::Tcp(tcp) if tcp.source.is_some() => Err(EndpointError::SourceBind {
+                endpoint: shortened(&self.to_string()),
+                suggestion: format!("tcp://{}:{}", tcp.host, tcp.port),
+            }),
+            Self::Tcp(_) | Self::Ipc(_) | Self::Inproc(_) => Ok(()),
+        }
+    }
+
+    /// The rules of parsing, for endpoints whose parts were put together by hand
+    fn check(&self) -> Result<(), EndpointError> {
+        match self {
+            Self::Tcp(tcp) => {
+                let hosts = std::iter::once(&tcp.host)
+                    .chain(tcp.source.as_ref().map(|source| &source.host));
+                for host in hosts {
+                    let fault = match host {
+                        Host::Name(name) => name_fault(name),
+                        Host::Scoped { zone, .. } => zone_fault(zone),
+                        Host::Any | Host::Ip(_) => None,
+                    };
+                    if let Some(reason) = fault {
+                        let text = shortened(&self.to_string());
+                        return Err(EndpointError::Host {
+                            text,
+                            host: shortened(&host.to_string()),
+                            reason,
+                        });
+                    }
+                }
+                Ok(())
+            }
+            Self::Ipc(ipc) => ipc.check(),
+            Self::Inproc(_) => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        if text.is_empty() {
+            return Err(EndpointError::Empty);
+        }
+        if text.trim() != text {
+            return Err(EndpointError::Space {
+                text: shortened(text),
+            });
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(EndpointError::NoScheme {
+                text: shortened(text),
+                suggestion: with_scheme(text),
+            });
+        };
+        match scheme {
+            TCP => TcpEndpoint::parse(text, rest).map(Self::Tcp),
+            IPC => IpcEndpoint::parse(text, rest).map(Self::Ipc),
+            INPROC => InprocName::parse(text, rest).map(Self::Inproc),
+            _ => Err(EndpointError::UnknownScheme {
+                text: shortened(text),
+                scheme: shortened(scheme),
+                suggestion: nearest_scheme(scheme)
+                    .map(|nearest| shortened(&format!("{nearest}://{rest}"))),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://", self.scheme())?;
+        match self {
+            Self::Tcp(tcp) => tcp.fmt(f),
+            Self::Ipc(ipc) => ipc.fmt(f),
+            Self::Inproc(name) => name.fmt(f),
+        }
+    }
+}
+
+/// A tcp address: `[source;]host:port`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TcpEndpoint {
+    /// The local address a connection leaves from; the system's choice if `None`. Not for `bind`.
+    pub source: Option<HostPort>,
+    /// Who to connect to, or which local address to listen on
+    pub host: Host,
+    /// The port of that host
+    pub port: Port,
+}
+
+impl TcpEndpoint {
+    fn parse(text: &str, rest: &str) -> Result<Self, EndpointError> {
+        if rest.contains(char::is_whitespace) {
+            return Err(EndpointError::Space {
+                text: shortened(text),
+            });
+        }
+        let (source, destination) = match rest.split_once(';') {
+            None => (None, rest),
+            Some((_, destination)) if destination.contains(';') => {
+                return Err(EndpointError::ManySources {
+                    text: shortened(text),
+                });
+            }
+            Some((source, destination)) => (Some(HostPort::parse(text, source)?), destination),
+        };
+        let HostPort { host, port } = HostPort::parse(text, destination)?;
+        Ok(Self { source, host, port })
+    }
+}
+
+impl fmt::Display for TcpEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(source) = &self.source {
+            write!(f, "{source};")?;
+        }
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl From<SocketAddr> for TcpEndpoint {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Host::Scoped {
+                address: *v6.ip(),
+                zone: v6.scope_id().to_string(),
+            },
+            SocketAddr::V4(_) | SocketAddr::V6(_) => Host::Ip(address.ip()),
+        };
+        let port = NonZeroU16::new(address.port()).map_or(Port::Ephemeral, Port::Number);
+        Self {
+            source: None,
+            host,
+            port,
+        }
+    }
+}
+
+/// A host and a port, as `host:port`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// The host
+    pub host: Host,
+    /// Its port
+    pub port: Port,
+}
+
+impl HostPort {
+    fn parse(text: &str, part: &str) -> Result<Self, EndpointError> {
+        let missing_port = |host: &str| EndpointError::MissingPort {
+            text: shortened(text),
+            host: shortened(host),
+        };
+        if part.is_empty() {
+            return Err(EndpointError::EmptyHost {
+                text: shortened(text),
+            });
+        }
+        let (host, port) = if part.starts_with('[') {
+            let Some((inside, behind)) = part.split_once(']') else {
+                let reason = "its bracket is never closed";
+                return Err(EndpointError::Host {
+                    text: shortened(text),
+                    host: shortened(part),
+                    reason,
+                });
+            };
+            let host = Host::parse_brackets(text, inside.trim_start_matches('['))?;
+            match behind.strip_prefix(':') {
+                Some(port) => (host, port),
+                None => return Err(missing_port(part)),
+            }
+        } else {
+            if part.parse::<Ipv6Addr>().is_ok()
+                || part
+                    .rsplit_once(':')
+                    .is_some_and(|(host, _)| host.contains(':'))
+            {
+                return Err(bare_ipv6(text, part));
+            }
+            match part.rsplit_once(':') {
+                Some((host, port)) => (Host::parse(text, host)?, port),
+                None => return Err(missing_port(part)),
+            }
+        };
+        if port.is_empty() {
+            return Err(missing_port(&host.to_string()));
+        }
+        Ok(Self {
+            host,
+            port: Port::parse(text, port)?,
+        })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// The host of a tcp endpoint
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Host {
+    /// `*`: every local address
+    Any,
+    /// An address; IPv6 is written in brackets
+    Ip(IpAddr),
+    /// `[fe80::1%eth0]`: an IPv6 address that is only unique on one link
+    Scoped {
+        /// The address
+        address: Ipv6Addr,
+        /// The link: an interface's name or number
+        zone: String,
+    },
+    /// A DNS name, or the name of a local interface; which of them is decided each time it is resolved
+    Name(String),
+}
+
+impl Host {
+    fn parse(text: &str, host: &str) -> Result<Self, EndpointError> {
+        if host.is_empty() {
+            return Err(EndpointError::EmptyHost {
+                text: shortened(text),
+            });
+        }
+        if host == "*" {
+            return Ok(Self::Any);
+        }
+        if let Ok(address) = host.parse::<Ipv4Addr>() {
+            return Ok(Self::Ip(address.into()));
+        }
+        match name_fault(host) {
+            None => Ok(Self::Name(host.to_owned())),
+            Some(reason) => Err(EndpointError::Host {
+                text: shortened(text),
+                host: shortened(host),
+                reason,
+            }),
+        }
+    }
+
+    /// What stands between brackets: an IPv6 address, perhaps with a zone
+    fn parse_brackets(text: &str, inside: &str) -> Result<Self, EndpointError> {
+        let (address, zone) = match inside.split_once('%') {
+            None => (inside, None),
+            Some((address, zone)) => (address, Some(zone)),
+        };
+        let wrong = |reason| EndpointError::Host {
+            text: shortened(text),
+            host: shortened(inside),
+            reason,
+        };
+        let Ok(address) = address.parse::<Ipv6Addr>() else {
+            return Err(wrong(
+                "brackets hold an IPv6 address, and nothing else needs them",
+            ));
+        };
+        match zone {
+            None => Ok(Self::Ip(address.into())),
+            Some(zone) => match zone_fault(zone) {
+                None => Ok(Self::Scoped {
+                    address,
+                    zone: zone.to_owned(),
+                }),
+                Some(reason) => Err(wrong(reason)),
+            },
+        }
+    }
+
+    fn is_loopback(&self) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Ip(address) => address.to_canonical().is_loopback(),
+            Self::Scoped { address, .. } => address.is_loopback(),
+            Self::Name(name) => name.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Ip(IpAddr::V4(address)) => address.fmt(f),
+            Self::Ip(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Scoped { address, zone } => write!(f, "[{address}%{zone}]"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The port of a tcp endpoint
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// `*` or `0`: any that is free
+    Ephemeral,
+    /// This one
+    Number(NonZeroU16),
+}
+
+impl Port {
+    /// The number for the system's calls, where 0 asks for any that is free
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Ephemeral => 0,
+            Self::Number(number) => number.get(),
+        }
+    }
+
+    fn parse(text: &str, port: &str) -> Result<Self, EndpointError> {
+        if port == "*" {
+            return Ok(Self::Ephemeral);
+        }
+        // Rust's parser would also take a plus sign
+        let number = if port.bytes().all(|digit| digit.is_ascii_digit()) {
+            port.parse::<u16>().ok()
+        } else {
+            None
+        };
+        match number {
+            Some(number) => Ok(NonZeroU16::new(number).map_or(Self::Ephemeral, Self::Number)),
+            None => Err(EndpointError::Port {
+                text: shortened(text),
+                port: shortened(port),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ephemeral => f.write_str("*"),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+/// An ipc address: a path, an abstract name, or a path to be made up
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum IpcEndpoint {
+    /// `ipc://path`: a socket file; relative to the working directory unless it starts with `/`
+    Path(PathBuf),
+    /// `ipc://@name`: a name in Linux's abstract namespace, which leaves no file behind and needs no permission
+    Abstract(Vec<u8>),
+    /// `ipc://*`: a fresh path in the directory for temporary files, chosen when bound
+    Wildcard,
+}
+
+impl IpcEndpoint {
+    fn parse(text: &str, rest: &str) -> Result<Self, EndpointError> {
+        let endpoint = match rest.strip_prefix('@') {
+            _ if rest == "*" => Self::Wildcard,
+            Some(name) => Self::Abstract(name.as_bytes().to_vec()),
+            // A path that ends in a directory would lose its last sign of that below
+            None if rest.ends_with('/') || rest.ends_with("/.") => {
+                return Err(EndpointError::Path {
+                    text: shortened(text),
+                    reason: NOT_A_FILE,
+                });
+            }
+            // One spelling for equal paths: no doubled separators, no "." in the middle
+            None => Self::Path(Path::new(rest).components().collect()),
+        };
+        match endpoint.fault() {
+            None => Ok(endpoint),
+            Some(fault) => Err(fault.describe(text)),
+        }
+    }
+
+    fn check(&self) -> Result<(), EndpointError> {
+        match self.fault() {
+            None => Ok(()),
+            Some(fault) => Err(fault.describe(&format!("{IPC}://{self}"))),
+        }
+    }
+
+    fn fault(&self) -> Option<PathFault> {
+        let length = match self {
+            Self::Wildcard => return None,
+            Self::Abstract(name) if name.is_empty() => {
+                return Some(PathFault::Wrong("the name after @ is missing"));
+            }
+            Self::Abstract(name) if name.contains(&0) => return Some(PathFault::Wrong(NUL)),
+            // libzmq counts the @ too, and a name it can't reach is of no use
+            Self::Abstract(name) => name.len() + 1,
+            Self::Path(path) => {
+                let octets = path.as_os_str().as_encoded_bytes();
+                if octets.is_empty() {
+                    return Some(PathFault::Wrong(
+                        "the path is missing; write ipc:///run/name, or ipc://* for a fresh one",
+                    ));
+                }
+                if octets.contains(&0) {
+                    return Some(PathFault::Wrong(NUL));
+                }
+                if path.file_name().is_none() {
+                    return Some(PathFault::Wrong(NOT_A_FILE));
+                }
+                octets.len()
+            }
+        };
+        (length > PATH_LIMIT).then_some(PathFault::Long(length))
+    }
+}
+
+impl fmt::Display for IpcEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Abstract(name) => write!(f, "@{}", String::from_utf8_lossy(name)),
+            Self::Wildcard => f.write_str("*"),
+        }
+    }
+}
+
+/// The name of an inproc endpoint: 1 to 256 octets that don't begin or end in a space
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InprocName(String);
+
+impl InprocName {
+    /// Checks and takes a name
+    ///
+    /// # Errors
+    /// [`EndpointError::InprocName`] says which rule it breaks.
+    pub fn new(name: impl Into<String>) -> Result<Self, EndpointError> {
+        let name = name.into();
+        let reason = if name.is_empty() {
+            "can't be empty; write for instance inproc://work"
+        } else if name.len() > INPROC_NAME_LIMIT {
+            "is at most 256 octets long; use a shorter one"
+        } else if name.trim() != name {
+            "can't begin or end in a space; remove it"
+        } else {
+            return Ok(Self(name));
+        };
+        Err(EndpointError::InprocName {
+            text: shortened(&format!("{INPROC}://{name}")),
+            reason,
+        })
+    }
+
+    /// The name, without `inproc://`
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn parse(_text: &str, rest: &str) -> Result<Self, EndpointError> {
+        Self::new(rest)
+    }
+}
+
+impl fmt::Display for InprocName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why no socket can have this path or abstract name
+enum PathFault {
+    Wrong(&'static str),
+    Long(usize),
+}
+
+impl PathFault {
+    fn describe(self, text: &str) -> EndpointError {
+        let text = shortened(text);
+        match self {
+            Self::Wrong(reason) => EndpointError::Path { text, reason },
+            Self::Long(length) => EndpointError::PathTooLong {
+                text,
+                length,
+                limit: PATH_LIMIT,
+            },
+        }
+    }
+}
+
+/// Why this can be neither a DNS name nor an interface's
+///
+/// Interface names may hold nearly anything; what is refused here is what a mistyped endpoint looks like.
+fn name_fault(name: &str) -> Option<&'static str> {
+    let digits_and_dots = |name: &str| {
+        name.bytes()
+            .all(|octet| octet.is_ascii_digit() || octet == b'.')
+    };
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.contains('*') {
+        Some("* stands alone, for all interfaces")
+    } else if name.contains('@') {
+        Some("an endpoint has no user name in it")
+    } else if name.contains('/') {
+        Some("a tcp endpoint has no path; remove the '/'")
+    } else if !name.is_ascii() {
+        Some("names outside ASCII are written in their xn-- form")
+    } else if digits_and_dots(name) {
+        // The system's resolver would read "127.1" or "2130706433" as some address, rarely the one that was meant
+        Some("an IPv4 address is four numbers from 0 to 255")
+    } else if !name
+        .bytes()
+        .all(|octet| octet.is_ascii_alphanumeric() || NAME_PUNCTUATION.contains(&octet))
+    {
+        Some("a name is made of letters, digits, '-', '_' and '.'")
+    } else if name.len() > DNS_NAME_LIMIT {
+        Some("a name is at most 253 characters long")
+    } else {
+        None
+    }
+}
+
+/// Why this can't be the zone of a scoped address
+fn zone_fault(zone: &str) -> Option<&'static str> {
+    if zone.is_empty() {
+        Some("the zone after % is missing; write an interface such as %eth0")
+    } else if zone.bytes().all(|octet| octet.is_ascii_digit()) {
+        zone.parse::<u32>()
+            .is_err()
+            .then_some("the zone after % is larger than any interface's number")
+    } else if zone.len() > INTERFACE_NAME_LIMIT {
+        Some("the zone after % is longer than any interface's name")
+    } else if !zone
+        .bytes()
+        .all(|octet| octet.is_ascii_alphanumeric() || NAME_PUNCTUATION.contains(&octet))
+    {
+        Some("the zone after % is an interface's name or number")
+    } else {
+        None
+    }
+}
+
+fn bare_ipv6(text: &str, part: &str) -> EndpointError {
+    let is_address = |host: &str| host.parse::<Ipv6Addr>().is_ok();
+    let suggestion = match part.rsplit_once(':') {
+        // "::1:5555" is itself an address, but its writer meant a port
+        Some((host, port)) if is_address(host) => format!("{TCP}://[{host}]:{port}"),
+        _ if is_address(part) => format!("{TCP}://[{part}]:5555"),
+        _ => {
+            let host = part.rsplit_once(':').map_or(part, |(host, _)| host);
+            let reason = "only an IPv6 address has colons, and it stands in brackets";
+            return EndpointError::Host {
+                text: shortened(text),
+                host: shortened(host),
+                reason,
+            };
+        }
+    };
+    EndpointError::BareIpv6 {
+        text: shortened(text),
+        suggestion,
+    }
+}
+
+/// What a text without `://` was probably meant to be
+fn with_scheme(text: &str) -> Option<String> {
+    let guess = if let Some((scheme, rest)) = text
+        .split_once(':')
+        .filter(|(scheme, _)| SCHEMES.contains(scheme))
+    {
+        Cow::from(format!("{scheme}://{}", rest.trim_start_matches('/')))
+    } else if text.starts_with(['/', '.', '@']) {
+        Cow::from(format!("{IPC}://{text}"))
+    } else if text.contains(':') {
+        Cow::from(format!("{TCP}://{text}"))
+    } else {
+        return None;
+    };
+    Endpoint::from_str(&guess)
+        .is_ok()
+        .then(|| shortened(&guess))
+}
+
+/// The scheme that was probably meant
+fn nearest_scheme(wrong: &str) -> Option<&'static str> {
+    let wrong = wrong.to_ascii_lowercase();
+    // Names that other programs give to the same things
+    match wrong.as_str() {
+        "unix" => return Some(IPC),
+        "tcp4" | "tcp6" => return Some(TCP),
+        _ => {}
+    }
+    SCHEMES
+        .into_iter()
+        .map(|scheme| (strsim::osa_distance(&wrong, scheme), scheme))
+        .filter(|(distance, scheme)| *distance * 3 <= scheme.len())
+        // The first of equals: "tpc" is as near to ipc as to tcp, and tcp is meant more often
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, scheme)| scheme)
+}
+
+const TCP: &str = "tcp";
+const IPC: &str = "ipc";
+const INPROC: &str = "inproc";
+const SCHEMES: [&str; 3] = [TCP, IPC, INPROC];
+
+/// Characters besides letters and digits in the names of hosts and interfaces (`br-lan`, `eth0.100`, `wg_home`)
+const NAME_PUNCTUATION: &[u8] = b"-_.";
+
+/// RFC 1035, section 2.3.4, without the octets for the root label
+const DNS_NAME_LIMIT: usize = 253;
+
+/// `IFNAMSIZ` of Linux and the BSDs, without its NUL
+const INTERFACE_NAME_LIMIT: usize = 15;
+
+/// zmq_inproc(7): a name has at most 256 characters
+const INPROC_NAME_LIMIT: usize = 256;
+
+/// The size of `sun_path`, without its NUL: unix(7) on Linux, sys/un.h elsewhere
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const PATH_LIMIT: usize = 107;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const PATH_LIMIT: usize = 103;
+
+const NUL: &str = "a path can't hold a NUL octet";
+const NOT_A_FILE: &str = "the path names a directory; add a file name";

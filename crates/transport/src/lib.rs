@@ -1,0 +1,31 @@
+//! Endpoints, and byte streams over tcp and ipc to and from them.
+//!
+//! An [`Endpoint`] is parsed and printed here and nowhere else. [`dial`] makes one connection to it, [`listen`]
+//! accepts them; both hand over a [`Stream`] of octets and know nothing of what flows through it. An `inproc`
+//! endpoint never becomes octets: it is parsed here, and connected by the sockets themselves.
+
+mod endpoint;
+pub use endpoint::{Endpoint, Host, HostPort, InprocName, IpcEndpoint, Port, TcpEndpoint};
+
+mod endpoint_error;
+pub use endpoint_error::EndpointError;
+
+mod options;
+pub use options::StreamOptions;
+
+mod stream;
+pub use stream::{PeerAddress, Stream};
+
+mod dial;
+pub use dial::{DialError, dial};
+
+mod listen;
+pub use listen::{AcceptError, ListenError, Listener, listen};
+
+mod attempt;
+mod interface;
+#[cfg(unix)]
+mod ipc;
+mod resolve;
+mod socket;
+mod system_error;
