@@ -22,8 +22,16 @@ fn beating(socket_type: SocketType, interval: u64, timeout: u64, ttl: u64) -> Co
     Config::new(socket_type).heartbeat(heartbeat)
 }
 
-/// What a peer of each older version says, with the message "hi" behind; what it hears back, "yo" being the answer
-fn older_peers() -> [((u8, u8), Vec<u8>, Vec<u8>); 5] {
+/// A peer that speaks at most some version, and carries one message
+struct OlderPeer {
+    version: (u8, u8),
+    /// Its opening, and the message "hi"
+    says: Vec<u8>,
+    /// What it must hear when the answer is "yo"
+    hears: Vec<u8>,
+}
+
+fn older_peers() -> Vec<OlderPeer> {
     let greeting = |minor: u8| {
         let mut octets = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03".to_vec();
         octets.push(minor);
@@ -32,33 +40,35 @@ fn older_peers() -> [((u8, u8), Vec<u8>, Vec<u8>); 5] {
         octets
     };
     let ready = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0";
-    let signature = b"\xff\0\0\0\0\0\0\0\x01\x7f";
-    [
-        (
+    let signature = &b"\xff\0\0\0\0\0\0\0\x01\x7f"[..];
+    let modern = |minor| [&greeting(minor)[..], ready].concat();
+    let peer = |version, says: &[&[u8]], hears: &[&[u8]]| OlderPeer {
+        version,
+        says: says.concat(),
+        hears: hears.concat(),
+    };
+    vec![
+        peer(
             (3, 1),
-            [&greeting(1)[..], ready, b"\0\x02hi"].concat(),
-            [&greeting(1)[..], ready, b"\0\x02yo"].concat(),
+            &[&modern(1), b"\0\x02hi"],
+            &[&modern(1), b"\0\x02yo"],
         ),
-        (
+        peer(
             (3, 0),
-            [&greeting(0)[..], ready, b"\0\x02hi"].concat(),
-            [&greeting(1)[..], ready, b"\0\x02yo"].concat(),
+            &[&modern(0), b"\0\x02hi"],
+            &[&modern(1), b"\0\x02yo"],
         ),
-        (
+        peer(
             (2, 0),
-            [&signature[..], b"\x01\x05\0\x03BOB\0\x02hi"].concat(),
-            [&signature[..], b"\x03\x05\0\0\0\x02yo"].concat(),
+            &[signature, b"\x01\x05\0\x03BOB\0\x02hi"],
+            &[signature, b"\x03\x05\0\0\0\x02yo"],
         ),
-        (
+        peer(
             (1, 0),
-            [&signature[..], b"\0\x05\x04\0BOB\x03\0hi"].concat(),
-            [&signature[..], b"\x03\x05\x01\0\x03\0yo"].concat(),
+            &[signature, b"\0\x05\x04\0BOB\x03\0hi"],
+            &[signature, b"\x03\x05\x01\0\x03\0yo"],
         ),
-        (
-            (1, 0),
-            b"\x04\0BOB\x03\0hi".to_vec(),
-            [&signature[..], b"\x03\0yo"].concat(),
-        ),
+        peer((1, 0), &[b"\x04\0BOB\x03\0hi"], &[signature, b"\x03\0yo"]),
     ]
 }
 
@@ -91,15 +101,20 @@ fn any_two_compatible_sockets_meet_and_talk() {
 #[test]
 fn peers_of_every_version_meet_and_talk() {
     for seed in SEEDS {
-        for (version, said, expected) in older_peers() {
+        for OlderPeer {
+            version,
+            says,
+            hears,
+        } in older_peers()
+        {
             let mut network = Network::seeded(seed);
             let (ours, theirs) = network.link_to_script(Config::new(SocketType::Dealer));
             network.send(ours, "yo");
-            network.say(theirs, &said);
+            network.say(theirs, &says);
             network.run_until_quiet();
             assert_eq!(network.peer(ours).map(|peer| peer.version), Some(version));
             assert_eq!(network.received(ours), [Message::from("hi")], "{version:?}");
-            assert_eq!(network.heard(theirs), expected, "{version:?}");
+            assert_eq!(network.heard(theirs), hears, "{version:?}");
         }
     }
 }
