@@ -1,0 +1,662 @@
+//! The driver of one connection: feeds the protocol from the byte stream and the pipe, and both from it.
+//!
+//! It decides nothing. One poll goes round until nothing moves: hand over what was decoded and take
+//! what is queued (one lock), write (one call for a whole batch), read into a large buffer, decode.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use bytes::{Buf, Bytes, BytesMut};
+use tidings_transport::Stream;
+use tidings_zmtp::{
+    CloseReason, Connection, Event as ProtocolEvent, Message, PeerInfo, SocketType, WriteQueue,
+};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::dialer::Peer;
+use crate::events::{ConnectionId, EventKind, readable};
+use crate::pipe::{Control, Driver as PipeDriver, Load, PipeKey};
+use crate::shared::Shared;
+use crate::state::{Aftermath, Newcomer, Orders, SOCKET_CLOSED, explain};
+
+/// How a connection ended
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) why: Why,
+    pub(crate) was_handshaken: bool,
+    pub(crate) aftermath: Aftermath,
+}
+
+/// Why a connection ended: the protocol's reasons and the socket's own
+#[derive(Clone, Debug)]
+pub(crate) enum Why {
+    Protocol(CloseReason),
+    Socket(&'static str),
+}
+
+impl Why {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Protocol(reason) => reason.name(),
+            Self::Socket(name) => name,
+        }
+    }
+
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Self::Protocol(reason) => reason.to_string(),
+            Self::Socket(name) => explain(name).to_owned(),
+        }
+    }
+
+    /// Whether dialling again can't help
+    pub(crate) fn is_definite(&self) -> bool {
+        match self {
+            Self::Protocol(reason) => reason.is_definite(),
+            Self::Socket(_) => false,
+        }
+    }
+
+    /// What the peer or we say no with
+    pub(crate) fn code(&self) -> String {
+        match self {
+            Self::Protocol(CloseReason::ErrorReceived { reason }) => reason.clone(),
+            why => why.name().to_owned(),
+        }
+    }
+}
+
+/// A byte stream that just came about, and what it is for
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stream: Stream,
+    /// The pipe that waits for it, on the side that connects
+    pub(crate) key: Option<PipeKey>,
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) connection: ConnectionId,
+    pub(crate) address: Arc<str>,
+}
+
+/// Runs a connection to its end; `on_handshake` learns of the peer
+///
+/// `stop` ends it while there is no peer yet; afterwards the pipe says when it must end. `None` when stopped.
+pub(crate) async fn run(
+    arrival: Arrival,
+    stop: &CancellationToken,
+    mut on_handshake: impl FnMut(Peer) + Send,
+) -> Option<Ended> {
+    let shared = arrival.shared.clone();
+    let mut driver = Driver::new(arrival, &mut on_handshake);
+    let why = tokio::select! {
+        biased;
+        why = poll_fn(|cx| driver.poll(cx)) => why,
+        () = stop.cancelled() => {
+            if !driver.attached {
+                shared.with(|state| state.count_close(SOCKET_CLOSED));
+                return None;
+            }
+            poll_fn(|cx| driver.poll(cx)).await
+        }
+    };
+    Some(driver.finish(why).await)
+}
+
+struct Driver<'a> {
+    shared: Arc<Shared>,
+    stream: Stream,
+    protocol: Protocol,
+    waker: Arc<AtomicWaker>,
+    key: Option<PipeKey>,
+    attached: bool,
+    endpoint: Arc<str>,
+    connection: ConnectionId,
+    address: Arc<str>,
+    on_handshake: &'a mut (dyn FnMut(Peer) + Send),
+    orders: Orders,
+    /// What was read and is not decoded
+    input: BytesMut,
+    read_size: usize,
+    small_reads: u32,
+    /// `input` may hold whole messages for which there was no room
+    undecoded: bool,
+    at_eof: bool,
+    /// Commands to be written, in front of the batch unless that is in the middle of a message
+    commands: BytesMut,
+    /// Taken from the pipe
+    batch: WriteQueue,
+    /// The batch as this peer needs it, where it can't have it as it is
+    sealed: WriteQueue,
+    /// Handed to the kernel since the pipe was last told
+    written: Load,
+    write_failure: Option<io::ErrorKind>,
+    control: Vec<Control>,
+    timer: Option<Pin<Box<Sleep>>>,
+    armed: Option<Instant>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(arrival: Arrival, on_handshake: &'a mut (dyn FnMut(Peer) + Send)) -> Self {
+        let protocol = arrival.shared.with(|state| match state.socket_type {
+            SocketType::Stream => Protocol::Raw(Raw::default()),
+            socket_type => {
+                let config = state.options.zmtp_config(socket_type);
+                Protocol::Zmtp(Box::new(Connection::new(config, now())))
+            }
+        });
+        Self {
+            shared: arrival.shared,
+            stream: arrival.stream,
+            protocol,
+            waker: Arc::new(AtomicWaker::new()),
+            key: arrival.key,
+            attached: false,
+            endpoint: arrival.endpoint,
+            connection: arrival.connection,
+            address: arrival.address,
+            on_handshake,
+            orders: Orders {
+                room: 0,
+                close: None,
+                drain: false,
+            },
+            input: BytesMut::new(),
+            read_size: SMALLEST_READ,
+            small_reads: 0,
+            undecoded: false,
+            at_eof: false,
+            commands: BytesMut::new(),
+            batch: WriteQueue::new(),
+            sealed: WriteQueue::new(),
+            written: Load::default(),
+            write_failure: None,
+            control: Vec::new(),
+            timer: None,
+            armed: None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Why> {
+        // Before looking at the pipe: whatever is queued after the look wakes this task
+        self.waker.register(cx.waker());
+        for _ in 0..ROUNDS {
+            if let Some(why) = self.handle_events() {
+                return Poll::Ready(why);
+            }
+            self.exchange();
+            if let Some(reason) = self.orders.close {
+                return Poll::Ready(Why::Socket(reason));
+            }
+            let wrote = self.poll_write(cx);
+            if self.orders.drain && self.nothing_to_write() {
+                return Poll::Ready(Why::Socket(SOCKET_CLOSED));
+            }
+            let read = self.poll_read(cx);
+            if !wrote && !read {
+                if let (Some(kind), true) = (self.write_failure, self.may_read()) {
+                    // What the peer had sent before is read; there is nothing more to be had
+                    return Poll::Ready(Why::Protocol(CloseReason::TransportFailed(kind)));
+                }
+                return self.poll_timer(cx);
+            }
+        }
+        // Other tasks get their turn, then this one goes on
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Takes note of what the protocol has to say; a reason ends the connection
+    fn handle_events(&mut self) -> Option<Why> {
+        while let Some(event) = self.protocol.poll_event() {
+            match event {
+                ProtocolEvent::Handshaken(peer) => {
+                    if let Err(reason) = self.attach(peer) {
+                        return Some(Why::Socket(reason));
+                    }
+                }
+                ProtocolEvent::Closed(reason) => return Some(Why::Protocol(reason)),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn attach(&mut self, peer: PeerInfo) -> Result<(), &'static str> {
+        let newcomer = Newcomer {
+            routing_id: peer.routing_id.clone(),
+            connection: Some(self.connection),
+            endpoint: self.endpoint.clone(),
+            address: Some(self.address.clone()),
+            driver: PipeDriver::Task(self.waker.clone()),
+        };
+        let key = self
+            .shared
+            .with(|state| state.attach(self.key, newcomer, false))?;
+        self.key = Some(key);
+        self.attached = true;
+        let reporter = &self.shared.reporter;
+        reporter.say(
+            Some(self.connection),
+            Some(&self.endpoint),
+            Some(&self.address),
+            || handshaken(&peer),
+        );
+        (self.on_handshake)(Peer::new(
+            &peer,
+            self.connection,
+            &self.endpoint,
+            &self.address,
+        ));
+        Ok(())
+    }
+
+    /// Everything that passes between this connection and its socket, under one lock
+    fn exchange(&mut self) {
+        let Some(key) = self.key.filter(|_| self.attached) else {
+            // Nothing passes before there is a peer
+            return;
+        };
+        let written = std::mem::take(&mut self.written);
+        let decoded = self.protocol.messages();
+        let (batch, control) = (&mut self.batch, &mut self.control);
+        self.orders = self
+            .shared
+            .with(|state| state.exchange(key, decoded, written, batch, control));
+        for change in self.control.drain(..) {
+            self.protocol.change_subscription(&change);
+        }
+    }
+
+    fn nothing_to_write(&self) -> bool {
+        self.batch.is_empty() && self.sealed.is_empty() && self.commands.is_empty()
+    }
+
+    /// Writes what can be written; whether anything was
+    fn poll_write(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        let mut progress = false;
+        while self.write_failure.is_none() {
+            self.protocol.poll_transmit(&mut self.commands);
+            let passthrough = self.protocol.is_passthrough();
+            if !passthrough && self.sealed.is_empty() && !self.batch.is_empty() {
+                let before = self.batch.octets();
+                self.protocol.seal(&mut self.batch, &mut self.sealed);
+                self.written.octets += (before - self.batch.octets()) as u64;
+            }
+            let queue = if passthrough {
+                &mut self.batch
+            } else {
+                &mut self.sealed
+            };
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut used = 0;
+            let commands_first = !self.commands.is_empty() && !queue.partly_written();
+            if commands_first && let Some(slot) = slices.first_mut() {
+                *slot = IoSlice::new(&self.commands);
+                used = 1;
+            }
+            if self.attached
+                && let Some(rest) = slices.get_mut(used..)
+            {
+                used += queue.slices(rest);
+            }
+            let Some(filled) = slices.get(..used).filter(|slices| !slices.is_empty()) else {
+                break;
+            };
+            let outcome = match filled {
+                [one] => Pin::new(&mut self.stream).poll_write(cx, one),
+                many => Pin::new(&mut self.stream).poll_write_vectored(cx, many),
+            };
+            match outcome {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => self.write_failure = Some(io::ErrorKind::WriteZero),
+                Poll::Ready(Err(error)) => self.write_failure = Some(error.kind()),
+                Poll::Ready(Ok(mut count)) => {
+                    progress = true;
+                    if commands_first {
+                        let taken = count.min(self.commands.len());
+                        self.commands.advance(taken);
+                        count -= taken;
+                    }
+                    self.written.messages += queue.advance(count) as u64;
+                    if passthrough {
+                        self.written.octets += count as u64;
+                    }
+                }
+            }
+        }
+        progress
+    }
+
+    fn may_read(&self) -> bool {
+        !self.attached || self.orders.room > 0
+    }
+
+    /// Reads and decodes; whether anything came of it
+    fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        let may_read = self.may_read();
+        self.protocol.set_reading(may_read);
+        if !may_read {
+            return false;
+        }
+        if self.undecoded {
+            self.undecoded = false;
+            if self.decode() {
+                return true;
+            }
+        }
+        if self.at_eof {
+            self.protocol.handle_eof();
+            return true;
+        }
+        self.make_room_to_read();
+        let before = self.input.len();
+        let outcome = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        match outcome {
+            Poll::Pending => {
+                if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER {
+                    // A connection that waits holds no large buffer
+                    self.input = BytesMut::new();
+                }
+                return false;
+            }
+            Poll::Ready(Ok(0)) => {
+                self.at_eof = true;
+                self.undecoded = true;
+            }
+            Poll::Ready(Err(error)) => self.protocol.handle_failure(error.kind()),
+            Poll::Ready(Ok(_)) => {
+                self.adapt_read_size(self.input.len() - before);
+                self.decode();
+            }
+        }
+        true
+    }
+
+    /// Decodes what was read; whether any message came out
+    fn decode(&mut self) -> bool {
+        let was_attached = self.attached;
+        self.protocol.handle_input(
+            &mut self.input,
+            if self.attached { self.orders.room } else { 0 },
+        );
+        let decoded = self.protocol.messages().len();
+        // Without room decoding stopped early, as it does where the handshake ends
+        self.undecoded = !self.input.is_empty() && (!was_attached || decoded >= self.orders.room);
+        decoded > 0
+    }
+
+    fn make_room_to_read(&mut self) {
+        let spare = self.input.capacity() - self.input.len();
+        let missing = self.protocol.read_hint();
+        // A large frame grows the buffer with what has really come, not with what was announced
+        let wanted = missing
+            .min(self.input.len().max(LARGEST_READ))
+            .max(self.read_size);
+        if spare < wanted.min(self.read_size) / 2 || spare < missing.min(wanted) {
+            self.input.reserve(wanted);
+        }
+    }
+
+    fn adapt_read_size(&mut self, count: usize) {
+        if self.input.len() == self.input.capacity() || count >= self.read_size {
+            self.read_size = (self.read_size * 2).min(LARGEST_READ);
+            self.small_reads = 0;
+        } else if count < self.read_size / 4 {
+            self.small_reads += 1;
+            if self.small_reads >= SMALL_READS {
+                self.read_size = (self.read_size / 2).max(SMALLEST_READ);
+                self.small_reads = 0;
+            }
+        } else {
+            self.small_reads = 0;
+        }
+    }
+
+    /// Waits for the protocol's next deadline, with a timer that is moved only when it must be
+    fn poll_timer(&mut self, cx: &mut TaskContext<'_>) -> Poll<Why> {
+        loop {
+            let Some(deadline) = self.protocol.poll_timeout() else {
+                self.timer = None;
+                self.armed = None;
+                return Poll::Pending;
+            };
+            // Traffic pushes the deadline back all the time: an earlier alarm is let ring
+            if self.armed.is_none_or(|armed| deadline < armed) {
+                let at = tokio::time::Instant::from_std(deadline);
+                match &mut self.timer {
+                    Some(timer) => timer.as_mut().reset(at),
+                    None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
+                }
+                self.armed = Some(deadline);
+            }
+            let Some(timer) = &mut self.timer else {
+                return Poll::Pending;
+            };
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.armed = None;
+            if now() >= deadline {
+                self.protocol.handle_timeout();
+                // What it has to say or to send is seen to in the next round
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Parts from the peer in good order and tells the socket what became of the messages
+    async fn finish(mut self, why: Why) -> Ended {
+        let graceful = matches!(why, Why::Socket(_));
+        // A refusal is told before the connection closes, if the kernel takes it at once
+        self.poll_write(&mut TaskContext::from_waker(Waker::noop()));
+        let mut aftermath = Aftermath::default();
+        if let Some(key) = self.key.filter(|_| self.attached) {
+            let (decoded, written) = (self.protocol.messages(), self.written);
+            let unwritten = std::mem::take(&mut self.batch);
+            aftermath = self.shared.with(|state| {
+                state.hand_over(key, decoded, written);
+                state.detach(key, unwritten)
+            });
+            // Sealed for this connection alone: of no use to the next one
+            aftermath.lost += self.sealed.messages() as u64;
+        }
+        self.shared.with(|state| state.count_close(why.name()));
+        if graceful && self.write_failure.is_none() {
+            tokio::time::timeout(PARTING, self.part()).await.ok();
+        }
+        Ended {
+            why,
+            was_handshaken: self.attached,
+            aftermath,
+        }
+    }
+
+    /// Closes the sending half and lets the peer close the other
+    ///
+    /// Closing with unread input would make the kernel reset the connection, and the peer might
+    /// lose what it was just sent.
+    async fn part(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        self.input.clear();
+        self.input.reserve(SMALLEST_READ);
+        while self.stream.read_buf(&mut self.input).await? > 0 {
+            self.input.clear();
+        }
+        Ok(())
+    }
+}
+
+fn handshaken(peer: &PeerInfo) -> EventKind {
+    EventKind::Handshaken {
+        peer_type: peer.socket_type.map(|socket_type| socket_type.name()),
+        routing_id: readable(&peer.routing_id),
+        version: format!("{}.{}", peer.version.0, peer.version.1),
+        mechanism: peer.mechanism,
+        properties: peer
+            .properties
+            .iter()
+            .filter(|(name, _)| {
+                !["socket-type", "identity"]
+                    .iter()
+                    .any(|known| name.eq_ignore_ascii_case(known))
+            })
+            .map(|(name, value)| (name.to_owned(), readable(value)))
+            .collect(),
+    }
+}
+
+/// What is spoken on the byte stream
+#[derive(Debug)]
+enum Protocol {
+    Zmtp(Box<Connection>),
+    /// STREAM: nothing, the octets are the messages
+    Raw(Raw),
+}
+
+/// A raw TCP peer of a STREAM socket
+#[derive(Debug, Default)]
+struct Raw {
+    introduced: bool,
+    messages: Vec<Message>,
+    closed: Option<CloseReason>,
+}
+
+impl Protocol {
+    fn handle_input(&mut self, octets: &mut BytesMut, room: usize) {
+        match self {
+            Self::Zmtp(connection) => connection.handle_input(now(), octets, room),
+            Self::Raw(raw) if room > raw.messages.len() && !octets.is_empty() => {
+                raw.messages.push(Message::from(octets.split().freeze()));
+            }
+            Self::Raw(_) => {}
+        }
+    }
+
+    fn messages(&mut self) -> &mut Vec<Message> {
+        match self {
+            Self::Zmtp(connection) => connection.messages(),
+            Self::Raw(raw) => &mut raw.messages,
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<ProtocolEvent> {
+        match self {
+            Self::Zmtp(connection) => connection.poll_event(),
+            Self::Raw(raw) if !raw.introduced => {
+                raw.introduced = true;
+                Some(ProtocolEvent::Handshaken(PeerInfo {
+                    version: (0, 0),
+                    socket_type: None,
+                    routing_id: Bytes::new(),
+                    properties: tidings_zmtp::Properties::new(),
+                    mechanism: "none",
+                }))
+            }
+            Self::Raw(raw) if raw.messages.is_empty() => {
+                raw.closed.take().map(ProtocolEvent::Closed)
+            }
+            Self::Raw(_) => None,
+        }
+    }
+
+    fn poll_transmit(&mut self, into: &mut BytesMut) {
+        if let Self::Zmtp(connection) = self {
+            while let Some(octets) = connection.poll_transmit() {
+                into.extend_from_slice(&octets);
+            }
+        }
+    }
+
+    fn is_passthrough(&self) -> bool {
+        match self {
+            Self::Zmtp(connection) => connection.is_passthrough(),
+            Self::Raw(_) => true,
+        }
+    }
+
+    fn seal(&mut self, from: &mut WriteQueue, into: &mut WriteQueue) {
+        if let Self::Zmtp(connection) = self {
+            connection.seal(from, into, SEALED_AT_ONCE);
+        }
+    }
+
+    fn change_subscription(&mut self, change: &Control) {
+        match self {
+            Self::Zmtp(connection) if change.subscribe => connection.subscribe(&change.topic),
+            Self::Zmtp(connection) => connection.cancel(&change.topic),
+            Self::Raw(_) => {}
+        }
+    }
+
+    fn read_hint(&self) -> usize {
+        match self {
+            Self::Zmtp(connection) => connection.read_hint(),
+            Self::Raw(_) => 0,
+        }
+    }
+
+    fn set_reading(&mut self, reading: bool) {
+        if let Self::Zmtp(connection) = self {
+            connection.set_reading(now(), reading);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Zmtp(connection) => connection.poll_timeout(),
+            Self::Raw(_) => None,
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        if let Self::Zmtp(connection) = self {
+            connection.handle_timeout(now());
+        }
+    }
+
+    fn handle_eof(&mut self) {
+        match self {
+            Self::Zmtp(connection) => connection.handle_eof(now()),
+            Self::Raw(raw) => {
+                raw.closed = Some(CloseReason::PeerClosed {
+                    mid_frame: false,
+                    mid_handshake: false,
+                })
+            }
+        }
+    }
+
+    fn handle_failure(&mut self, kind: io::ErrorKind) {
+        match self {
+            Self::Zmtp(connection) => connection.handle_transport_error(kind),
+            Self::Raw(raw) => raw.closed = Some(CloseReason::TransportFailed(kind)),
+        }
+    }
+}
+
+/// The time, by tokio's clock so that tests can steer it
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Rounds of one poll before other tasks get a turn
+const ROUNDS: usize = 16;
+/// Slices in one vectored write; the kernel takes up to 1,024, and each costs
+const SLICES: usize = 64;
+const SMALLEST_READ: usize = 4 * 1024;
+const LARGEST_READ: usize = 256 * 1024;
+/// The largest buffer that a connection keeps while it waits
+const IDLE_BUFFER: usize = 4 * 1024;
+/// Small reads in a row before the buffer shrinks
+const SMALL_READS: u32 = 16;
+const SEALED_AT_ONCE: usize = 64 * 1024;
+/// How long the peer has to close its half after we closed ours
+const PARTING: Duration = Duration::from_secs(1);

@@ -1,0 +1,268 @@
+//! The side that connects: dials, waits, dials again, and knows when that is of no use.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_transport::{DialError, Endpoint};
+use tidings_zmtp::{PeerInfo, Properties, SocketType};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::connection::{self, Arrival, Ended, Why};
+use crate::error::ConnectError;
+use crate::events::{ConnectionId, EventKind};
+use crate::pipe::{Driver, PipeKey};
+use crate::shared::Shared;
+use crate::state::{CLOSED_HERE, Phase, SOCKET_CLOSED, TAKEN_OVER};
+
+/// What awaiting a connect tells
+pub(crate) type Outcome = Result<Peer, ConnectError>;
+
+/// Who is at the other end of a completed connection
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Peer {
+    /// The connection, as events name it
+    pub connection: ConnectionId,
+    /// The endpoint as it was configured
+    pub endpoint: String,
+    /// The peer's address
+    pub address: String,
+    /// Its socket type, where its protocol version tells it
+    pub socket_type: Option<SocketType>,
+    /// The name it wants to be known by; may be empty
+    pub routing_id: Bytes,
+    /// The version of ZMTP that is spoken
+    pub version: (u8, u8),
+    /// Its metadata
+    pub properties: Properties,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        info: &PeerInfo,
+        connection: ConnectionId,
+        endpoint: &str,
+        address: &str,
+    ) -> Self {
+        Self {
+            connection,
+            endpoint: endpoint.to_owned(),
+            address: address.to_owned(),
+            socket_type: info.socket_type,
+            routing_id: info.routing_id.clone(),
+            version: info.version,
+            properties: info.properties.clone(),
+        }
+    }
+}
+
+/// An endpoint that a socket stays connected to
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    name: Arc<str>,
+    /// `None` with `immediate`: the pipe comes with each connection
+    key: Option<PipeKey>,
+    stop: CancellationToken,
+    outcome: watch::Sender<Option<Outcome>>,
+    backoff: Backoff,
+}
+
+impl Dialer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        endpoint: Endpoint,
+        key: Option<PipeKey>,
+        stop: CancellationToken,
+        outcome: watch::Sender<Option<Outcome>>,
+    ) -> Self {
+        let options = shared.with(|state| state.options.clone());
+        let seed = shared.context.random();
+        Self {
+            name: endpoint.to_string().into(),
+            backoff: Backoff::new(
+                options.reconnect_interval,
+                options.reconnect_interval_max,
+                seed,
+            ),
+            shared,
+            endpoint,
+            key,
+            stop,
+            outcome,
+        }
+    }
+
+    /// Keeps the endpoint connected until it is stopped, refused for good, or must not be tried again
+    pub(crate) async fn run(mut self) {
+        loop {
+            let options = self.shared.with(|state| state.options.stream_options());
+            let dialled = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                dialled = tidings_transport::dial(&self.endpoint, &options) => dialled,
+            };
+            let wait = match dialled {
+                Ok(stream) => self.converse(stream).await,
+                Err(error) => self.handle_failure(&error),
+            };
+            let Some(wait) = wait else { break };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        self.shared
+            .endpoints()
+            .dialed
+            .retain(|dialed| dialed.endpoint != self.endpoint || dialed.key != self.key);
+        // What is still queued is reported by close; without a close nobody is left to send it
+        if let Some(key) = self.key
+            && self.shared.phase() == Phase::Open
+        {
+            self.shared.with(|state| state.retire(key));
+        }
+        self.settle(Err(ConnectError::Closed));
+    }
+
+    /// One connection from beginning to end; the wait before the next, if there is to be one
+    async fn converse(&mut self, stream: tidings_transport::Stream) -> Option<Duration> {
+        let connection = ConnectionId::fresh();
+        let address: Arc<str> = stream.peer_address().to_string().into();
+        let reporter = self.shared.reporter.clone();
+        reporter.say(Some(connection), Some(&self.name), Some(&address), || {
+            EventKind::Connected
+        });
+        let arrival = Arrival {
+            shared: self.shared.clone(),
+            stream,
+            key: self.key,
+            endpoint: self.name.clone(),
+            connection,
+            address: address.clone(),
+        };
+        let outcome = self.outcome.clone();
+        let met = AtomicBool::new(false);
+        let ended = connection::run(arrival, &self.stop, |peer| {
+            met.store(true, Ordering::Relaxed);
+            outcome.send_replace(Some(Ok(peer)));
+        });
+        let ended = ended.await?;
+        if ended.was_handshaken {
+            self.backoff.reset();
+        }
+        let wait = if self.must_end(&ended) {
+            None
+        } else {
+            self.backoff.next_wait()
+        };
+        report_end(&self.shared, connection, &self.name, &address, &ended, wait);
+        if wait.is_none() && !ended.was_handshaken {
+            let error = match ended.why.is_definite() {
+                true => ConnectError::Refused {
+                    endpoint: self.endpoint.clone(),
+                    code: ended.why.code(),
+                    reason: ended.why.detail(),
+                },
+                false => ConnectError::GaveUp {
+                    endpoint: self.endpoint.clone(),
+                    reason: ended.why.detail(),
+                },
+            };
+            self.settle(Err(error));
+        }
+        wait
+    }
+
+    fn must_end(&self, ended: &Ended) -> bool {
+        let here = match &ended.why {
+            Why::Socket(reason) => [SOCKET_CLOSED, CLOSED_HERE, TAKEN_OVER].contains(reason),
+            Why::Protocol(_) => false,
+        };
+        let closing = self.shared.phase() != Phase::Open;
+        let unsent = self
+            .key
+            .is_some_and(|key| self.shared.with(|state| state.has_unsent(key)));
+        here || ended.why.is_definite() || self.stop.is_cancelled() || (closing && !unsent)
+    }
+
+    fn handle_failure(&mut self, error: &DialError) -> Option<Duration> {
+        let wait = self.backoff.next_wait();
+        self.shared.say(&self.name, || EventKind::ConnectFailed {
+            error: error.to_string(),
+            retry_in_ms: in_ms(wait),
+        });
+        if wait.is_none() {
+            self.settle(Err(ConnectError::GaveUp {
+                endpoint: self.endpoint.clone(),
+                reason: error.to_string(),
+            }));
+        }
+        wait
+    }
+
+    /// Tells whoever awaits the connect, unless it was told before
+    fn settle(&self, outcome: Outcome) {
+        self.outcome.send_if_modified(|told| {
+            let first = told.is_none();
+            if first {
+                *told = Some(outcome);
+            }
+            first
+        });
+    }
+}
+
+/// Says how a connection ended, in the words that fit
+pub(crate) fn report_end(
+    shared: &Shared,
+    connection: ConnectionId,
+    endpoint: &str,
+    address: &str,
+    ended: &Ended,
+    wait: Option<Duration>,
+) {
+    let (reason, detail, retry_in_ms) = (ended.why.name(), ended.why.detail(), in_ms(wait));
+    let say = |kind| {
+        shared
+            .reporter
+            .say(Some(connection), Some(endpoint), Some(address), || kind)
+    };
+    if ended.was_handshaken {
+        let (requeued, lost) = (ended.aftermath.requeued, ended.aftermath.lost);
+        say(EventKind::Disconnected {
+            reason,
+            detail,
+            requeued,
+            lost,
+            retry_in_ms,
+        });
+    } else {
+        say(EventKind::HandshakeFailed {
+            reason,
+            detail: detail.clone(),
+            retry_in_ms,
+        });
+        if ended.why.is_definite() {
+            say(EventKind::Refused {
+                code: ended.why.code(),
+                reason: detail,
+            });
+        }
+    }
+}
+
+/// The pipe of a connection-to-be, driven by nobody yet
+pub(crate) fn idle() -> Driver {
+    Driver::None
+}
+
+fn in_ms(wait: Option<Duration>) -> Option<u64> {
+    wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+}

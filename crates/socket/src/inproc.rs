@@ -1,0 +1,303 @@
+//! inproc: two sockets of one context, joined without a byte stream.
+//!
+//! A link moves messages from one socket's outbox to the other's inbox. There is no task: whoever
+//! queues the first message, or makes room by receiving, moves them, holding one socket's lock at
+//! a time and never both.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
+
+use bytes::Bytes;
+use tidings_zmtp::{Properties, SocketType, WriteQueue};
+use tokio::sync::watch;
+
+use crate::dialer::{Outcome, Peer};
+use crate::error::ConnectError;
+use crate::events::{ConnectionId, EventKind, readable};
+use crate::pipe::{Driver, PipeKey};
+use crate::shared::{Shared, lock};
+use crate::state::{LocalPeer, Newcomer};
+
+/// The names that sockets of a context are bound to, and who waits for one
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    bound: HashMap<String, Weak<Shared>>,
+    waiting: HashMap<String, Vec<Waiting>>,
+}
+
+/// A socket that connected to a name before it was bound
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) shared: Weak<Shared>,
+    pub(crate) key: PipeKey,
+    pub(crate) outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Names {
+    /// Binds a name; returns who waited for it, or `None` if another socket has it
+    pub(crate) fn bind(&mut self, name: &str, shared: &Arc<Shared>) -> Option<Vec<Waiting>> {
+        if self
+            .bound
+            .get(name)
+            .is_some_and(|holder| holder.strong_count() > 0)
+        {
+            return None;
+        }
+        self.bound.insert(name.to_owned(), Arc::downgrade(shared));
+        Some(self.waiting.remove(name).unwrap_or_default())
+    }
+
+    /// The socket bound to a name; if there is none yet, `waiting` is kept until there is
+    pub(crate) fn find_or_wait(&mut self, name: &str, waiting: &Waiting) -> Option<Arc<Shared>> {
+        let found = self.bound.get(name).and_then(Weak::upgrade);
+        if found.is_none() {
+            let list = self.waiting.entry(name.to_owned()).or_default();
+            list.retain(|waiting| waiting.shared.strong_count() > 0);
+            list.push(waiting.clone());
+        }
+        found
+    }
+
+    /// Frees a name, if this socket has it
+    pub(crate) fn unbind(&mut self, name: &str, shared: &Shared) {
+        if self
+            .bound
+            .get(name)
+            .is_some_and(|holder| std::ptr::eq(holder.as_ptr(), shared))
+        {
+            self.bound.remove(name);
+        }
+    }
+
+    /// Frees all names of a socket and forgets what it waits for
+    pub(crate) fn forget(&mut self, shared: &Shared) {
+        self.bound
+            .retain(|_, holder| !std::ptr::eq(holder.as_ptr(), shared));
+        for list in self.waiting.values_mut() {
+            list.retain(|waiting| !std::ptr::eq(waiting.shared.as_ptr(), shared));
+        }
+        self.waiting.retain(|_, list| !list.is_empty());
+    }
+
+    /// Forgets one pipe that waits for a name
+    pub(crate) fn stop_waiting(&mut self, name: &str, key: PipeKey, shared: &Shared) {
+        if let Some(list) = self.waiting.get_mut(name) {
+            list.retain(|waiting| {
+                waiting.key != key || !std::ptr::eq(waiting.shared.as_ptr(), shared)
+            });
+        }
+    }
+}
+
+/// What joins two sockets
+#[derive(Debug)]
+pub(crate) struct Link {
+    name: String,
+    /// First the side that connected, then the one that is bound
+    ends: [(Weak<Shared>, Mutex<Option<PipeKey>>); 2],
+    connections: [ConnectionId; 2],
+    outcome: watch::Sender<Option<Outcome>>,
+    moving: Mutex<()>,
+    /// Somebody asked for a move while one was under way
+    again: AtomicBool,
+    is_cut: AtomicBool,
+}
+
+impl Link {
+    /// Joins a socket that connects to the one that is bound
+    pub(crate) fn join(name: &str, waiting: &Waiting, bound: &Arc<Shared>) {
+        let Some(connecting) = waiting.shared.upgrade() else {
+            return;
+        };
+        let types = [connecting.reporter.socket_type, bound.reporter.socket_type];
+        let address: Arc<str> = format!("inproc://{name}").into();
+        if let Err(error) = compatible(types, &address) {
+            for (shared, other) in [(&connecting, types[1]), (bound, types[0])] {
+                shared.say(&address, || EventKind::Refused {
+                    code: INCOMPATIBLE.to_owned(),
+                    reason: format!(
+                        "a {} socket does not talk to a {other}",
+                        shared.reporter.socket_type
+                    ),
+                });
+                shared.with(|state| state.count_close(INCOMPATIBLE));
+            }
+            connecting.with(|state| state.retire(waiting.key));
+            waiting.outcome.send_replace(Some(Err(error)));
+            return;
+        }
+        let link = Arc::new(Self {
+            name: name.to_owned(),
+            ends: [
+                (Arc::downgrade(&connecting), Mutex::new(Some(waiting.key))),
+                (Arc::downgrade(bound), Mutex::new(None)),
+            ],
+            connections: [ConnectionId::fresh(), ConnectionId::fresh()],
+            outcome: waiting.outcome.clone(),
+            moving: Mutex::new(()),
+            again: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
+        });
+        let ids = [&connecting, bound]
+            .map(|shared| shared.with(|state| state.options.routing_id.clone()));
+        // Both ends stand before anything moves
+        let guard = lock(&link.moving);
+        let [connecting_id, bound_id] = ids;
+        let attached = link
+            .attach(1, bound, connecting_id)
+            .and_then(|()| link.attach(0, &connecting, bound_id));
+        drop(guard);
+        match attached {
+            Ok(()) => link.pump(),
+            Err(reason) => link.cut(reason),
+        }
+    }
+
+    fn attach(
+        self: &Arc<Self>,
+        end: usize,
+        shared: &Arc<Shared>,
+        peer_id: Bytes,
+    ) -> Result<(), &'static str> {
+        let Some(((_, key), connection)) = self.ends.get(end).zip(self.connections.get(end)) else {
+            return Ok(());
+        };
+        let address: Arc<str> = format!("inproc://{}", self.name).into();
+        let known = *lock(key);
+        let newcomer = Newcomer {
+            routing_id: peer_id.clone(),
+            connection: Some(*connection),
+            endpoint: address.clone(),
+            address: Some(address.clone()),
+            driver: Driver::Link(self.clone()),
+        };
+        let attached = shared.with(|state| state.attach(known, newcomer, true))?;
+        *lock(key) = Some(attached);
+        let peer_type = self
+            .ends
+            .get(1 - end)
+            .and_then(|(peer, _)| peer.upgrade())
+            .map(|peer| peer.reporter.socket_type);
+        shared
+            .reporter
+            .say(Some(*connection), Some(&address), None, || {
+                EventKind::Handshaken {
+                    peer_type: peer_type.map(|peer_type| peer_type.name()),
+                    routing_id: readable(&peer_id),
+                    version: "inproc".to_owned(),
+                    mechanism: "none",
+                    properties: Vec::new(),
+                }
+            });
+        if end == 0 {
+            self.outcome.send_replace(Some(Ok(Peer {
+                connection: *connection,
+                endpoint: address.to_string(),
+                address: address.to_string(),
+                socket_type: peer_type,
+                routing_id: peer_id,
+                version: (0, 0),
+                properties: Properties::new(),
+            })));
+        }
+        Ok(())
+    }
+
+    /// Moves what can be moved, both ways; if somebody is at it, has them go round once more
+    pub(crate) fn pump(self: &Arc<Self>) {
+        self.again.store(true, Ordering::Release);
+        loop {
+            let guard = match self.moving.try_lock() {
+                Ok(guard) => guard,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let mut open = true;
+            while open && self.again.swap(false, Ordering::AcqRel) {
+                open = self.carry(0, 1) && self.carry(1, 0);
+            }
+            drop(guard);
+            if !open {
+                self.cut(crate::state::SOCKET_CLOSED);
+                return;
+            }
+            if !self.again.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+
+    /// Moves messages one way; whether both ends are still there
+    fn carry(&self, from: usize, to: usize) -> bool {
+        if self.is_cut.load(Ordering::Acquire) {
+            return true;
+        }
+        let (Some((source, source_key)), Some((target, target_key))) =
+            (self.end(from), self.end(to))
+        else {
+            return false;
+        };
+        let mut batch = VecDeque::new();
+        let room = target.with(|state| state.room_for(target_key));
+        let peer = source.with(|state| state.take_local(source_key, room, &mut batch));
+        if !batch.is_empty() {
+            target.with(|state| state.deliver(target_key, batch.drain(..)));
+        }
+        peer == LocalPeer::Open
+    }
+
+    fn end(&self, end: usize) -> Option<(Arc<Shared>, PipeKey)> {
+        let (shared, key) = self.ends.get(end)?;
+        Some((shared.upgrade()?, (*lock(key))?))
+    }
+
+    /// Parts the two; the side that connected waits for the name to be bound again
+    fn cut(self: &Arc<Self>, reason: &'static str) {
+        if self.is_cut.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let address = format!("inproc://{}", self.name);
+        for end in [1, 0] {
+            let Some((shared, key)) = self.end(end) else {
+                continue;
+            };
+            let aftermath = shared.with(|state| {
+                state.count_close(reason);
+                state.detach(key, WriteQueue::new())
+            });
+            let connection = self.connections.get(end).copied();
+            shared.reporter.say(connection, Some(&address), None, || {
+                EventKind::Disconnected {
+                    reason,
+                    detail: crate::state::explain(reason).to_owned(),
+                    requeued: aftermath.requeued,
+                    lost: aftermath.lost,
+                    retry_in_ms: None,
+                }
+            });
+            let waiting = Waiting {
+                shared: Arc::downgrade(&shared),
+                key,
+                outcome: self.outcome.clone(),
+            };
+            if end == 0 && shared.with(|state| state.is_waiting_for_peer(key)) {
+                shared.context.connect_inproc(&self.name, &waiting);
+            }
+        }
+    }
+}
+
+fn compatible(types: [SocketType; 2], address: &str) -> Result<(), ConnectError> {
+    let [connecting, bound] = types;
+    if connecting.accepts(bound) && bound.accepts(connecting) {
+        return Ok(());
+    }
+    Err(ConnectError::Refused {
+        endpoint: address.parse().map_err(|_| ConnectError::Closed)?,
+        code: INCOMPATIBLE.to_owned(),
+        reason: format!("a {connecting} socket does not talk to a {bound}"),
+    })
+}
+
+const INCOMPATIBLE: &str = "incompatible-socket-type";

@@ -1,0 +1,77 @@
+//! The ZeroMQ socket types, natively: REQ, REP, DEALER, ROUTER, PUB, SUB, XPUB, XSUB, PUSH, PULL, PAIR, STREAM.
+//!
+//! Take a [`Context`], make one of the typed sockets, bind or connect it, send and receive. Handles
+//! are `Send + Sync` and cheap to clone; `send` and `recv` are cancel-safe and exist as async, `try_`
+//! and `_blocking`. Semantics are those of RFC 28 to 31 and of libzmq, whose defaults hold.
+//!
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use tidings_socket::{Context, PullSocket, PushSocket};
+//!
+//! let context = Context::new();
+//! let pull = PullSocket::new(&context)?;
+//! let endpoint = pull.bind("tcp://127.0.0.1:*")?.await?;
+//! let push = PushSocket::new(&context)?;
+//! push.connect(endpoint)?.await?;
+//! push.send("hello".into()).await?;
+//! assert_eq!(pull.recv().await?.first(), "hello");
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+//! ```
+//!
+//! How it works inside: an application's call changes the state under one lock; a connection is one
+//! task that moves octets between that state and a byte stream. ARCHITECTURE.md shows the way of a
+//! message through the files.
+
+mod context;
+pub use context::{Context, ContextBuilder};
+
+mod socket;
+pub use socket::{Binding, CloseReport, Connecting, IntoEndpoint, Socket, Unflushed};
+
+mod typed;
+pub use typed::{
+    DealerSocket, PairSocket, PubSocket, PullSocket, PushSocket, RepSocket, ReqSocket,
+    RouterSocket, StreamSocket, SubSocket, XpubSocket, XsubSocket,
+};
+
+mod options;
+pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, OptionValue, Options, Overflow};
+
+mod error;
+pub use error::{
+    BindError, ConnectError, NotFound, NotReady, RecvError, RequestError, SendError, SendFailure,
+    SocketError,
+};
+
+mod events;
+pub use events::{ConnectionId, Event, EventKind, EventStream, SocketId};
+
+mod stats;
+pub use stats::{PeerStats, SocketStats};
+
+mod proxy;
+pub use proxy::{Flow, Proxy, ProxyError, ProxyHandle, ProxyState, ProxyStatistics};
+
+mod trie;
+pub use trie::{Change, SubscriptionTrie};
+
+mod dialer;
+pub use dialer::Peer;
+
+pub use bytes::Bytes;
+pub use tidings_transport::{Endpoint, EndpointError};
+pub use tidings_zmtp::{CloseReason, Message, Properties, SocketType};
+
+mod backoff;
+mod blocking;
+mod connection;
+mod inproc;
+mod listener;
+mod patterns;
+mod pipe;
+mod rotation;
+mod shared;
+mod state;
+mod suggest;

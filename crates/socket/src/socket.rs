@@ -1,0 +1,1115 @@
+//! The dynamic socket: any type, any call; what a type doesn't do is an error value.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_transport::{Endpoint, EndpointError};
+use tidings_zmtp::{Message, SocketType};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::blocking::block_on;
+use crate::context::Context;
+use crate::dialer::{Dialer, Outcome, Peer, idle};
+use crate::error::{
+    BindError, ConnectError, NotFound, NotReady, RecvError, RequestError, SendError, SendFailure,
+    SocketError,
+};
+use crate::events::{EventKind, EventSink, EventStream, SocketId};
+use crate::inproc::Waiting;
+use crate::listener;
+use crate::options::Options;
+use crate::pipe::{Control, Load};
+use crate::shared::{Bound, Dialed, Shared};
+use crate::state::{Reporter, State};
+use crate::stats::SocketStats;
+
+/// A socket of any type
+///
+/// A handle: cheap to clone, and every clone may be used from any task or thread at the same time.
+/// When the last one is dropped the socket closes in the background and goes on sending what is
+/// queued for as long as the option `linger` says; [`close`](Self::close) waits for that and
+/// reports.
+#[derive(Clone, Debug)]
+pub struct Socket {
+    handle: Arc<Handle>,
+}
+
+/// Closes the socket when it is dropped
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// Something that names an endpoint: an [`Endpoint`], or the text of one
+pub trait IntoEndpoint {
+    /// The endpoint
+    ///
+    /// # Errors
+    /// What is wrong with the text, and what would be right.
+    fn into_endpoint(self) -> Result<Endpoint, EndpointError>;
+}
+
+impl IntoEndpoint for Endpoint {
+    fn into_endpoint(self) -> Result<Endpoint, EndpointError> {
+        Ok(self)
+    }
+}
+
+impl IntoEndpoint for &Endpoint {
+    fn into_endpoint(self) -> Result<Endpoint, EndpointError> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoEndpoint for &str {
+    fn into_endpoint(self) -> Result<Endpoint, EndpointError> {
+        self.parse()
+    }
+}
+
+impl IntoEndpoint for &String {
+    fn into_endpoint(self) -> Result<Endpoint, EndpointError> {
+        self.parse()
+    }
+}
+
+impl IntoEndpoint for String {
+    fn into_endpoint(self) -> Result<Endpoint, EndpointError> {
+        self.parse()
+    }
+}
+
+impl Socket {
+    pub(crate) fn new(
+        context: Context,
+        socket_type: SocketType,
+        options: Options,
+        sink: EventSink,
+    ) -> (Self, Arc<Shared>) {
+        let reporter = Reporter {
+            sink,
+            socket: SocketId::fresh(),
+            socket_type,
+        };
+        let seed = u32::try_from(context.random() >> 32).unwrap_or_default();
+        let state = State::new(options, reporter.clone(), seed);
+        let shared = Arc::new(Shared::new(state, reporter, context));
+        (
+            Self {
+                handle: Arc::new(Handle {
+                    shared: shared.clone(),
+                }),
+            },
+            shared,
+        )
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// Its type
+    #[must_use]
+    pub fn socket_type(&self) -> SocketType {
+        self.shared().reporter.socket_type
+    }
+
+    /// Its id, as events name it
+    #[must_use]
+    pub fn id(&self) -> SocketId {
+        self.shared().reporter.socket
+    }
+
+    /// The context it belongs to
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.shared().context
+    }
+
+    /// A copy of its options
+    #[must_use]
+    pub fn options(&self) -> Options {
+        self.shared().with(|state| state.options.clone())
+    }
+
+    /// Changes options: bounds and policies at once, the rest for connections made from then on
+    pub fn set_options(&self, change: impl FnOnce(Options) -> Options) {
+        self.shared().with(|state| {
+            let changed = change(state.options.clone());
+            state.set_options(changed);
+        });
+    }
+
+    /// Starts to listen on an endpoint, and returns at once
+    ///
+    /// Await the [`Binding`] for the outcome and the real port or path.
+    ///
+    /// # Errors
+    /// The text isn't an endpoint, or not one that can be bound.
+    pub fn bind(&self, endpoint: impl IntoEndpoint) -> Result<Binding, EndpointError> {
+        let endpoint = endpoint.into_endpoint()?;
+        endpoint.for_bind()?;
+        let (outcome, receiver) = oneshot::channel();
+        let shared = self.shared().clone();
+        let stop = CancellationToken::new();
+        let bound = Bound {
+            wanted: endpoint.clone(),
+            actual: None,
+            stop: stop.clone(),
+        };
+        shared.endpoints().bound.push(bound);
+        if let Endpoint::Inproc(name) = &endpoint {
+            let name = name.to_string();
+            let free = shared.context.bind_inproc(&name, &shared);
+            outcome
+                .send(settle_bind(
+                    &shared,
+                    &endpoint,
+                    if free {
+                        Ok(endpoint.clone())
+                    } else {
+                        Err(IN_USE.to_owned())
+                    },
+                ))
+                .ok();
+            return Ok(Binding { receiver });
+        }
+        let task = async move {
+            let options = shared.with(|state| state.options.stream_options());
+            let listening = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                listening = tidings_transport::listen(&endpoint, &options) => listening,
+            };
+            let listener = match listening {
+                Ok(listener) => listener,
+                Err(error) => {
+                    outcome
+                        .send(settle_bind(&shared, &endpoint, Err(error.to_string())))
+                        .ok();
+                    return;
+                }
+            };
+            let actual = listener.local_endpoint().clone();
+            outcome
+                .send(settle_bind(&shared, &endpoint, Ok(actual)))
+                .ok();
+            listener::run(shared, listener, stop).await;
+        };
+        self.shared().spawn(task);
+        Ok(Binding { receiver })
+    }
+
+    /// Starts to connect to an endpoint, and returns at once
+    ///
+    /// The connection is tried again whenever it fails or is lost, except after a definite refusal.
+    /// Await the [`Connecting`] for the first completed handshake or such a refusal.
+    ///
+    /// # Errors
+    /// The text isn't an endpoint, or not one that can be connected to.
+    pub fn connect(&self, endpoint: impl IntoEndpoint) -> Result<Connecting, EndpointError> {
+        self.connect_to(endpoint.into_endpoint()?, None)
+            .map(|(connecting, _)| connecting)
+    }
+
+    /// As [`connect`](Self::connect), and the peer gets a name here: ROUTER and STREAM route to it by that
+    ///
+    /// # Errors
+    /// As `connect`; and [`ConnectError::Refused`] is awaited when another peer has the name, or the
+    /// socket type has none.
+    pub fn connect_as(
+        &self,
+        endpoint: impl IntoEndpoint,
+        routing_id: impl Into<Bytes>,
+    ) -> Result<Connecting, EndpointError> {
+        self.connect_to(endpoint.into_endpoint()?, Some(routing_id.into()))
+            .map(|(connecting, _)| connecting)
+    }
+
+    fn connect_to(
+        &self,
+        endpoint: Endpoint,
+        name: Option<Bytes>,
+    ) -> Result<(Connecting, ()), EndpointError> {
+        endpoint.for_connect()?;
+        let shared = self.shared().clone();
+        let connecting = |receiver| {
+            (
+                Connecting {
+                    receiver,
+                    endpoint: endpoint.clone(),
+                },
+                (),
+            )
+        };
+        // libzmq: for these types a second connect to the same tcp endpoint changes nothing
+        let once = matches!(endpoint, Endpoint::Tcp(_))
+            && matches!(
+                self.socket_type(),
+                SocketType::Dealer | SocketType::Sub | SocketType::Pub | SocketType::Req
+            );
+        if once
+            && let Some(known) = shared
+                .endpoints()
+                .dialed
+                .iter()
+                .find(|dialed| dialed.endpoint == endpoint)
+        {
+            return Ok(connecting(known.outcome.clone()));
+        }
+        let (outcome, receiver) = watch::channel(None);
+        let is_inproc = matches!(endpoint, Endpoint::Inproc(_));
+        let waits_for_handshake = !is_inproc && shared.with(|state| state.options.immediate);
+        let mut key = None;
+        if !waits_for_handshake {
+            let text: Arc<str> = endpoint.to_string().into();
+            let made = shared.with(|state| {
+                let key = state.add_pipe(text, idle(), is_inproc)?;
+                match name {
+                    Some(name) => state
+                        .name_peer(key, name)
+                        .map(|()| key)
+                        .inspect_err(|_| state.retire(key)),
+                    None => Ok(key),
+                }
+            });
+            match made {
+                Ok(made) => key = Some(made),
+                Err(reason) => {
+                    let reason = Some(crate::state::explain(reason))
+                        .filter(|text| !text.is_empty())
+                        .unwrap_or(reason);
+                    let refused = ConnectError::Refused {
+                        endpoint: endpoint.clone(),
+                        code: "refused-here".to_owned(),
+                        reason: reason.to_owned(),
+                    };
+                    outcome.send_replace(Some(Err(refused)));
+                    return Ok(connecting(receiver));
+                }
+            }
+        }
+        let stop = CancellationToken::new();
+        shared.endpoints().dialed.push(Dialed {
+            endpoint: endpoint.clone(),
+            key,
+            stop: stop.clone(),
+            outcome: receiver.clone(),
+        });
+        match (&endpoint, key) {
+            (Endpoint::Inproc(name), Some(key)) => {
+                let waiting = Waiting {
+                    shared: Arc::downgrade(&shared),
+                    key,
+                    outcome,
+                };
+                shared.context.connect_inproc(&name.to_string(), &waiting);
+            }
+            _ => shared
+                .spawn(Dialer::new(shared.clone(), endpoint.clone(), key, stop, outcome).run()),
+        }
+        Ok(connecting(receiver))
+    }
+
+    /// Stops to listen on an endpoint, named as it was given or with its real port; connections stay
+    ///
+    /// # Errors
+    /// [`NotFound`] when the socket isn't bound to it.
+    pub fn unbind(&self, endpoint: &Endpoint) -> Result<(), NotFound> {
+        let shared = self.shared();
+        let mut endpoints = shared.endpoints();
+        let found = endpoints
+            .bound
+            .iter()
+            .position(|bound| bound.wanted == *endpoint || bound.actual.as_ref() == Some(endpoint));
+        let Some(found) = found else {
+            return Err(NotFound {
+                endpoint: endpoint.clone(),
+            });
+        };
+        let bound = endpoints.bound.swap_remove(found);
+        drop(endpoints);
+        bound.stop.cancel();
+        if let Endpoint::Inproc(name) = endpoint {
+            shared.context.names().unbind(&name.to_string(), shared);
+            shared.say(&endpoint.to_string(), || EventKind::Unbound);
+        }
+        Ok(())
+    }
+
+    /// Gives up an endpoint that was connected to, after what is queued for it has been written
+    ///
+    /// # Errors
+    /// [`NotFound`] when the socket isn't connected to it.
+    pub fn disconnect(&self, endpoint: &Endpoint) -> Result<(), NotFound> {
+        let shared = self.shared();
+        let mut endpoints = shared.endpoints();
+        let found = endpoints
+            .dialed
+            .iter()
+            .position(|dialed| dialed.endpoint == *endpoint);
+        let Some(found) = found else {
+            return Err(NotFound {
+                endpoint: endpoint.clone(),
+            });
+        };
+        let dialed = endpoints.dialed.swap_remove(found);
+        drop(endpoints);
+        if let (Endpoint::Inproc(name), Some(key)) = (endpoint, dialed.key) {
+            shared
+                .context
+                .names()
+                .stop_waiting(&name.to_string(), key, shared);
+        }
+        if let Some(key) = dialed.key {
+            shared.with(|state| state.leave(key));
+        }
+        dialed.stop.cancel();
+        Ok(())
+    }
+
+    /// The endpoints it listens on, with their real ports and paths
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.shared()
+            .endpoints()
+            .bound
+            .iter()
+            .filter_map(|bound| bound.actual.clone())
+            .collect()
+    }
+
+    /// Queues a message, waiting for room if the socket type does that
+    ///
+    /// Waits for as long as the option `send_timeout` says. That the message is queued does not mean
+    /// that it arrived; [`stats`](Self::stats) and [`close`](Self::close) tell what still waits.
+    ///
+    /// # Errors
+    /// [`SendError`] hands the message back.
+    ///
+    /// # Cancel safety
+    /// Safe: when dropped before it completes, nothing was queued.
+    pub async fn send(&self, message: Message) -> Result<(), SendError> {
+        match self.try_send(message) {
+            Ok(()) => {
+                yield_now_and_then().await;
+                Ok(())
+            }
+            Err(SendError {
+                message,
+                reason: SendFailure::WouldBlock,
+            }) => {
+                let timeout = self.shared().with(|state| state.options.send_timeout);
+                let mut slot = Some(message);
+                let waiting = self.wait_to_send(&mut slot);
+                let sent = match timeout {
+                    None => Some(waiting.await),
+                    Some(timeout) => tokio::time::timeout(timeout, waiting).await.ok(),
+                };
+                sent.unwrap_or_else(|| timed_out(slot, timeout))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Queues a message if there is room now
+    ///
+    /// # Errors
+    /// [`SendError`] hands the message back, with [`SendFailure::WouldBlock`] when there is no room.
+    pub fn try_send(&self, message: Message) -> Result<(), SendError> {
+        self.shared().with(|state| state.send(message))
+    }
+
+    /// As [`send`](Self::send), for threads without a runtime
+    ///
+    /// # Errors
+    /// As `send`.
+    pub fn send_blocking(&self, message: Message) -> Result<(), SendError> {
+        match self.try_send(message) {
+            Err(SendError {
+                message,
+                reason: SendFailure::WouldBlock,
+            }) => {
+                let timeout = self.shared().with(|state| state.options.send_timeout);
+                let mut slot = Some(message);
+                let sent = block_on(self.wait_to_send(&mut slot), timeout);
+                sent.unwrap_or_else(|| timed_out(slot, timeout))
+            }
+            done => done,
+        }
+    }
+
+    /// Tries whenever there may be room; the message stays in `slot` between tries
+    async fn wait_to_send(&self, slot: &mut Option<Message>) -> Result<(), SendError> {
+        loop {
+            let writable = self.shared().writable.notified();
+            let Some(message) = slot.take() else {
+                return Ok(());
+            };
+            match self.try_send(message) {
+                Err(SendError {
+                    message,
+                    reason: SendFailure::WouldBlock,
+                }) => *slot = Some(message),
+                done => return done,
+            }
+            writable.await;
+        }
+    }
+
+    /// Queues messages from the front of `messages` under one lock, as many as there is room for
+    ///
+    /// Waits until there is room for one at least. What was not queued stays in `messages`.
+    ///
+    /// # Errors
+    /// The failure of the first message that could not be queued, if it is the first of all.
+    ///
+    /// # Cancel safety
+    /// Safe: when dropped before it completes, nothing was queued.
+    pub async fn send_many(&self, messages: &mut Vec<Message>) -> Result<usize, SendFailure> {
+        let timeout = self.shared().with(|state| state.options.send_timeout);
+        let sent = match self.try_send_many(messages) {
+            Err(SendFailure::WouldBlock) => match timeout {
+                None => self.wait_to_send_many(messages).await,
+                Some(timeout) => tokio::time::timeout(timeout, self.wait_to_send_many(messages))
+                    .await
+                    .unwrap_or(Err(SendFailure::TimedOut(timeout))),
+            },
+            done => done,
+        };
+        yield_now_and_then().await;
+        sent
+    }
+
+    /// Queues messages from the front of `messages`, as many as there is room for now
+    ///
+    /// # Errors
+    /// As [`send_many`](Self::send_many), and [`SendFailure::WouldBlock`] when there is room for none.
+    pub fn try_send_many(&self, messages: &mut Vec<Message>) -> Result<usize, SendFailure> {
+        if messages.is_empty() {
+            return Ok(0);
+        }
+        let mut rest = std::mem::take(messages).into_iter();
+        let mut sent = 0;
+        let failed = self.shared().with(|state| {
+            for message in rest.by_ref() {
+                match state.send(message) {
+                    Ok(()) => sent += 1,
+                    Err(error) => return Some(error),
+                }
+            }
+            None
+        });
+        let Some(error) = failed else { return Ok(sent) };
+        messages.push(error.message);
+        messages.extend(rest);
+        if sent > 0 {
+            Ok(sent)
+        } else {
+            Err(error.reason)
+        }
+    }
+
+    /// As [`send_many`](Self::send_many), for threads without a runtime
+    ///
+    /// # Errors
+    /// As `send_many`.
+    pub fn send_many_blocking(&self, messages: &mut Vec<Message>) -> Result<usize, SendFailure> {
+        match self.try_send_many(messages) {
+            Err(SendFailure::WouldBlock) => {
+                let timeout = self.shared().with(|state| state.options.send_timeout);
+                block_on(self.wait_to_send_many(messages), timeout)
+                    .unwrap_or_else(|| Err(SendFailure::TimedOut(timeout.unwrap_or_default())))
+            }
+            done => done,
+        }
+    }
+
+    async fn wait_to_send_many(&self, messages: &mut Vec<Message>) -> Result<usize, SendFailure> {
+        loop {
+            let writable = self.shared().writable.notified();
+            match self.try_send_many(messages) {
+                Err(SendFailure::WouldBlock) => writable.await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Receives a message, waiting for one
+    ///
+    /// Waits for as long as the option `recv_timeout` says.
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    ///
+    /// # Cancel safety
+    /// Safe: a message is taken only when it is returned.
+    pub async fn recv(&self) -> Result<Message, RecvError> {
+        match self.try_recv() {
+            Err(RecvError::WouldBlock) => {}
+            done => return done,
+        }
+        match self.shared().with(|state| state.options.recv_timeout) {
+            None => self.wait_to_recv(Self::try_recv).await,
+            Some(timeout) => tokio::time::timeout(timeout, self.wait_to_recv(Self::try_recv))
+                .await
+                .unwrap_or(Err(RecvError::TimedOut(timeout))),
+        }
+    }
+
+    /// Receives a message if one is there
+    ///
+    /// # Errors
+    /// [`RecvError::WouldBlock`] if none is.
+    pub fn try_recv(&self) -> Result<Message, RecvError> {
+        self.shared().with(|state| {
+            let received = state.recv();
+            // Who was woken for a batch passes the rest on
+            state.signals.readable |= state.receivers_waiting > 0 && state.has_messages();
+            received
+        })
+    }
+
+    /// As [`recv`](Self::recv), for threads without a runtime
+    ///
+    /// # Errors
+    /// As `recv`.
+    pub fn recv_blocking(&self) -> Result<Message, RecvError> {
+        match self.try_recv() {
+            Err(RecvError::WouldBlock) => {
+                let timeout = self.shared().with(|state| state.options.recv_timeout);
+                block_on(self.wait_to_recv(Self::try_recv), timeout)
+                    .unwrap_or_else(|| Err(RecvError::TimedOut(timeout.unwrap_or_default())))
+            }
+            done => done,
+        }
+    }
+
+    async fn wait_to_recv<T>(
+        &self,
+        mut attempt: impl FnMut(&Self) -> Result<T, RecvError>,
+    ) -> Result<T, RecvError> {
+        let _waiting = WaitingReceiver::new(self.shared());
+        loop {
+            let readable = self.shared().readable.notified();
+            match attempt(self) {
+                Err(RecvError::WouldBlock) => readable.await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Receives up to `max` messages under one lock, waiting for one at least; they are added to `into`
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    /// Safe: messages are taken only when it completes.
+    pub async fn recv_many(&self, into: &mut Vec<Message>, max: usize) -> Result<usize, RecvError> {
+        match self.try_recv_many(into, max) {
+            Err(RecvError::WouldBlock) => {}
+            done => return done,
+        }
+        match self.shared().with(|state| state.options.recv_timeout) {
+            None => {
+                self.wait_to_recv(|socket| socket.try_recv_many(into, max))
+                    .await
+            }
+            Some(timeout) => tokio::time::timeout(
+                timeout,
+                self.wait_to_recv(|socket| socket.try_recv_many(into, max)),
+            )
+            .await
+            .unwrap_or(Err(RecvError::TimedOut(timeout))),
+        }
+    }
+
+    /// Receives up to `max` messages that are there
+    ///
+    /// # Errors
+    /// [`RecvError::WouldBlock`] if none is.
+    pub fn try_recv_many(&self, into: &mut Vec<Message>, max: usize) -> Result<usize, RecvError> {
+        self.shared().with(|state| {
+            let before = into.len();
+            while into.len() - before < max {
+                match state.recv() {
+                    Ok(message) => into.push(message),
+                    Err(error) if into.len() == before => return Err(error),
+                    Err(_) => break,
+                }
+            }
+            state.signals.readable |= state.receivers_waiting > 0 && state.has_messages();
+            Ok(into.len() - before)
+        })
+    }
+
+    /// As [`recv_many`](Self::recv_many), for threads without a runtime
+    ///
+    /// # Errors
+    /// As `recv_many`.
+    pub fn recv_many_blocking(
+        &self,
+        into: &mut Vec<Message>,
+        max: usize,
+    ) -> Result<usize, RecvError> {
+        match self.try_recv_many(into, max) {
+            Err(RecvError::WouldBlock) => {
+                let timeout = self.shared().with(|state| state.options.recv_timeout);
+                block_on(
+                    self.wait_to_recv(|socket| socket.try_recv_many(into, max)),
+                    timeout,
+                )
+                .unwrap_or_else(|| Err(RecvError::TimedOut(timeout.unwrap_or_default())))
+            }
+            done => done,
+        }
+    }
+
+    /// SUB and XSUB: subscribes to messages whose first frame begins with `topic`; XPUB with `xpub_manual`:
+    /// enters a subscription for the peer whose request was received last
+    ///
+    /// # Errors
+    /// [`SocketError::NotSupported`] for other types.
+    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> Result<(), SocketError> {
+        self.change_subscription(true, topic.as_ref())
+    }
+
+    /// Ends a subscription, exactly as it was made
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> Result<(), SocketError> {
+        self.change_subscription(false, topic.as_ref())
+    }
+
+    fn change_subscription(&self, subscribe: bool, topic: &[u8]) -> Result<(), SocketError> {
+        let control = Control {
+            subscribe,
+            topic: Bytes::copy_from_slice(topic),
+        };
+        match self
+            .shared()
+            .with(|state| state.change_subscription(control))
+        {
+            true => Ok(()),
+            false => Err(SocketError::NotSupported(
+                "only SUB, XSUB, and XPUB with xpub_manual, have subscriptions to set",
+            )),
+        }
+    }
+
+    /// REQ: sends a request and waits for its reply, for as long as the deadline allows
+    ///
+    /// Every request carries a number and finds its own reply, so several may be under way at once,
+    /// a lost reply harms none of the others, and the socket is never stuck. Whether the peer did
+    /// the work is unknown when this fails after the request was sent.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    ///
+    /// # Cancel safety
+    /// Safe: when dropped, the request is forgotten; if it was sent, its late reply is dropped and counted.
+    pub async fn request(
+        &self,
+        message: Message,
+        deadline: Duration,
+    ) -> Result<Message, RequestError> {
+        let mut progress = RequestProgress::new(self.shared(), message);
+        match tokio::time::timeout(deadline, progress.run()).await {
+            Ok(done) => done,
+            Err(_) => Err(RequestError::TimedOut {
+                after: deadline,
+                sent: progress.id.is_some(),
+            }),
+        }
+    }
+
+    /// As [`request`](Self::request), for threads without a runtime
+    ///
+    /// # Errors
+    /// As `request`.
+    pub fn request_blocking(
+        &self,
+        message: Message,
+        deadline: Duration,
+    ) -> Result<Message, RequestError> {
+        let mut progress = RequestProgress::new(self.shared(), message);
+        match block_on(progress.run(), Some(deadline)) {
+            Some(done) => done,
+            None => Err(RequestError::TimedOut {
+                after: deadline,
+                sent: progress.id.is_some(),
+            }),
+        }
+    }
+
+    /// Waits until `wanted` peers are there: for PUB and XPUB peers with a subscription, for others
+    /// completed connections; returns how many there are
+    ///
+    /// What a publisher sends after that reaches those subscribers: no sleep is needed.
+    ///
+    /// # Errors
+    /// [`NotReady`] tells how many there were at the deadline.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub async fn ready(&self, wanted: usize, deadline: Duration) -> Result<usize, NotReady> {
+        match tokio::time::timeout(deadline, self.wait_for_peers(wanted)).await {
+            Ok(ready) => Ok(ready),
+            Err(_) => Err(self.not_ready(wanted, deadline)),
+        }
+    }
+
+    /// As [`ready`](Self::ready), for threads without a runtime
+    ///
+    /// # Errors
+    /// As `ready`.
+    pub fn ready_blocking(&self, wanted: usize, deadline: Duration) -> Result<usize, NotReady> {
+        block_on(self.wait_for_peers(wanted), Some(deadline))
+            .ok_or_else(|| self.not_ready(wanted, deadline))
+    }
+
+    async fn wait_for_peers(&self, wanted: usize) -> usize {
+        loop {
+            let changed = self.shared().changed.notified();
+            let ready = self.shared().with(|state| state.ready_peers());
+            if ready >= wanted {
+                return ready;
+            }
+            changed.await;
+        }
+    }
+
+    fn not_ready(&self, wanted: usize, after: Duration) -> NotReady {
+        NotReady {
+            ready: self.shared().with(|state| state.ready_peers()),
+            wanted,
+            after,
+        }
+    }
+
+    /// What it has done and holds: peers, queue depths, counters
+    #[must_use]
+    pub fn stats(&self) -> SocketStats {
+        SocketStats::of(self.shared())
+    }
+
+    /// Its lifecycle events from now on
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        let reporter = &self.shared().reporter;
+        reporter
+            .sink
+            .stream(Some((reporter.socket, reporter.socket_type)))
+    }
+
+    /// Closes the socket for all its handles, sends what is queued until the deadline, and reports
+    ///
+    /// Nothing more is received. What could not be handed to the system in time is dropped and listed.
+    /// `linger` does not matter here: the deadline does.
+    ///
+    /// # Cancel safety
+    /// The socket is closed all the same and goes on sending until its last handle is dropped and
+    /// `linger` has passed.
+    pub async fn close(&self, deadline: Duration) -> CloseReport {
+        let shared = self.shared();
+        shared.begin_close();
+        tokio::time::timeout(deadline, shared.drained()).await.ok();
+        CloseReport::finish(std::slice::from_ref(shared))
+    }
+
+    /// As [`close`](Self::close), for threads without a runtime
+    pub fn close_blocking(&self, deadline: Duration) -> CloseReport {
+        let shared = self.shared();
+        shared.begin_close();
+        block_on(shared.drained(), Some(deadline));
+        CloseReport::finish(std::slice::from_ref(shared))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let shared = self.shared.clone();
+        shared.begin_close();
+        let linger = shared.with(|state| state.options.linger);
+        if linger == Some(Duration::ZERO)
+            || (shared.tasks() == 0 && shared.with(|state| state.unflushed().is_empty()))
+        {
+            shared.end_close();
+            return;
+        }
+        let draining = shared.clone();
+        shared.context.spawn(async move {
+            match linger {
+                None => draining.drained().await,
+                Some(linger) => drop(tokio::time::timeout(linger, draining.drained()).await),
+            }
+            draining.end_close();
+        });
+    }
+}
+
+/// A bind under way: await it for the endpoint with its real port or path
+///
+/// Dropping it changes nothing; the socket goes on.
+#[derive(Debug)]
+pub struct Binding {
+    receiver: oneshot::Receiver<Result<Endpoint, BindError>>,
+}
+
+impl Binding {
+    /// Waits on a thread without a runtime
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn blocking(self) -> Result<Endpoint, BindError> {
+        block_on(self.into_future(), None).unwrap_or(Err(BindError::Closed))
+    }
+}
+
+impl IntoFuture for Binding {
+    type Output = Result<Endpoint, BindError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.receiver.await.unwrap_or(Err(BindError::Closed)) })
+    }
+}
+
+/// A connect under way: await it for the first completed handshake or a definite refusal
+///
+/// Dropping it changes nothing; the socket goes on.
+#[derive(Debug)]
+pub struct Connecting {
+    receiver: watch::Receiver<Option<Outcome>>,
+    endpoint: Endpoint,
+}
+
+impl Connecting {
+    /// Waits on a thread without a runtime
+    ///
+    /// # Errors
+    /// [`ConnectError`]; [`ConnectError::TimedOut`] when the time is over, while attempts go on.
+    pub fn blocking(self, timeout: Duration) -> Result<Peer, ConnectError> {
+        let endpoint = self.endpoint.clone();
+        block_on(self.into_future(), Some(timeout)).unwrap_or(Err(ConnectError::TimedOut {
+            endpoint,
+            after: timeout,
+        }))
+    }
+}
+
+impl IntoFuture for Connecting {
+    type Output = Outcome;
+    type IntoFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+    fn into_future(mut self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let told = self.receiver.wait_for(Option::is_some).await;
+            told.ok()
+                .and_then(|outcome| outcome.clone())
+                .unwrap_or(Err(ConnectError::Closed))
+        })
+    }
+}
+
+/// What a close achieved
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Messages handed to the system since the sockets were made
+    pub flushed: u64,
+    /// What was still queued at the deadline and is dropped
+    pub unflushed: Vec<Unflushed>,
+}
+
+/// Messages that a close could not send
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Unflushed {
+    /// Where they were to go
+    pub endpoint: String,
+    /// How many
+    pub messages: u64,
+    /// Their octets
+    pub octets: u64,
+}
+
+impl CloseReport {
+    /// Whether everything was sent
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.unflushed.is_empty()
+    }
+
+    pub(crate) fn finish(sockets: &[Arc<Shared>]) -> Self {
+        let mut report = Self::default();
+        for shared in sockets {
+            let (unflushed, sent) =
+                shared.with(|state| (state.unflushed(), state.totals().0.sent.messages));
+            let waiting: u64 = unflushed.iter().map(|(_, load)| load.messages).sum();
+            report.flushed += sent.saturating_sub(waiting);
+            report.unflushed.extend(unflushed.into_iter().map(
+                |(endpoint, Load { messages, octets })| Unflushed {
+                    endpoint: endpoint.to_string(),
+                    messages,
+                    octets,
+                },
+            ));
+            shared.end_close();
+        }
+        report
+    }
+}
+
+/// A request under way; forgets its number when dropped
+struct RequestProgress<'a> {
+    shared: &'a Shared,
+    message: Option<Message>,
+    id: Option<u32>,
+}
+
+impl<'a> RequestProgress<'a> {
+    fn new(shared: &'a Shared, message: Message) -> Self {
+        Self {
+            shared,
+            message: Some(message),
+            id: None,
+        }
+    }
+
+    async fn run(&mut self) -> Result<Message, RequestError> {
+        let (sender, reply) = oneshot::channel();
+        let mut sender = Some(sender);
+        while let (Some(message), Some(waiting)) = (self.message.take(), sender.take()) {
+            let writable = self.shared.writable.notified();
+            match self.shared.with(|state| state.request(message, waiting)) {
+                Ok(id) => self.id = Some(id),
+                Err((
+                    SendError {
+                        message,
+                        reason: SendFailure::WouldBlock,
+                    },
+                    waiting,
+                )) => {
+                    self.message = Some(message);
+                    sender = Some(waiting);
+                    writable.await;
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+        let closing = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                if self.shared.phase() != crate::state::Phase::Open {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answered = reply => match answered {
+                Ok(Ok(message)) => Ok(message),
+                Ok(Err(_)) => Err(RequestError::PeerGone),
+                Err(_) => Err(RequestError::Closed),
+            },
+            () = closing => Err(RequestError::Closed),
+        }
+    }
+}
+
+impl Drop for RequestProgress<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.with(|state| state.give_up(id));
+        }
+    }
+}
+
+/// Counts a task that waits in a receive, also when it is cancelled
+struct WaitingReceiver<'a>(&'a Shared);
+
+impl<'a> WaitingReceiver<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.with(|state| state.receivers_waiting += 1);
+        Self(shared)
+    }
+}
+
+impl Drop for WaitingReceiver<'_> {
+    fn drop(&mut self) {
+        self.0.with(|state| state.receivers_waiting -= 1);
+    }
+}
+
+fn settle_bind(
+    shared: &Shared,
+    wanted: &Endpoint,
+    outcome: Result<Endpoint, String>,
+) -> Result<Endpoint, BindError> {
+    let mut endpoints = shared.endpoints();
+    let place = endpoints
+        .bound
+        .iter()
+        .position(|bound| bound.wanted == *wanted && bound.actual.is_none());
+    match outcome {
+        Ok(actual) => {
+            if let Some(bound) = place.and_then(|place| endpoints.bound.get_mut(place)) {
+                bound.actual = Some(actual.clone());
+            }
+            drop(endpoints);
+            shared.say(&wanted.to_string(), || EventKind::Listening {
+                endpoint: actual.to_string(),
+            });
+            Ok(actual)
+        }
+        Err(reason) => {
+            if let Some(place) = place {
+                endpoints.bound.swap_remove(place);
+            }
+            drop(endpoints);
+            shared.say(&wanted.to_string(), || EventKind::BindFailed {
+                error: reason.clone(),
+            });
+            Err(BindError::Listen {
+                endpoint: wanted.clone(),
+                reason,
+            })
+        }
+    }
+}
+
+fn timed_out(slot: Option<Message>, timeout: Option<Duration>) -> Result<(), SendError> {
+    match slot {
+        Some(message) => Err(SendError {
+            message,
+            reason: SendFailure::TimedOut(timeout.unwrap_or_default()),
+        }),
+        // The message is out of its slot only while a try is under way, and no try waits
+        None => Ok(()),
+    }
+}
+
+/// Lets other tasks run when this one has sent for long without waiting
+///
+/// Tokio's own budget, of 128, is spent once in 16 messages: a sender that never meets a full queue
+/// (no high-water mark) would otherwise starve the connections on a current-thread runtime.
+async fn yield_now_and_then() {
+    use std::cell::Cell;
+    thread_local!(static SENT: Cell<u32> = const { Cell::new(0) });
+    let sent = SENT.get().wrapping_add(1);
+    SENT.set(sent);
+    if sent.is_multiple_of(16) && tokio::runtime::Handle::try_current().is_ok() {
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+const IN_USE: &str =
+    "another socket of this context has this name; choose another or unbind that one first";

@@ -1,0 +1,1480 @@
+//! What a socket knows: its pipes, whose turn it is, and its pattern's own state.
+//!
+//! Nothing here waits, reads a clock to decide, or touches the network. Sockets call in from the
+//! application's side, connections and inproc links from the other; what must happen outside the
+//! lock (waking somebody, moving an inproc link) is left in [`Signals`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use slab::Slab;
+use tidings_zmtp::{Message, SocketType, WriteQueue};
+use tokio::sync::oneshot;
+
+use crate::error::{RecvError, SendError, SendFailure};
+use crate::events::{ConnectionId, Event, EventKind, EventSink, SocketId, readable};
+use crate::inproc::Link;
+use crate::options::{Options, Overflow};
+use crate::patterns::{Pattern, Reply, Verdict};
+use crate::pipe::{Control, Counts, Driver, Load, Outbox, Pipe, PipeKey};
+use crate::rotation::Rotation;
+
+/// The state of one socket, behind its lock
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) socket_type: SocketType,
+    pub(crate) options: Options,
+    overflow: Overflow,
+    pipes: Slab<Pipe>,
+    next_serial: u32,
+    /// Pipes that have room, for the types that turn over their peers
+    sending: Rotation,
+    /// Pipes that have messages
+    receiving: Rotation,
+    pattern: Pattern,
+    pub(crate) phase: Phase,
+    /// Pipes without a peer that hold messages still to be received
+    departed: usize,
+    pub(crate) signals: Signals,
+    /// Tasks that wait in a receive
+    pub(crate) receivers_waiting: usize,
+    /// What pipes that are gone have counted
+    retired: Counts,
+    /// Messages that went nowhere: no peer, or one that is gone
+    unrouted: u64,
+    pub(crate) closes: BTreeMap<&'static str, u64>,
+    reporter: Reporter,
+    /// A strict REQ whose peer went away with the request
+    peer_gone: bool,
+    scratch: Vec<u32>,
+}
+
+/// How far a socket is on its way out
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    /// Closed for the application; what is queued is still being sent
+    Draining,
+    /// Connections close without another word
+    Closed,
+}
+
+/// What is to be done once the lock is released
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// Peers or subscriptions came or went
+    pub(crate) changed: bool,
+    /// The socket is closing: whoever waits for anything must look
+    pub(crate) closing: bool,
+    pub(crate) links: Vec<Arc<Link>>,
+}
+
+/// What a connection must do next
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Orders {
+    /// How many messages may be handed over next time; 0: stop reading until woken
+    pub(crate) room: usize,
+    /// Close, for this reason
+    pub(crate) close: Option<&'static str>,
+    /// The socket is closing: end when all is written
+    pub(crate) drain: bool,
+}
+
+/// What became of a pipe's messages when its connection ended
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Aftermath {
+    /// Wait for the next connection
+    pub(crate) requeued: u64,
+    /// Are gone with the peer
+    pub(crate) lost: u64,
+}
+
+/// Whom a new connection leads to
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) routing_id: Bytes,
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) address: Option<Arc<str>>,
+    pub(crate) driver: Driver,
+}
+
+/// Says what happens, on behalf of one socket
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter {
+    pub(crate) sink: EventSink,
+    pub(crate) socket: SocketId,
+    pub(crate) socket_type: SocketType,
+}
+
+impl Reporter {
+    pub(crate) fn say(
+        &self,
+        connection: Option<ConnectionId>,
+        endpoint: Option<&str>,
+        address: Option<&str>,
+        kind: impl FnOnce() -> EventKind,
+    ) {
+        self.sink.emit(|| Event {
+            at: SystemTime::now(),
+            socket: self.socket,
+            socket_type: self.socket_type,
+            connection,
+            endpoint: endpoint.map(str::to_owned),
+            address: address.map(str::to_owned),
+            kind: kind(),
+        });
+    }
+}
+
+impl State {
+    pub(crate) fn new(options: Options, reporter: Reporter, seed: u32) -> Self {
+        let socket_type = reporter.socket_type;
+        Self {
+            socket_type,
+            overflow: options.overflow_for(socket_type),
+            options,
+            pipes: Slab::new(),
+            next_serial: 0,
+            sending: Rotation::default(),
+            receiving: Rotation::default(),
+            pattern: Pattern::of(socket_type, seed),
+            phase: Phase::Open,
+            departed: 0,
+            signals: Signals::default(),
+            receivers_waiting: 0,
+            retired: Counts::default(),
+            unrouted: 0,
+            closes: BTreeMap::new(),
+            reporter,
+            peer_gone: false,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Replaces the options; bounds and policies hold at once, the rest for new connections
+    pub(crate) fn set_options(&mut self, options: Options) {
+        self.overflow = options.overflow_for(self.socket_type);
+        self.options = options;
+        self.signals.writable = true;
+        let indices: Vec<usize> = self.pipes.iter().map(|(index, _)| index).collect();
+        for index in indices {
+            self.refresh_sending(index);
+            self.pipes.get(index).inspect(|pipe| pipe.wake_task());
+        }
+    }
+
+    // ---- Pipes ----
+
+    /// A pipe for an endpoint that is connected to; messages may be queued before it is up
+    pub(crate) fn add_pipe(
+        &mut self,
+        endpoint: Arc<str>,
+        driver: Driver,
+        local: bool,
+    ) -> Result<PipeKey, &'static str> {
+        let outbox = match (local, self.socket_type) {
+            (true, _) => Outbox::local(),
+            (false, SocketType::Stream) => Outbox::Raw(WriteQueue::new()),
+            (false, _) => Outbox::Wire(WriteQueue::new()),
+        };
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let entry = self.pipes.vacant_entry();
+        let index = u32::try_from(entry.key()).map_err(|_| TOO_MANY)?;
+        let key = PipeKey { index, serial };
+        if let Pattern::Pair(owner) = &mut self.pattern {
+            // RFC 31: "SHALL accept only one connection at a time"
+            if owner.is_some() {
+                return Err(PAIR_TAKEN);
+            }
+            *owner = Some(key);
+        }
+        entry.insert(Pipe::new(serial, outbox, driver, endpoint, true));
+        self.refresh_sending(index as usize);
+        self.signals.writable = true;
+        Ok(key)
+    }
+
+    /// A peer's connection is complete: `key` names the pipe that waited for it, if one did
+    ///
+    /// # Errors
+    /// The name of the reason for which the socket does not want this peer.
+    pub(crate) fn attach(
+        &mut self,
+        key: Option<PipeKey>,
+        newcomer: Newcomer,
+        local: bool,
+    ) -> Result<PipeKey, &'static str> {
+        if self.phase != Phase::Open && key.is_none() {
+            return Err(SOCKET_CLOSED);
+        }
+        if self.departed > MOST_DEPARTED {
+            return Err(UNREAD);
+        }
+        let accepted = key.is_none();
+        let key = match key {
+            Some(key) => key,
+            None => self.add_pipe(newcomer.endpoint.clone(), Driver::None, local)?,
+        };
+        let Some(pipe) = self.pipe_mut(key) else {
+            return Err(SOCKET_CLOSED);
+        };
+        pipe.persistent &= !accepted;
+        pipe.connection = newcomer.connection;
+        pipe.address = newcomer.address;
+        pipe.driver = newcomer.driver;
+        pipe.attached = true;
+        pipe.doomed = None;
+        pipe.reading_paused = false;
+        pipe.control.clear();
+        let kept_id = mem::replace(&mut pipe.routing_id, newcomer.routing_id);
+        if let Err(reason) = self.introduce(key, kept_id) {
+            self.discard(key);
+            return Err(reason);
+        }
+        self.refresh_sending(key.index as usize);
+        self.signals.writable = true;
+        self.signals.changed = true;
+        self.wake(key.index as usize);
+        Ok(key)
+    }
+
+    /// What a pattern does when a peer appears
+    fn introduce(&mut self, key: PipeKey, kept_id: Bytes) -> Result<(), &'static str> {
+        let index = key.index as usize;
+        let probes = matches!(
+            self.socket_type,
+            SocketType::Req | SocketType::Dealer | SocketType::Router
+        );
+        if self.options.probe_router && probes {
+            self.enqueue(index, &[], Message::from(Bytes::new()));
+        }
+        match &mut self.pattern {
+            Pattern::Subscriber(subscriber) => {
+                let all: Vec<Control> = subscriber.all().collect();
+                all.into_iter()
+                    .for_each(|control| self.tell(index, control));
+            }
+            Pattern::Publisher(publisher) => {
+                // A peer that comes again tells its subscriptions again
+                let told = publisher.forget(key);
+                if self.socket_type == SocketType::Xpub {
+                    told.into_iter()
+                        .for_each(|message| self.append(index, message));
+                }
+                let welcome = self.options.xpub_welcome_message.clone();
+                if !welcome.is_empty() {
+                    self.enqueue(index, &[], Message::from(welcome));
+                }
+            }
+            Pattern::Router(_) => self.enter_routing_table(key, kept_id)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn enter_routing_table(&mut self, key: PipeKey, kept_id: Bytes) -> Result<(), &'static str> {
+        let Some(pipe) = self.pipes.get(key.index as usize) else {
+            return Ok(());
+        };
+        let Pattern::Router(router) = &mut self.pattern else {
+            return Ok(());
+        };
+        let (mut id, connection, endpoint) = (
+            pipe.routing_id.clone(),
+            pipe.connection,
+            pipe.endpoint.clone(),
+        );
+        // A name given with connect_as, or the automatic one of an earlier connection, stays
+        let named_here = !kept_id.is_empty();
+        if named_here {
+            id = kept_id;
+        } else if id.is_empty() {
+            id = router.fresh_id();
+        }
+        let holder = router.find(&id).filter(|holder| *holder != key);
+        if let Some(holder) = holder {
+            let takes_over = self.options.router_handover;
+            self.reporter.say(connection, Some(&endpoint), None, || {
+                EventKind::DuplicateRoutingId {
+                    routing_id: readable(&id),
+                    action: if takes_over { "taken-over" } else { "refused" },
+                }
+            });
+            if !takes_over {
+                return Err(DUPLICATE_ID);
+            }
+            if let Some(old) = self.pipe_mut(holder) {
+                old.doomed = Some(TAKEN_OVER);
+                old.wake_task();
+            }
+        }
+        let Pattern::Router(router) = &mut self.pattern else {
+            return Ok(());
+        };
+        router.insert(id.clone(), key);
+        if let Some(pipe) = self.pipes.get_mut(key.index as usize) {
+            pipe.routing_id = id;
+        }
+        let notifies = match self.socket_type {
+            SocketType::Stream => self.options.stream_notify,
+            _ => self.options.router_notify & 1 != 0,
+        };
+        if notifies {
+            self.append(key.index as usize, Message::from(Bytes::new()));
+        }
+        Ok(())
+    }
+
+    /// Names the peer that a pipe will lead to (CONNECT_ROUTING_ID)
+    ///
+    /// # Errors
+    /// The reason, when another peer has that id.
+    pub(crate) fn name_peer(&mut self, key: PipeKey, id: Bytes) -> Result<(), &'static str> {
+        let Pattern::Router(router) = &mut self.pattern else {
+            return Err("only ROUTER and STREAM name their peers");
+        };
+        if router.find(&id).is_some() {
+            return Err("another peer has this routing id");
+        }
+        router.insert(id.clone(), key);
+        if let Some(pipe) = self.pipe_mut(key) {
+            pipe.routing_id = id;
+        }
+        Ok(())
+    }
+
+    /// A connection ended; `unwritten` is what it had taken and not handed to the kernel whole
+    pub(crate) fn detach(&mut self, key: PipeKey, mut unwritten: WriteQueue) -> Aftermath {
+        let keeps = self.phase != Phase::Closed && !self.options.immediate;
+        self.signals.changed = true;
+        let Some(pipe) = self.pipe_mut(key) else {
+            return Aftermath::default();
+        };
+        pipe.attached = false;
+        pipe.in_flight = Load::default();
+        pipe.reading_paused = false;
+        unwritten.rewind();
+        let waiting = unwritten.messages() as u64 + pipe.outbox.load().messages;
+        if pipe.persistent && keeps {
+            if let Outbox::Wire(queue) | Outbox::Raw(queue) = &mut pipe.outbox {
+                unwritten.append(queue);
+                mem::swap(queue, &mut unwritten);
+            }
+            let unsent = pipe.counts.sent.messages.saturating_sub(waiting);
+            self.lose_requests(key, unsent);
+            self.refresh_sending(key.index as usize);
+            return Aftermath {
+                requeued: waiting,
+                lost: 0,
+            };
+        }
+        self.retire(key);
+        Aftermath {
+            requeued: 0,
+            lost: waiting,
+        }
+    }
+
+    /// Drops a pipe for good; what it holds unread can still be received
+    pub(crate) fn retire(&mut self, key: PipeKey) {
+        let index = key.index as usize;
+        let Some(pipe) = self.pipe_mut(key) else {
+            return;
+        };
+        let lost = pipe.waiting().messages;
+        pipe.attached = false;
+        pipe.persistent = false;
+        pipe.counts.dropped += lost;
+        pipe.outbox = Outbox::local();
+        pipe.in_flight = Load::default();
+        pipe.driver = Driver::None;
+        let id = pipe.routing_id.clone();
+        self.sending.remove(key.index);
+        self.lose_requests(key, u64::MAX);
+        let mut told = Vec::new();
+        match &mut self.pattern {
+            Pattern::Publisher(publisher) => told = publisher.forget(key),
+            Pattern::Pair(owner) if *owner == Some(key) => *owner = None,
+            Pattern::Router(router) => {
+                router.remove(&id, key);
+                let notifies = match self.socket_type {
+                    SocketType::Stream => self.options.stream_notify,
+                    _ => self.options.router_notify & 2 != 0,
+                };
+                if notifies && !id.is_empty() {
+                    told.push(Message::from(Bytes::new()));
+                }
+            }
+            _ => {}
+        }
+        if self.socket_type != SocketType::Pub && self.phase == Phase::Open {
+            told.into_iter()
+                .for_each(|message| self.append(index, message));
+        }
+        match self
+            .pipes
+            .get(index)
+            .is_some_and(|pipe| pipe.inbox.is_empty())
+        {
+            true => self.remove(index),
+            false => self.departed += 1,
+        }
+        self.signals.changed = true;
+        self.signals.writable = true;
+    }
+
+    /// Drops a pipe whose peer is not wanted, as if it had never been there
+    fn discard(&mut self, key: PipeKey) {
+        if let Pattern::Pair(owner) = &mut self.pattern
+            && *owner == Some(key)
+        {
+            *owner = None;
+        }
+        if self.pipe_mut(key).is_some() {
+            self.remove(key.index as usize);
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        self.sending.remove(number);
+        self.receiving.remove(number);
+        if let Some(pipe) = self.pipes.try_remove(index) {
+            self.retired.sent.messages += pipe.counts.sent.messages;
+            self.retired.sent.octets += pipe.counts.sent.octets;
+            self.retired.received.messages += pipe.counts.received.messages;
+            self.retired.received.octets += pipe.counts.received.octets;
+            self.retired.dropped += pipe.counts.dropped;
+        }
+    }
+
+    fn lose_requests(&mut self, key: PipeKey, unsent: u64) {
+        if let Pattern::Req(req) = &mut self.pattern
+            && req.lost(key, unsent)
+        {
+            self.peer_gone = true;
+            self.signals.readable = true;
+        }
+    }
+
+    // ---- The connection's side ----
+
+    /// What a connection calls after each round of its work, under one lock
+    ///
+    /// It hands over the messages it decoded and the load that the kernel took, and takes what is
+    /// queued if it has nothing left to write.
+    pub(crate) fn exchange(
+        &mut self,
+        key: PipeKey,
+        decoded: &mut Vec<Message>,
+        written: Load,
+        batch: &mut WriteQueue,
+        control: &mut Vec<Control>,
+    ) -> Orders {
+        if !decoded.is_empty() {
+            self.deliver(key, decoded.drain(..));
+        }
+        let index = key.index as usize;
+        let phase = self.phase;
+        if written != Load::default() {
+            self.credit(index, written);
+        }
+        let bound = self.recv_bound();
+        let Some(pipe) = self.pipe_mut(key) else {
+            return Orders {
+                room: 0,
+                close: Some(SOCKET_CLOSED),
+                drain: true,
+            };
+        };
+        if batch.is_empty() && !pipe.outbox.is_empty() {
+            let load = pipe.outbox.load();
+            pipe.outbox.take_encoded(batch);
+            pipe.in_flight.messages += load.messages;
+            pipe.in_flight.octets += load.octets;
+        }
+        control.append(&mut pipe.control);
+        let room = pipe.reading_room(bound);
+        pipe.reading_paused = room == 0;
+        let drain = phase != Phase::Open || pipe.leaving;
+        let close = if phase == Phase::Closed {
+            Some(SOCKET_CLOSED)
+        } else {
+            pipe.doomed
+        };
+        Orders { room, close, drain }
+    }
+
+    /// What a connection hands over at its end: the last messages and what the kernel took
+    pub(crate) fn hand_over(&mut self, key: PipeKey, decoded: &mut Vec<Message>, written: Load) {
+        self.deliver(key, decoded.drain(..));
+        self.credit(key.index as usize, written);
+    }
+
+    /// The application gives a peer up: what is queued is still written, then its connection ends
+    pub(crate) fn leave(&mut self, key: PipeKey) {
+        if let Some(pipe) = self.pipe_mut(key) {
+            pipe.leaving = true;
+        }
+        self.sending.remove(key.index);
+        self.wake(key.index as usize);
+    }
+
+    /// The kernel took what the connection had taken
+    fn credit(&mut self, index: usize, written: Load) {
+        let bound = self.send_bound();
+        let Some(pipe) = self.pipes.get_mut(index) else {
+            return;
+        };
+        pipe.in_flight.messages = pipe.in_flight.messages.saturating_sub(written.messages);
+        pipe.in_flight.octets = pipe.in_flight.octets.saturating_sub(written.octets);
+        if pipe.waiting().messages == 0 {
+            pipe.slow_said = false;
+        }
+        let drained = pipe.has_drained(bound);
+        if drained {
+            self.refresh_sending(index);
+            self.signals.writable = true;
+        }
+        self.signals.changed |= self.phase != Phase::Open;
+    }
+
+    /// Takes in what a peer sent
+    pub(crate) fn deliver(&mut self, key: PipeKey, messages: impl Iterator<Item = Message>) {
+        let index = key.index as usize;
+        if self.pipe_mut(key).is_none() || self.phase != Phase::Open {
+            return;
+        }
+        match &mut self.pattern {
+            Pattern::Pull
+            | Pattern::Dealer
+            | Pattern::Rep(_)
+            | Pattern::Pair(_)
+            | Pattern::Router(_) => {
+                self.append_all(index, messages);
+            }
+            Pattern::Subscriber(subscriber) if self.socket_type == SocketType::Sub => {
+                let invert = self.options.invert_matching;
+                let wanted: Vec<Message> = messages
+                    .filter(|message| subscriber.wants(message.first()) != invert)
+                    .collect();
+                self.append_all(index, wanted.into_iter());
+            }
+            Pattern::Subscriber(_) => self.append_all(index, messages),
+            Pattern::Publisher(_) => {
+                messages.for_each(|message| self.handle_upstream(key, message))
+            }
+            Pattern::Req(_) => messages.for_each(|message| self.handle_reply(key, message)),
+            // RFC 30: a PUSH "SHALL NOT receive messages"
+            Pattern::Push => self.unrouted += messages.count() as u64,
+        }
+    }
+
+    fn append_all(&mut self, index: usize, messages: impl Iterator<Item = Message>) {
+        let Some(pipe) = self.pipes.get_mut(index) else {
+            return;
+        };
+        let latest = self.overflow == Overflow::Latest && self.options.conflate;
+        let (mut count, mut octets) = (0, 0);
+        let was_empty = pipe.inbox.is_empty();
+        for message in messages {
+            if latest {
+                pipe.counts.dropped += pipe.inbox.len() as u64;
+                pipe.inbox.clear();
+                pipe.inbox_octets = 0;
+            }
+            count += 1;
+            octets += message.octets() as u64;
+            pipe.inbox_octets += message.octets() as u64;
+            pipe.inbox.push_back(message);
+        }
+        pipe.counts.received.messages += count;
+        pipe.counts.received.octets += octets;
+        if was_empty && count > 0 {
+            self.receiving
+                .activate(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+        self.signals.readable |= count > 0;
+    }
+
+    fn append(&mut self, index: usize, message: Message) {
+        self.append_all(index, std::iter::once(message));
+    }
+
+    /// A publisher's peer subscribes, cancels, or sends a message upstream
+    fn handle_upstream(&mut self, key: PipeKey, message: Message) {
+        let is_xpub = self.socket_type == SocketType::Xpub;
+        let Some(control) = Control::of(&message) else {
+            if is_xpub {
+                self.append(key.index as usize, message);
+            }
+            return;
+        };
+        let Pattern::Publisher(publisher) = &mut self.pattern else {
+            return;
+        };
+        if control.subscribe
+            && publisher.trie.held_by(key.index) >= self.options.max_subscriptions as usize
+        {
+            self.doom(key, TOO_MANY_SUBSCRIPTIONS);
+            return;
+        }
+        let tells = publisher.handle(key, &control, &self.options);
+        self.signals.changed = true;
+        if is_xpub && tells {
+            self.append(key.index as usize, message);
+        }
+    }
+
+    fn handle_reply(&mut self, key: PipeKey, message: Message) {
+        let Pattern::Req(req) = &mut self.pattern else {
+            return;
+        };
+        match req.handle(key, message) {
+            Verdict::Deliver(message) => self.append(key.index as usize, message),
+            Verdict::Done => {}
+            Verdict::Malformed => self.doom(key, NO_DELIMITER),
+        }
+    }
+
+    /// Has a connection closed
+    pub(crate) fn doom(&mut self, key: PipeKey, reason: &'static str) {
+        if let Some(pipe) = self.pipe_mut(key) {
+            pipe.doomed = Some(reason);
+        }
+        self.wake(key.index as usize);
+    }
+
+    // ---- The link's side (inproc) ----
+
+    /// How many messages an inproc peer may hand over
+    pub(crate) fn room_for(&mut self, key: PipeKey) -> usize {
+        let bound = self.recv_bound();
+        let Some(pipe) = self.pipe_mut(key) else {
+            return 0;
+        };
+        let room = pipe.reading_room(bound);
+        pipe.reading_paused = room == 0;
+        room
+    }
+
+    /// Takes up to `room` messages for an inproc peer; also what the link must know
+    pub(crate) fn take_local(
+        &mut self,
+        key: PipeKey,
+        room: usize,
+        into: &mut VecDeque<Message>,
+    ) -> LocalPeer {
+        let Some(pipe) = self.pipe_mut(key) else {
+            return LocalPeer::Gone;
+        };
+        if pipe.doomed.is_some() || (pipe.leaving && pipe.outbox.is_empty()) {
+            return LocalPeer::Gone;
+        }
+        pipe.outbox.take_local(room, into);
+        let is_empty = pipe.outbox.is_empty();
+        self.credit(key.index as usize, Load::default());
+        match self.phase {
+            Phase::Open => LocalPeer::Open,
+            Phase::Draining if !is_empty => LocalPeer::Open,
+            Phase::Draining | Phase::Closed => LocalPeer::Gone,
+        }
+    }
+
+    // ---- The application's side ----
+
+    /// Queues a message, or hands it back with the reason
+    pub(crate) fn send(&mut self, message: Message) -> Result<(), SendError> {
+        if self.phase != Phase::Open {
+            return Err(SendError {
+                message,
+                reason: SendFailure::Closed,
+            });
+        }
+        match &mut self.pattern {
+            Pattern::Push | Pattern::Dealer => self.send_balanced(&[], message).map(drop),
+            Pattern::Pair(owner) => match *owner {
+                Some(key) => self.offer(key.index as usize, &[], message, self.overflow),
+                None => self.refuse_or_drop(message),
+            },
+            Pattern::Publisher(_) => self.publish(message),
+            Pattern::Router(_) => self.send_routed(message),
+            Pattern::Rep(rep) => match rep.current.take() {
+                Some((key, envelope)) => {
+                    self.reply(key, &envelope, message);
+                    Ok(())
+                }
+                None => Err(SendError {
+                    message,
+                    reason: SendFailure::WrongState(REP_SENDS),
+                }),
+            },
+            Pattern::Req(req) => {
+                if req.is_waiting() && !self.options.req_relaxed {
+                    return Err(SendError {
+                        message,
+                        reason: SendFailure::WrongState(REQ_SENDS),
+                    });
+                }
+                self.ask(message)
+            }
+            Pattern::Subscriber(_) => self.send_upstream(message),
+            Pattern::Pull => Err(SendError {
+                message,
+                reason: SendFailure::NotSupported(PULL_SENDS),
+            }),
+        }
+    }
+
+    /// To the next peer with room; returns its pipe and the message's place among all sent to it
+    fn send_balanced(
+        &mut self,
+        envelope: &[Bytes],
+        message: Message,
+    ) -> Result<(PipeKey, u64), SendError> {
+        while let Some(number) = self.sending.current() {
+            let index = number as usize;
+            let bound = self.send_bound();
+            let Some(pipe) = self.pipes.get_mut(index) else {
+                self.sending.remove(number);
+                continue;
+            };
+            if self.overflow == Overflow::Latest {
+                conflate(pipe);
+            } else if !pipe.has_room(bound) {
+                self.note_slow(index);
+                self.sending.deactivate(number);
+                continue;
+            }
+            let place = pipe.counts.sent.messages;
+            let key = PipeKey {
+                index: number,
+                serial: pipe.serial,
+            };
+            self.enqueue(index, envelope, message);
+            self.sending.advance();
+            return Ok((key, place));
+        }
+        if self.overflow == Overflow::Block {
+            return Err(SendError {
+                message,
+                reason: SendFailure::WouldBlock,
+            });
+        }
+        match self.sending.next_waiting() {
+            Some(number) => {
+                let index = number as usize;
+                let pipe = self.pipes.get(index);
+                let key = PipeKey {
+                    index: number,
+                    serial: pipe.map_or(0, |pipe| pipe.serial),
+                };
+                let place = pipe.map_or(0, |pipe| pipe.counts.sent.messages);
+                self.offer(index, envelope, message, self.overflow)
+                    .map(|()| (key, place))
+            }
+            None => self.refuse_or_drop(message).map(|()| {
+                (
+                    PipeKey {
+                        index: u32::MAX,
+                        serial: 0,
+                    },
+                    0,
+                )
+            }),
+        }
+    }
+
+    /// With nobody to send to: wait under `block`, drop and count under the other policies
+    fn refuse_or_drop(&mut self, message: Message) -> Result<(), SendError> {
+        if self.overflow == Overflow::Block {
+            return Err(SendError {
+                message,
+                reason: SendFailure::WouldBlock,
+            });
+        }
+        self.unrouted += 1;
+        Ok(())
+    }
+
+    /// To one peer, under a policy for when its queue is full
+    fn offer(
+        &mut self,
+        index: usize,
+        envelope: &[Bytes],
+        message: Message,
+        policy: Overflow,
+    ) -> Result<(), SendError> {
+        let bound = self.send_bound();
+        let Some(pipe) = self.pipes.get_mut(index) else {
+            self.unrouted += 1;
+            return Ok(());
+        };
+        if policy == Overflow::Latest {
+            conflate(pipe);
+            self.enqueue(index, envelope, message);
+            return Ok(());
+        }
+        if pipe.has_room(bound) {
+            self.enqueue(index, envelope, message);
+            return Ok(());
+        }
+        match policy {
+            Overflow::Block => {
+                self.note_slow(index);
+                return Err(SendError {
+                    message,
+                    reason: SendFailure::WouldBlock,
+                });
+            }
+            Overflow::DropOld => {
+                let mut dropped = 0;
+                while !pipe.has_room(bound) && pipe.outbox.drop_front() {
+                    dropped += 1;
+                }
+                self.count_drops(index, dropped);
+                self.enqueue(index, envelope, message);
+            }
+            Overflow::Disconnect => {
+                pipe.doomed = Some(TOO_SLOW);
+                self.count_drops(index, 1);
+                self.wake(index);
+            }
+            Overflow::DropNew | Overflow::Latest => self.count_drops(index, 1),
+        }
+        self.note_slow(index);
+        Ok(())
+    }
+
+    fn publish(&mut self, message: Message) -> Result<(), SendError> {
+        let Pattern::Publisher(publisher) = &mut self.pattern else {
+            return self.refuse_or_drop(message);
+        };
+        publisher.round += 1;
+        let round = publisher.round;
+        let mut chosen = mem::take(&mut self.scratch);
+        chosen.clear();
+        publisher.trie.matches(message.first(), |number| {
+            if let Some(pipe) = self.pipes.get_mut(number as usize)
+                && pipe.chosen != round
+            {
+                pipe.chosen = round;
+                chosen.push(number);
+            }
+        });
+        if self.options.invert_matching {
+            let others = self
+                .pipes
+                .iter()
+                .filter(|(_, pipe)| pipe.chosen != round && pipe.attached);
+            chosen = others
+                .filter_map(|(index, _)| u32::try_from(index).ok())
+                .collect();
+        }
+        let mut outcome = Ok(());
+        let bound = self.send_bound();
+        if self.overflow == Overflow::Block
+            && let Some(full) = chosen.iter().find(|number| {
+                self.pipes
+                    .get(**number as usize)
+                    .is_some_and(|pipe| !pipe.has_room(bound))
+            })
+        {
+            self.note_slow(*full as usize);
+            outcome = Err(SendError {
+                message,
+                reason: SendFailure::WouldBlock,
+            });
+        } else if let Some((last, others)) = chosen.split_last() {
+            for number in others {
+                outcome = self.offer(*number as usize, &[], message.clone(), self.overflow);
+            }
+            outcome = outcome.and(self.offer(*last as usize, &[], message, self.overflow));
+        } else {
+            self.unrouted += 1;
+        }
+        self.scratch = chosen;
+        outcome
+    }
+
+    /// ROUTER: the first frame names the peer
+    fn send_routed(&mut self, mut message: Message) -> Result<(), SendError> {
+        let Pattern::Router(router) = &mut self.pattern else {
+            return Ok(());
+        };
+        let found = router.find(message.first());
+        let is_stream = self.socket_type == SocketType::Stream;
+        let reachable = found.filter(|key| {
+            self.pipe_mut(*key)
+                .is_some_and(|pipe| pipe.attached || pipe.persistent)
+        });
+        let Some(key) = reachable else {
+            if self.options.router_mandatory || is_stream {
+                return Err(SendError {
+                    message,
+                    reason: SendFailure::Unroutable,
+                });
+            }
+            // RFC 28: "SHALL silently drop" what can't be routed; here it is counted
+            self.unrouted += 1;
+            return Ok(());
+        };
+        let Some(id) = message.pop_front() else {
+            return Err(SendError {
+                message,
+                reason: SendFailure::Invalid(NO_BODY),
+            });
+        };
+        if is_stream && message.octets() == 0 {
+            // libzmq: an empty message to a STREAM peer closes its connection
+            if let Some(pipe) = self.pipe_mut(key) {
+                pipe.doomed = Some(CLOSED_HERE);
+            }
+            self.wake(key.index as usize);
+            return Ok(());
+        }
+        self.offer(key.index as usize, &[], message, self.overflow)
+            .map_err(|mut error| {
+                error.message.push_front(id);
+                error
+            })
+    }
+
+    /// REP: back to the peer that asked, if it is still there and listens
+    fn reply(&mut self, key: PipeKey, envelope: &[Bytes], message: Message) {
+        let index = key.index as usize;
+        match self
+            .pipe_mut(key)
+            .map(|pipe| pipe.attached || pipe.persistent)
+        {
+            // RFC 28: a REP "SHALL silently discard the reply" when its peer is gone, and never waits
+            Some(true) => self.offer(index, envelope, message, Overflow::DropNew).ok(),
+            _ => {
+                self.unrouted += 1;
+                None
+            }
+        };
+    }
+
+    /// REQ, the strict way
+    fn ask(&mut self, message: Message) -> Result<(), SendError> {
+        let numbered = self.options.req_correlate;
+        let Pattern::Req(req) = &mut self.pattern else {
+            return self.refuse_or_drop(message);
+        };
+        let (id, envelope) = req.envelope(numbered);
+        let envelope = if numbered {
+            &envelope[..]
+        } else {
+            &envelope[1..]
+        };
+        let (key, place) = self.send_balanced(envelope, message)?;
+        let Pattern::Req(req) = &mut self.pattern else {
+            return Ok(());
+        };
+        req.asked(key, place, id);
+        self.peer_gone = false;
+        // An old reply that the application did not fetch must not answer the new request
+        let stale: Vec<usize> = self
+            .pipes
+            .iter()
+            .filter(|(_, pipe)| !pipe.inbox.is_empty())
+            .map(|(i, _)| i)
+            .collect();
+        stale.into_iter().for_each(|index| self.drop_inbox(index));
+        Ok(())
+    }
+
+    fn drop_inbox(&mut self, index: usize) {
+        if let Some(pipe) = self.pipes.get_mut(index) {
+            pipe.inbox.clear();
+            pipe.inbox_octets = 0;
+            self.receiving
+                .deactivate(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// REQ, the way that can't wedge: the reply arrives at `reply`; returns the request's number
+    pub(crate) fn request(
+        &mut self,
+        message: Message,
+        reply: oneshot::Sender<Reply>,
+    ) -> Result<u32, (SendError, oneshot::Sender<Reply>)> {
+        let refuse = |message, reason, reply| Err((SendError { message, reason }, reply));
+        if self.phase != Phase::Open {
+            return refuse(message, SendFailure::Closed, reply);
+        }
+        let Pattern::Req(req) = &mut self.pattern else {
+            return refuse(
+                message,
+                SendFailure::NotSupported("only a REQ socket makes requests"),
+                reply,
+            );
+        };
+        let (id, envelope) = req.envelope(true);
+        let id = id.unwrap_or_default();
+        match self.send_balanced(&envelope, message) {
+            Ok((key, place)) => {
+                if let Pattern::Req(req) = &mut self.pattern {
+                    req.asked_numbered(key, place, id, reply);
+                }
+                Ok(id)
+            }
+            Err(error) => Err((error, reply)),
+        }
+    }
+
+    /// Nobody waits for this request any more; a late reply is dropped and counted
+    pub(crate) fn give_up(&mut self, id: u32) {
+        if let Pattern::Req(req) = &mut self.pattern {
+            req.give_up(id);
+        }
+    }
+
+    /// XSUB: a subscription in message form, or a message to every publisher
+    fn send_upstream(&mut self, message: Message) -> Result<(), SendError> {
+        if self.socket_type == SocketType::Sub {
+            return Err(SendError {
+                message,
+                reason: SendFailure::NotSupported(SUB_SENDS),
+            });
+        }
+        if let Some(control) = Control::of(&message) {
+            self.change_subscription(control);
+            return Ok(());
+        }
+        let indices: Vec<usize> = self
+            .pipes
+            .iter()
+            .filter(|(_, pipe)| pipe.attached)
+            .map(|(index, _)| index)
+            .collect();
+        if indices.is_empty() {
+            self.unrouted += 1;
+        }
+        indices
+            .into_iter()
+            .try_for_each(|index| self.offer(index, &[], message.clone(), self.overflow))
+    }
+
+    /// SUB and XSUB: adds or ends a subscription. XPUB with `xpub_manual`: decides on the one asked for last.
+    pub(crate) fn change_subscription(&mut self, control: Control) -> bool {
+        match &mut self.pattern {
+            Pattern::Subscriber(subscriber) => {
+                if subscriber.apply(&control) {
+                    let attached: Vec<usize> = self
+                        .pipes
+                        .iter()
+                        .filter(|(_, pipe)| pipe.attached)
+                        .map(|(index, _)| index)
+                        .collect();
+                    attached
+                        .into_iter()
+                        .for_each(|index| self.tell(index, control.clone()));
+                }
+                true
+            }
+            Pattern::Publisher(publisher) if self.options.xpub_manual => {
+                if let Some(key) = publisher.asking {
+                    publisher.apply(key, &control);
+                    self.signals.changed = true;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the next message
+    pub(crate) fn recv(&mut self) -> Result<Message, RecvError> {
+        match &self.pattern {
+            Pattern::Push => return Err(RecvError::NotSupported(PUSH_RECEIVES)),
+            Pattern::Publisher(_) if self.socket_type == SocketType::Pub => {
+                return Err(RecvError::NotSupported(PUB_RECEIVES));
+            }
+            Pattern::Rep(rep) if rep.current.is_some() => {
+                return Err(RecvError::WrongState(REP_RECEIVES));
+            }
+            Pattern::Req(_) if self.peer_gone => {
+                self.peer_gone = false;
+                return Err(RecvError::PeerGone);
+            }
+            Pattern::Req(req) if !req.is_waiting() => {
+                return Err(RecvError::WrongState(REQ_RECEIVES));
+            }
+            _ => {}
+        }
+        loop {
+            let Some((key, id, mut message)) = self.next_message() else {
+                return Err(if self.phase == Phase::Open {
+                    RecvError::WouldBlock
+                } else {
+                    RecvError::Closed
+                });
+            };
+            match &mut self.pattern {
+                Pattern::Router(_) => message.push_front(id),
+                Pattern::Rep(rep) => match rep.accept(key, message) {
+                    Some(body) => return Ok(body),
+                    None => {
+                        self.unrouted += 1;
+                        continue;
+                    }
+                },
+                Pattern::Req(req) => req.answered(),
+                Pattern::Publisher(publisher) if Control::of(&message).is_some() => {
+                    publisher.asking = Some(key)
+                }
+                _ => {}
+            }
+            return Ok(message);
+        }
+    }
+
+    /// Whether a receive would find something
+    pub(crate) fn has_messages(&self) -> bool {
+        self.receiving.ready() > 0
+    }
+
+    fn next_message(&mut self) -> Option<(PipeKey, Bytes, Message)> {
+        loop {
+            let number = self.receiving.current()?;
+            let index = number as usize;
+            let bound = self.recv_bound();
+            let Some(pipe) = self.pipes.get_mut(index) else {
+                self.receiving.remove(number);
+                continue;
+            };
+            let Some(message) = pipe.pop() else {
+                self.receiving.deactivate(number);
+                continue;
+            };
+            let key = PipeKey {
+                index: number,
+                serial: pipe.serial,
+            };
+            let id = match self.pattern {
+                Pattern::Router(_) => pipe.routing_id.clone(),
+                _ => Bytes::new(),
+            };
+            let resumes = pipe.reading_paused && pipe.reading_may_resume(bound);
+            let gone = pipe.inbox.is_empty() && !pipe.attached && !pipe.persistent;
+            pipe.reading_paused &= !resumes;
+            match pipe.inbox.is_empty() {
+                true => self.receiving.deactivate(number),
+                false => self.receiving.advance(),
+            }
+            if resumes {
+                self.wake(index);
+            }
+            if gone {
+                self.departed = self.departed.saturating_sub(1);
+                self.remove(index);
+            }
+            return Some((key, id, message));
+        }
+    }
+
+    // ---- Closing ----
+
+    /// The application is done; queues are still written
+    pub(crate) fn begin_close(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Draining;
+            self.announce_end();
+        }
+    }
+
+    /// Whatever is left is dropped
+    pub(crate) fn end_close(&mut self) {
+        self.phase = Phase::Closed;
+        self.announce_end();
+    }
+
+    fn announce_end(&mut self) {
+        self.signals.closing = true;
+        let indices: Vec<usize> = self.pipes.iter().map(|(index, _)| index).collect();
+        indices.into_iter().for_each(|index| self.wake(index));
+    }
+
+    /// What is queued and not handed to the kernel, by peer
+    pub(crate) fn unflushed(&self) -> Vec<(Arc<str>, Load)> {
+        let waiting = self
+            .pipes
+            .iter()
+            .map(|(_, pipe)| (pipe.endpoint.clone(), pipe.waiting()));
+        waiting.filter(|(_, load)| load.messages > 0).collect()
+    }
+
+    /// Whether a pipe still has something for its peer
+    pub(crate) fn has_unsent(&self, key: PipeKey) -> bool {
+        self.pipe(key)
+            .is_some_and(|pipe| pipe.waiting().messages > 0)
+    }
+
+    /// Whether an inproc pipe is to be joined again when its name is bound
+    pub(crate) fn is_waiting_for_peer(&self, key: PipeKey) -> bool {
+        let waits = |pipe: &Pipe| pipe.persistent && !pipe.attached && !pipe.leaving;
+        self.phase == Phase::Open && self.pipe(key).is_some_and(waits)
+    }
+
+    // ---- Counting ----
+
+    /// Peers that count for `ready`: subscribers for publishers, complete connections for the others
+    pub(crate) fn ready_peers(&self) -> usize {
+        match &self.pattern {
+            Pattern::Publisher(publisher) => publisher.trie.subscribers(),
+            _ => self.pipes.iter().filter(|(_, pipe)| pipe.attached).count(),
+        }
+    }
+
+    pub(crate) fn pipes(&self) -> impl Iterator<Item = (&Pipe, usize)> {
+        self.pipes
+            .iter()
+            .filter(|(_, pipe)| pipe.attached || pipe.persistent)
+            .map(|(index, pipe)| {
+                let subscriptions = match &self.pattern {
+                    Pattern::Publisher(publisher) => publisher
+                        .trie
+                        .held_by(u32::try_from(index).unwrap_or(u32::MAX)),
+                    Pattern::Subscriber(subscriber) => subscriber.len(),
+                    _ => 0,
+                };
+                (pipe, subscriptions)
+            })
+    }
+
+    /// All that was ever counted: by pipes that are there and by those that are gone; and what went nowhere
+    pub(crate) fn totals(&self) -> (Counts, u64) {
+        let mut sum = self.retired;
+        for (_, pipe) in &self.pipes {
+            sum.sent.messages += pipe.counts.sent.messages;
+            sum.sent.octets += pipe.counts.sent.octets;
+            sum.received.messages += pipe.counts.received.messages;
+            sum.received.octets += pipe.counts.received.octets;
+            sum.dropped += pipe.counts.dropped;
+        }
+        let late = if let Pattern::Req(req) = &self.pattern {
+            req.late
+        } else {
+            0
+        };
+        (sum, self.unrouted + late)
+    }
+
+    pub(crate) fn count_close(&mut self, reason: &'static str) {
+        *self.closes.entry(reason).or_default() += 1;
+    }
+
+    // ---- Helpers ----
+
+    fn enqueue(&mut self, index: usize, envelope: &[Bytes], message: Message) {
+        let Some(pipe) = self.pipes.get_mut(index) else {
+            return;
+        };
+        let was_idle = pipe.outbox.is_empty();
+        let octets = pipe.outbox.push(envelope, message);
+        pipe.counts.sent.messages += 1;
+        pipe.counts.sent.octets += octets;
+        if was_idle {
+            self.wake(index);
+        }
+    }
+
+    /// Tells a publisher of a subscription
+    fn tell(&mut self, index: usize, control: Control) {
+        let Some(pipe) = self.pipes.get_mut(index) else {
+            return;
+        };
+        match &mut pipe.outbox {
+            Outbox::Local { .. } => drop(pipe.outbox.push(&[], control.to_message())),
+            _ => {
+                if pipe.control.len() >= COMPACT_CONTROL {
+                    compact(&mut pipe.control);
+                }
+                pipe.control.push(control);
+            }
+        }
+        self.wake(index);
+    }
+
+    fn wake(&mut self, index: usize) {
+        if let Some(pipe) = self.pipes.get(index) {
+            match &pipe.driver {
+                Driver::Task(waker) => waker.wake(),
+                Driver::Link(link) => self.signals.links.push(link.clone()),
+                Driver::None => {}
+            }
+        }
+    }
+
+    /// Puts a pipe where it belongs in the turns of sending
+    fn refresh_sending(&mut self, index: usize) {
+        if !matches!(
+            self.pattern,
+            Pattern::Push | Pattern::Dealer | Pattern::Req(_)
+        ) {
+            return;
+        }
+        let (number, bound) = (u32::try_from(index).unwrap_or(u32::MAX), self.send_bound());
+        match self.pipes.get(index) {
+            Some(pipe) if pipe.leaving => {}
+            Some(pipe) if pipe.has_room(bound) => self.sending.activate(number),
+            Some(_) => self.sending.add(number),
+            None => {}
+        }
+    }
+
+    fn note_slow(&mut self, index: usize) {
+        if let Some(pipe) = self.pipes.get_mut(index)
+            && !mem::replace(&mut pipe.slow_said, true)
+        {
+            let queued = pipe.waiting().messages;
+            self.reporter.say(
+                pipe.connection,
+                Some(&pipe.endpoint),
+                pipe.address.as_deref(),
+                || EventKind::Slow { queued },
+            );
+        }
+    }
+
+    fn count_drops(&mut self, index: usize, count: u64) {
+        let Some(pipe) = self.pipes.get_mut(index) else {
+            return;
+        };
+        pipe.counts.dropped += count;
+        let total = pipe.counts.dropped;
+        let due = match pipe.drops_said {
+            None => true,
+            // The clock is read for one drop in 64 only: drops come by the million
+            Some((at, said)) => {
+                total - said >= 64 && total.is_multiple_of(64) && at.elapsed() >= DROP_EVENTS_APART
+            }
+        };
+        if due && count > 0 {
+            let said = pipe
+                .drops_said
+                .replace((Instant::now(), total))
+                .map_or(0, |(_, said)| said);
+            self.reporter.say(
+                pipe.connection,
+                Some(&pipe.endpoint),
+                pipe.address.as_deref(),
+                || EventKind::Dropped {
+                    count: total - said,
+                    total,
+                },
+            );
+        }
+    }
+
+    fn send_bound(&self) -> Load {
+        Load {
+            messages: u64::from(self.options.send_hwm),
+            octets: self.options.send_hwm_octets,
+        }
+    }
+
+    fn recv_bound(&self) -> Load {
+        Load {
+            messages: u64::from(self.options.recv_hwm),
+            octets: self.options.recv_hwm_octets,
+        }
+    }
+
+    fn pipe(&self, key: PipeKey) -> Option<&Pipe> {
+        self.pipes
+            .get(key.index as usize)
+            .filter(|pipe| pipe.serial == key.serial)
+    }
+
+    fn pipe_mut(&mut self, key: PipeKey) -> Option<&mut Pipe> {
+        self.pipes
+            .get_mut(key.index as usize)
+            .filter(|pipe| pipe.serial == key.serial)
+    }
+}
+
+/// What a link learns of the socket at one of its ends
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LocalPeer {
+    Open,
+    Gone,
+}
+
+/// Under `latest` a queue holds one message: the newest
+fn conflate(pipe: &mut Pipe) {
+    while pipe.outbox.drop_front() {
+        pipe.counts.dropped += 1;
+    }
+}
+
+/// Keeps the last word on each topic
+fn compact(control: &mut Vec<Control>) {
+    let last: BTreeMap<Bytes, bool> = control
+        .drain(..)
+        .map(|control| (control.topic, control.subscribe))
+        .collect();
+    control.extend(
+        last.into_iter()
+            .map(|(topic, subscribe)| Control { subscribe, topic }),
+    );
+}
+
+// Reasons for closing a connection that are the socket's own; names in events and metrics
+pub(crate) const PAIR_TAKEN: &str = "pair-taken";
+pub(crate) const DUPLICATE_ID: &str = "duplicate-routing-id";
+pub(crate) const TAKEN_OVER: &str = "taken-over";
+pub(crate) const TOO_SLOW: &str = "too-slow";
+pub(crate) const NO_DELIMITER: &str = "no-delimiter";
+pub(crate) const SOCKET_CLOSED: &str = "socket-closed";
+pub(crate) const CLOSED_HERE: &str = "closed-here";
+pub(crate) const TOO_MANY: &str = "too-many-peers";
+pub(crate) const TOO_MANY_SUBSCRIPTIONS: &str = "too-many-subscriptions";
+pub(crate) const UNREAD: &str = "unread-messages";
+
+/// What those reasons mean, for people
+pub(crate) fn explain(reason: &str) -> &'static str {
+    match reason {
+        PAIR_TAKEN => "this PAIR socket has its one peer already",
+        DUPLICATE_ID => {
+            "another connected peer has the same routing id; set router_handover to let the newcomer in"
+        }
+        TAKEN_OVER => "a newcomer with the same routing id took over",
+        TOO_SLOW => "the peer could not keep up and the overflow policy is disconnect",
+        NO_DELIMITER => "the peer answered a REQ without an empty delimiter frame",
+        SOCKET_CLOSED => "the socket was closed",
+        CLOSED_HERE => "the application closed this connection",
+        TOO_MANY => "no more peers can be numbered",
+        TOO_MANY_SUBSCRIPTIONS => {
+            "the peer holds as many subscriptions as max_subscriptions allows"
+        }
+        UNREAD => "too many peers left messages that this socket has not received yet",
+        _ => "",
+    }
+}
+
+const REQ_SENDS: &str = "a REQ socket must receive the reply to its last request before it sends the next; or set req_relaxed, or use request";
+const REQ_RECEIVES: &str = "a REQ socket has nothing to receive before it has sent a request";
+const REP_SENDS: &str = "a REP socket must receive a request before it can reply";
+const REP_RECEIVES: &str =
+    "a REP socket must reply to the last request before it receives the next";
+const PULL_SENDS: &str = "a PULL socket only receives";
+const SUB_SENDS: &str = "a SUB socket only receives";
+const PUSH_RECEIVES: &str = "a PUSH socket only sends";
+const PUB_RECEIVES: &str = "a PUB socket only sends";
+const NO_BODY: &str = "a message needs a body behind the routing id";
+
+const DROP_EVENTS_APART: Duration = Duration::from_secs(1);
+/// Departed peers with unread messages; more and newcomers are turned away until the application reads
+const MOST_DEPARTED: usize = 10_000;
+/// Subscription changes that wait for a connection before they are reduced to the last word on each topic
+const COMPACT_CONTROL: usize = 65_536;
