@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::attempt::{first_to_connect, interleaved};
 #[cfg(unix)]
 use crate::endpoint::IpcEndpoint;
-use crate::endpoint::{Endpoint, TcpEndpoint};
+use crate::endpoint::{Endpoint, Host, TcpEndpoint};
 use crate::endpoint_error::EndpointError;
 use crate::options::StreamOptions;
 use crate::resolve;
@@ -42,22 +42,15 @@ pub async fn dial(endpoint: &Endpoint, options: &StreamOptions) -> Result<Stream
             #[cfg(unix)]
             Endpoint::Ipc(ipc) => dial_ipc(ipc, endpoint, options).await.map(Stream::Unix),
             #[cfg(not(unix))]
-            Endpoint::Ipc(_) => Err(DialError::Unsupported {
-                endpoint: endpoint.to_string(),
-            }),
-            Endpoint::Inproc(_) => Err(DialError::Unsupported {
-                endpoint: endpoint.to_string(),
-            }),
+            Endpoint::Ipc(_) => Err(DialError::Unsupported { endpoint: endpoint.to_string() }),
+            Endpoint::Inproc(_) => Err(DialError::Unsupported { endpoint: endpoint.to_string() }),
         }
     };
     match options.connect_timeout {
         None => connected.await,
         Some(after) => match tokio::time::timeout(after, connected).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(DialError::TimedOut {
-                endpoint: endpoint.to_string(),
-                after,
-            }),
+            Err(_) => Err(DialError::TimedOut { endpoint: endpoint.to_string(), after }),
         },
     }
 }
@@ -123,9 +116,7 @@ pub enum DialError {
     },
 
     /// No descriptor or memory was left for a socket; close some connections or raise the limit, then dial again
-    #[error(
-        "no descriptor is left for a connection: {0}; close some or raise the limit (ulimit -n)"
-    )]
+    #[error("no descriptor is left for a connection: {0}; close some or raise the limit (ulimit -n)")]
     OutOfDescriptors(#[source] io::Error),
 }
 
@@ -134,22 +125,15 @@ impl DialError {
     pub fn is_out_of_descriptors(&self) -> bool {
         match self {
             Self::OutOfDescriptors(_) => true,
-            Self::Resolve { source, .. } | Self::Ipc { source, .. } => {
-                is_out_of_descriptors(source)
-            }
-            Self::Connect { attempts } => attempts
-                .iter()
-                .any(|(_, error)| is_out_of_descriptors(error)),
-            Self::Endpoint(_)
-            | Self::Unsupported { .. }
-            | Self::Option { .. }
-            | Self::TimedOut { .. } => false,
+            Self::Resolve { source, .. } | Self::Ipc { source, .. } => is_out_of_descriptors(source),
+            Self::Connect { attempts } => attempts.iter().any(|(_, error)| is_out_of_descriptors(error)),
+            Self::Endpoint(_) | Self::Unsupported { .. } | Self::Option { .. } | Self::TimedOut { .. } => false,
         }
     }
 }
 
 async fn dial_tcp(tcp: &TcpEndpoint, options: &StreamOptions) -> Result<TcpStream, DialError> {
-    let unresolved = |host: &crate::endpoint::Host| {
+    let unresolved = |host: &Host| {
         let host = host.to_string();
         move |source| DialError::Resolve { host, source }
     };
@@ -161,11 +145,19 @@ async fn dial_tcp(tcp: &TcpEndpoint, options: &StreamOptions) -> Result<TcpStrea
                 .map_err(unresolved(&source.host))?,
         ),
     };
-    let addresses = resolve::remote_addresses(&tcp.host, tcp.port.number(), options.ipv6)
-        .await
-        .map_err(unresolved(&tcp.host))?;
+    let addresses =
+        resolve::remote_addresses(&tcp.host, tcp.port.number(), options.ipv6).await.map_err(unresolved(&tcp.host))?;
 
-    let connect = |address| connect_tcp(address, sources.as_deref(), options);
+    connect_any(addresses, sources.as_deref(), options).await
+}
+
+/// The first of `addresses` to connect, leaving from one of `sources`
+async fn connect_any(
+    addresses: Vec<SocketAddr>,
+    sources: Option<&[SocketAddr]>,
+    options: &StreamOptions,
+) -> Result<TcpStream, DialError> {
+    let connect = |address| connect_tcp(address, sources, options);
     let failed = match first_to_connect(interleaved(addresses), connect).await {
         Ok(stream) => return Ok(stream),
         Err(failed) => failed,
@@ -193,24 +185,16 @@ async fn connect_tcp(
 ) -> Result<TcpStream, SocketError> {
     let socket = socket::tcp(address, options)?;
     if let Some(sources) = sources {
-        let Some(from) = sources
-            .iter()
-            .find(|from| from.is_ipv6() == address.is_ipv6())
-        else {
+        let Some(from) = sources.iter().find(|from| from.is_ipv6() == address.is_ipv6()) else {
             return Err(SocketError::System(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 "the source address is of the other IP version",
             )));
         };
         // As libzmq does: one source port may serve connections to several servers
-        socket
-            .set_reuse_address(true)
-            .map_err(SocketError::System)?;
+        socket.set_reuse_address(true).map_err(SocketError::System)?;
         socket.bind(&(*from).into()).map_err(|error| {
-            SocketError::System(io::Error::new(
-                error.kind(),
-                format!("can't leave from {from}: {error}"),
-            ))
+            SocketError::System(io::Error::new(error.kind(), format!("can't leave from {from}: {error}")))
         })?;
     }
     let socket = TcpSocket::from_std_stream(socket.into());
@@ -227,24 +211,15 @@ async fn connect_tcp(
 }
 
 #[cfg(unix)]
-async fn dial_ipc(
-    ipc: &IpcEndpoint,
-    endpoint: &Endpoint,
-    options: &StreamOptions,
-) -> Result<UnixStream, DialError> {
+async fn dial_ipc(ipc: &IpcEndpoint, endpoint: &Endpoint, options: &StreamOptions) -> Result<UnixStream, DialError> {
     use crate::ipc;
 
     let failed = |source| match is_out_of_descriptors(&source) {
         true => DialError::OutOfDescriptors(source),
-        false => DialError::Ipc {
-            endpoint: endpoint.to_string(),
-            source,
-        },
+        false => DialError::Ipc { endpoint: endpoint.to_string(), source },
     };
     let Some(address) = ipc::address(ipc).map_err(failed)? else {
-        return Err(DialError::Unsupported {
-            endpoint: endpoint.to_string(),
-        });
+        return Err(DialError::Unsupported { endpoint: endpoint.to_string() });
     };
     let socket = socket::local(options).map_err(|error| match error {
         SocketError::Option { option, source } => DialError::Option { option, source },
@@ -257,18 +232,10 @@ async fn dial_ipc(
 
 fn ipc_advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => {
-            "nothing is bound there; start the program that binds it, or check the path"
-        }
-        io::ErrorKind::ConnectionRefused => {
-            "no process listens there any more; start the program that binds it"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "this user may not write to the socket or enter its directory"
-        }
-        io::ErrorKind::WouldBlock => {
-            "its backlog is full; try again, or give the listener a longer one"
-        }
+        io::ErrorKind::NotFound => "nothing is bound there; start the program that binds it, or check the path",
+        io::ErrorKind::ConnectionRefused => "no process listens there any more; start the program that binds it",
+        io::ErrorKind::PermissionDenied => "this user may not write to the socket or enter its directory",
+        io::ErrorKind::WouldBlock => "its backlog is full; try again, or give the listener a longer one",
         _ => "check the path",
     }
 }
@@ -282,13 +249,77 @@ impl fmt::Display for Attempts<'_> {
             let separator = if n == 0 { "" } else { ", " };
             write!(f, "{separator}{address}: {error}")?;
         }
-        let refused =
-            |(_, error): &(SocketAddr, io::Error)| error.kind() == io::ErrorKind::ConnectionRefused;
+        let refused = |(_, error): &(SocketAddr, io::Error)| error.kind() == io::ErrorKind::ConnectionRefused;
         match self.0.iter().all(refused) {
-            true => f.write_str(
-                "; nothing listens there: start the program that binds it, or check the port",
-            ),
+            true => f.write_str("; nothing listens there: start the program that binds it, or check the port"),
             false => f.write_str("; check the address, the route to it and its firewall"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An address of this machine that nobody listens on: the socket holds the port and never listens
+    fn deaf(address: &str) -> (socket2::Socket, SocketAddr) {
+        let address: SocketAddr = address.parse().unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+        socket.bind(&address.into()).unwrap();
+        let bound = socket.local_addr().unwrap().as_socket().unwrap();
+        (socket, bound)
+    }
+
+    #[tokio::test]
+    async fn the_one_address_that_listens_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let (_held, closed) = deaf("127.0.0.1:0");
+        let mut addresses = vec![closed, open];
+        match std::net::TcpListener::bind("[::1]:0") {
+            Ok(_) => {
+                let (_held, closed) = deaf("[::1]:0");
+                addresses.insert(0, closed);
+            }
+            Err(error) => println!("IPv6 part skipped: this machine has no ::1 ({error})"),
+        }
+        let stream = connect_any(addresses, None, &StreamOptions::default()).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+    }
+
+    #[tokio::test]
+    async fn every_address_is_named_when_none_connects() {
+        let (_a, first) = deaf("127.0.0.1:0");
+        let (_b, second) = deaf("127.0.0.2:0");
+        let error = connect_any(vec![first, second], None, &StreamOptions::default()).await.unwrap_err();
+        let refused = "Connection refused (os error 111)";
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "can't connect: {first}: {refused}, {second}: {refused}; nothing listens there: start the program that \
+                 binds it, or check the port"
+            )
+        );
+        assert!(!error.is_out_of_descriptors());
+    }
+
+    #[tokio::test]
+    async fn a_source_of_the_other_family_is_an_error_for_that_address_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let sources: [SocketAddr; 1] = ["[::1]:0".parse().unwrap()];
+        let error = connect_any(vec![open], Some(&sources), &StreamOptions::default()).await.unwrap_err();
+        assert!(error.to_string().contains("the source address is of the other IP version"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_refused() {
+        // The port is free once the probe is dropped, and the dial both leaves from it and aims at it
+        let (probe, address) = deaf("127.0.0.1:0");
+        drop(probe);
+        let error = connect_any(vec![address], Some(&[address]), &StreamOptions::default()).await.unwrap_err();
+        assert!(error.to_string().contains("only this connection itself is there"), "{error}");
     }
 }

@@ -58,32 +58,20 @@ impl Endpoint {
     pub fn for_connect(&self) -> Result<(), EndpointError> {
         self.check()?;
         let wildcard = |part, suggestion| {
-            Err(EndpointError::WildcardConnect {
-                endpoint: shortened(&self.to_string()),
-                part,
-                suggestion,
-            })
+            Err(EndpointError::WildcardConnect { endpoint: shortened(&self.to_string()), part, suggestion })
         };
         match self {
-            Self::Tcp(TcpEndpoint {
-                host: Host::Any,
-                port,
-                ..
-            }) => {
+            Self::Tcp(TcpEndpoint { host: Host::Any, port, .. }) => {
                 let port = match port {
                     Port::Ephemeral => "5555".to_owned(),
                     Port::Number(number) => number.to_string(),
                 };
                 wildcard("host", format!("tcp://127.0.0.1:{port}"))
             }
-            Self::Tcp(TcpEndpoint {
-                host,
-                port: Port::Ephemeral,
-                ..
-            }) => wildcard("port", format!("tcp://{host}:5555")),
-            Self::Ipc(IpcEndpoint::Wildcard) => {
-                wildcard("path", "the endpoint that bind reported".to_owned())
+            Self::Tcp(TcpEndpoint { host, port: Port::Ephemeral, .. }) => {
+                wildcard("port", format!("tcp://{host}:5555"))
             }
+            Self::Ipc(IpcEndpoint::Wildcard) => wildcard("path", "the endpoint that bind reported".to_owned()),
             Self::Tcp(_) | Self::Ipc(_) | Self::Inproc(_) => Ok(()),
         }
     }
@@ -108,8 +96,7 @@ impl Endpoint {
     fn check(&self) -> Result<(), EndpointError> {
         match self {
             Self::Tcp(tcp) => {
-                let hosts = std::iter::once(&tcp.host)
-                    .chain(tcp.source.as_ref().map(|source| &source.host));
+                let hosts = std::iter::once(&tcp.host).chain(tcp.source.as_ref().map(|source| &source.host));
                 for host in hosts {
                     let fault = match host {
                         Host::Name(name) => name_fault(name),
@@ -118,11 +105,7 @@ impl Endpoint {
                     };
                     if let Some(reason) = fault {
                         let text = shortened(&self.to_string());
-                        return Err(EndpointError::Host {
-                            text,
-                            host: shortened(&host.to_string()),
-                            reason,
-                        });
+                        return Err(EndpointError::Host { text, host: shortened(&host.to_string()), reason });
                     }
                 }
                 Ok(())
@@ -141,25 +124,19 @@ impl FromStr for Endpoint {
             return Err(EndpointError::Empty);
         }
         if text.trim() != text {
-            return Err(EndpointError::Space {
-                text: shortened(text),
-            });
+            return Err(EndpointError::Space { text: shortened(text) });
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(EndpointError::NoScheme {
-                text: shortened(text),
-                suggestion: with_scheme(text),
-            });
+            return Err(EndpointError::NoScheme { text: shortened(text), suggestion: with_scheme(text) });
         };
         match scheme {
             TCP => TcpEndpoint::parse(text, rest).map(Self::Tcp),
             IPC => IpcEndpoint::parse(text, rest).map(Self::Ipc),
-            INPROC => InprocName::parse(text, rest).map(Self::Inproc),
+            INPROC => InprocName::new(rest).map(Self::Inproc),
             _ => Err(EndpointError::UnknownScheme {
                 text: shortened(text),
                 scheme: shortened(scheme),
-                suggestion: nearest_scheme(scheme)
-                    .map(|nearest| shortened(&format!("{nearest}://{rest}"))),
+                suggestion: nearest_scheme(scheme).map(|nearest| shortened(&format!("{nearest}://{rest}"))),
             }),
         }
     }
@@ -190,16 +167,12 @@ pub struct TcpEndpoint {
 impl TcpEndpoint {
     fn parse(text: &str, rest: &str) -> Result<Self, EndpointError> {
         if rest.contains(char::is_whitespace) {
-            return Err(EndpointError::Space {
-                text: shortened(text),
-            });
+            return Err(EndpointError::Space { text: shortened(text) });
         }
         let (source, destination) = match rest.split_once(';') {
             None => (None, rest),
             Some((_, destination)) if destination.contains(';') => {
-                return Err(EndpointError::ManySources {
-                    text: shortened(text),
-                });
+                return Err(EndpointError::ManySources { text: shortened(text) });
             }
             Some((source, destination)) => (Some(HostPort::parse(text, source)?), destination),
         };
@@ -220,18 +193,13 @@ impl fmt::Display for TcpEndpoint {
 impl From<SocketAddr> for TcpEndpoint {
     fn from(address: SocketAddr) -> Self {
         let host = match address {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => Host::Scoped {
-                address: *v6.ip(),
-                zone: v6.scope_id().to_string(),
-            },
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+                Host::Scoped { address: *v6.ip(), zone: v6.scope_id().to_string() }
+            }
             SocketAddr::V4(_) | SocketAddr::V6(_) => Host::Ip(address.ip()),
         };
         let port = NonZeroU16::new(address.port()).map_or(Port::Ephemeral, Port::Number);
-        Self {
-            source: None,
-            host,
-            port,
-        }
+        Self { source: None, host, port }
     }
 }
 
@@ -246,35 +214,22 @@ pub struct HostPort {
 
 impl HostPort {
     fn parse(text: &str, part: &str) -> Result<Self, EndpointError> {
-        let missing_port = |host: &str| EndpointError::MissingPort {
-            text: shortened(text),
-            host: shortened(host),
-        };
+        let missing_port = |host: &str| EndpointError::MissingPort { text: shortened(text), host: shortened(host) };
         if part.is_empty() {
-            return Err(EndpointError::EmptyHost {
-                text: shortened(text),
-            });
+            return Err(EndpointError::EmptyHost { text: shortened(text) });
         }
-        let (host, port) = if part.starts_with('[') {
-            let Some((inside, behind)) = part.split_once(']') else {
+        let (host, port) = if let Some(bracketed) = part.strip_prefix('[') {
+            let Some((inside, behind)) = bracketed.split_once(']') else {
                 let reason = "its bracket is never closed";
-                return Err(EndpointError::Host {
-                    text: shortened(text),
-                    host: shortened(part),
-                    reason,
-                });
+                return Err(EndpointError::Host { text: shortened(text), host: shortened(part), reason });
             };
-            let host = Host::parse_brackets(text, inside.trim_start_matches('['))?;
+            let host = Host::parse_brackets(text, inside)?;
             match behind.strip_prefix(':') {
                 Some(port) => (host, port),
-                None => return Err(missing_port(part)),
+                None => return Err(missing_port(&host.to_string())),
             }
         } else {
-            if part.parse::<Ipv6Addr>().is_ok()
-                || part
-                    .rsplit_once(':')
-                    .is_some_and(|(host, _)| host.contains(':'))
-            {
+            if part.parse::<Ipv6Addr>().is_ok() || part.rsplit_once(':').is_some_and(|(host, _)| host.contains(':')) {
                 return Err(bare_ipv6(text, part));
             }
             match part.rsplit_once(':') {
@@ -285,10 +240,7 @@ impl HostPort {
         if port.is_empty() {
             return Err(missing_port(&host.to_string()));
         }
-        Ok(Self {
-            host,
-            port: Port::parse(text, port)?,
-        })
+        Ok(Self { host, port: Port::parse(text, port)? })
     }
 }
 
@@ -320,9 +272,7 @@ pub enum Host {
 impl Host {
     fn parse(text: &str, host: &str) -> Result<Self, EndpointError> {
         if host.is_empty() {
-            return Err(EndpointError::EmptyHost {
-                text: shortened(text),
-            });
+            return Err(EndpointError::EmptyHost { text: shortened(text) });
         }
         if host == "*" {
             return Ok(Self::Any);
@@ -332,11 +282,7 @@ impl Host {
         }
         match name_fault(host) {
             None => Ok(Self::Name(host.to_owned())),
-            Some(reason) => Err(EndpointError::Host {
-                text: shortened(text),
-                host: shortened(host),
-                reason,
-            }),
+            Some(reason) => Err(EndpointError::Host { text: shortened(text), host: shortened(host), reason }),
         }
     }
 
@@ -346,23 +292,14 @@ impl Host {
             None => (inside, None),
             Some((address, zone)) => (address, Some(zone)),
         };
-        let wrong = |reason| EndpointError::Host {
-            text: shortened(text),
-            host: shortened(inside),
-            reason,
-        };
+        let wrong = |reason| EndpointError::Host { text: shortened(text), host: shortened(inside), reason };
         let Ok(address) = address.parse::<Ipv6Addr>() else {
-            return Err(wrong(
-                "brackets hold an IPv6 address, and nothing else needs them",
-            ));
+            return Err(wrong("brackets hold an IPv6 address, and nothing else needs them"));
         };
         match zone {
             None => Ok(Self::Ip(address.into())),
             Some(zone) => match zone_fault(zone) {
-                None => Ok(Self::Scoped {
-                    address,
-                    zone: zone.to_owned(),
-                }),
+                None => Ok(Self::Scoped { address, zone: zone.to_owned() }),
                 Some(reason) => Err(wrong(reason)),
             },
         }
@@ -413,17 +350,10 @@ impl Port {
             return Ok(Self::Ephemeral);
         }
         // Rust's parser would also take a plus sign
-        let number = if port.bytes().all(|digit| digit.is_ascii_digit()) {
-            port.parse::<u16>().ok()
-        } else {
-            None
-        };
+        let number = if port.bytes().all(|digit| digit.is_ascii_digit()) { port.parse::<u16>().ok() } else { None };
         match number {
             Some(number) => Ok(NonZeroU16::new(number).map_or(Self::Ephemeral, Self::Number)),
-            None => Err(EndpointError::Port {
-                text: shortened(text),
-                port: shortened(port),
-            }),
+            None => Err(EndpointError::Port { text: shortened(text), port: shortened(port) }),
         }
     }
 }
@@ -455,10 +385,7 @@ impl IpcEndpoint {
             Some(name) => Self::Abstract(name.as_bytes().to_vec()),
             // A path that ends in a directory would lose its last sign of that below
             None if rest.ends_with('/') || rest.ends_with("/.") => {
-                return Err(EndpointError::Path {
-                    text: shortened(text),
-                    reason: NOT_A_FILE,
-                });
+                return Err(EndpointError::Path { text: shortened(text), reason: NOT_A_FILE });
             }
             // One spelling for equal paths: no doubled separators, no "." in the middle
             None => Self::Path(Path::new(rest).components().collect()),
@@ -535,19 +462,12 @@ impl InprocName {
         } else {
             return Ok(Self(name));
         };
-        Err(EndpointError::InprocName {
-            text: shortened(&format!("{INPROC}://{name}")),
-            reason,
-        })
+        Err(EndpointError::InprocName { text: shortened(&format!("{INPROC}://{name}")), reason })
     }
 
     /// The name, without `inproc://`
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    fn parse(_text: &str, rest: &str) -> Result<Self, EndpointError> {
-        Self::new(rest)
     }
 }
 
@@ -568,11 +488,7 @@ impl PathFault {
         let text = shortened(text);
         match self {
             Self::Wrong(reason) => EndpointError::Path { text, reason },
-            Self::Long(length) => EndpointError::PathTooLong {
-                text,
-                length,
-                limit: PATH_LIMIT,
-            },
+            Self::Long(length) => EndpointError::PathTooLong { text, length, limit: PATH_LIMIT },
         }
     }
 }
@@ -581,10 +497,7 @@ impl PathFault {
 ///
 /// Interface names may hold nearly anything; what is refused here is what a mistyped endpoint looks like.
 fn name_fault(name: &str) -> Option<&'static str> {
-    let digits_and_dots = |name: &str| {
-        name.bytes()
-            .all(|octet| octet.is_ascii_digit() || octet == b'.')
-    };
+    let digits_and_dots = |name: &str| name.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.');
     if name.is_empty() {
         Some("it is empty")
     } else if name.contains('*') {
@@ -598,10 +511,7 @@ fn name_fault(name: &str) -> Option<&'static str> {
     } else if digits_and_dots(name) {
         // The system's resolver would read "127.1" or "2130706433" as some address, rarely the one that was meant
         Some("an IPv4 address is four numbers from 0 to 255")
-    } else if !name
-        .bytes()
-        .all(|octet| octet.is_ascii_alphanumeric() || NAME_PUNCTUATION.contains(&octet))
-    {
+    } else if !name.bytes().all(|octet| octet.is_ascii_alphanumeric() || NAME_PUNCTUATION.contains(&octet)) {
         Some("a name is made of letters, digits, '-', '_' and '.'")
     } else if name.len() > DNS_NAME_LIMIT {
         Some("a name is at most 253 characters long")
@@ -615,15 +525,10 @@ fn zone_fault(zone: &str) -> Option<&'static str> {
     if zone.is_empty() {
         Some("the zone after % is missing; write an interface such as %eth0")
     } else if zone.bytes().all(|octet| octet.is_ascii_digit()) {
-        zone.parse::<u32>()
-            .is_err()
-            .then_some("the zone after % is larger than any interface's number")
+        zone.parse::<u32>().is_err().then_some("the zone after % is larger than any interface's number")
     } else if zone.len() > INTERFACE_NAME_LIMIT {
         Some("the zone after % is longer than any interface's name")
-    } else if !zone
-        .bytes()
-        .all(|octet| octet.is_ascii_alphanumeric() || NAME_PUNCTUATION.contains(&octet))
-    {
+    } else if !zone.bytes().all(|octet| octet.is_ascii_alphanumeric() || NAME_PUNCTUATION.contains(&octet)) {
         Some("the zone after % is an interface's name or number")
     } else {
         None
@@ -639,26 +544,19 @@ fn bare_ipv6(text: &str, part: &str) -> EndpointError {
         _ => {
             let host = part.rsplit_once(':').map_or(part, |(host, _)| host);
             let reason = "only an IPv6 address has colons, and it stands in brackets";
-            return EndpointError::Host {
-                text: shortened(text),
-                host: shortened(host),
-                reason,
-            };
+            return EndpointError::Host { text: shortened(text), host: shortened(host), reason };
         }
     };
-    EndpointError::BareIpv6 {
-        text: shortened(text),
-        suggestion,
-    }
+    EndpointError::BareIpv6 { text: shortened(text), suggestion }
 }
 
 /// What a text without `://` was probably meant to be
 fn with_scheme(text: &str) -> Option<String> {
-    let guess = if let Some((scheme, rest)) = text
-        .split_once(':')
-        .filter(|(scheme, _)| SCHEMES.contains(scheme))
-    {
-        Cow::from(format!("{scheme}://{}", rest.trim_start_matches('/')))
+    let guess = if let Some(rest) = text.strip_prefix("tcp:") {
+        Cow::from(format!("{TCP}://{}", rest.trim_start_matches('/')))
+    } else if let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| SCHEMES.contains(scheme)) {
+        // One slash begins a path here
+        Cow::from(format!("{scheme}://{rest}"))
     } else if text.starts_with(['/', '.', '@']) {
         Cow::from(format!("{IPC}://{text}"))
     } else if text.contains(':') {
@@ -666,9 +564,7 @@ fn with_scheme(text: &str) -> Option<String> {
     } else {
         return None;
     };
-    Endpoint::from_str(&guess)
-        .is_ok()
-        .then(|| shortened(&guess))
+    Endpoint::from_str(&guess).is_ok().then(|| shortened(&guess))
 }
 
 /// The scheme that was probably meant
@@ -684,9 +580,15 @@ fn nearest_scheme(wrong: &str) -> Option<&'static str> {
         .into_iter()
         .map(|scheme| (strsim::osa_distance(&wrong, scheme), scheme))
         .filter(|(distance, scheme)| *distance * 3 <= scheme.len())
-        // The first of equals: "tpc" is as near to ipc as to tcp, and tcp is meant more often
-        .min_by_key(|(distance, _)| *distance)
+        // "tpc" is as near to ipc as to tcp, but letters are swapped more often than mistaken
+        .min_by_key(|(distance, scheme)| (*distance, letters(scheme) != letters(&wrong)))
         .map(|(_, scheme)| scheme)
+}
+
+fn letters(word: &str) -> Vec<u8> {
+    let mut letters = word.as_bytes().to_vec();
+    letters.sort_unstable();
+    letters
 }
 
 const TCP: &str = "tcp";
@@ -714,3 +616,374 @@ const PATH_LIMIT: usize = 103;
 
 const NUL: &str = "a path can't hold a NUL octet";
 const NOT_A_FILE: &str = "the path names a directory; add a file name";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Endpoint {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_form_prints_as_it_is_written() {
+        for text in [
+            "tcp://127.0.0.1:5555",
+            "tcp://*:5555",
+            "tcp://*:*",
+            "tcp://[::1]:65535",
+            "tcp://[fe80::1%eth0]:5555",
+            "tcp://[fe80::1%3]:5555",
+            "tcp://example.org:1",
+            "tcp://example.org.:1",
+            "tcp://eth0.100:5555",
+            "tcp://br-lan:5555",
+            "tcp://192.168.1.17:5555;192.168.1.1:5556",
+            "tcp://eth0:*;[2001:db8::1]:5555",
+            "ipc:///run/tidings/events",
+            "ipc://relative/path",
+            "ipc://./@not-abstract",
+            "ipc://../up",
+            "ipc:///path with spaces/and:colons",
+            "ipc://@abstract name",
+            "ipc://*",
+            "inproc://work",
+            "inproc://#1:a/b",
+        ] {
+            assert_eq!(parse(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn equal_endpoints_print_alike() {
+        for (written, canonical) in [
+            ("tcp://127.0.0.1:0", "tcp://127.0.0.1:*"),
+            ("tcp://127.0.0.1:05555", "tcp://127.0.0.1:5555"),
+            ("tcp://[0:0:0:0:0:0:0:1]:5555", "tcp://[::1]:5555"),
+            ("tcp://[2001:DB8::A]:5555", "tcp://[2001:db8::a]:5555"),
+            ("ipc:////run//tidings/./events", "ipc:///run/tidings/events"),
+            ("ipc://./events", "ipc://./events"),
+        ] {
+            assert_eq!(parse(written).to_string(), canonical);
+            assert_eq!(parse(written), parse(canonical));
+        }
+    }
+
+    #[test]
+    fn the_parts_are_told_apart() {
+        let number = |port| Port::Number(NonZeroU16::new(port).unwrap());
+        assert_eq!(
+            parse("tcp://eth0:*;[fe80::1%eth0]:5555"),
+            Endpoint::Tcp(TcpEndpoint {
+                source: Some(HostPort { host: Host::Name("eth0".to_owned()), port: Port::Ephemeral }),
+                host: Host::Scoped { address: "fe80::1".parse().unwrap(), zone: "eth0".to_owned() },
+                port: number(5555),
+            })
+        );
+        assert_eq!(parse("ipc://@a b"), Endpoint::Ipc(IpcEndpoint::Abstract(b"a b".to_vec())));
+        assert_eq!(parse("ipc://a@b"), Endpoint::Ipc(IpcEndpoint::Path("a@b".into())));
+        assert_eq!(parse("inproc://*").scheme(), "inproc");
+        assert_eq!(number(7).number(), 7);
+        assert_eq!(Port::Ephemeral.number(), 0);
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_mending() {
+        for (text, message) in [
+            ("", "the endpoint is empty; write one such as tcp://127.0.0.1:5555"),
+            (" tcp://a:1", r#"" tcp://a:1" has a space in it; remove it"#),
+            ("tcp://a:1\n", r#""tcp://a:1\n" has a space in it; remove it"#),
+            ("tcp://a b:1", r#""tcp://a b:1" has a space in it; remove it"#),
+            ("inproc://a ", r#""inproc://a " has a space in it; remove it"#),
+            ("nonsense", r#""nonsense" has no scheme; use tcp://host:port, ipc://path or inproc://name"#),
+            ("localhost:5555", r#""localhost:5555" has no scheme; did you mean tcp://localhost:5555?"#),
+            ("*:5555", r#""*:5555" has no scheme; did you mean tcp://*:5555?"#),
+            ("tcp:localhost:5555", r#""tcp:localhost:5555" has no scheme; did you mean tcp://localhost:5555?"#),
+            ("tcp:/localhost:5555", r#""tcp:/localhost:5555" has no scheme; did you mean tcp://localhost:5555?"#),
+            ("ipc:/run/x", r#""ipc:/run/x" has no scheme; did you mean ipc:///run/x?"#),
+            ("/run/x", r#""/run/x" has no scheme; did you mean ipc:///run/x?"#),
+            ("tpc://a:1", r#""tpc://a:1": there is no scheme "tpc"; did you mean tcp://a:1?"#),
+            ("TCP://a:1", r#""TCP://a:1": there is no scheme "TCP"; did you mean tcp://a:1?"#),
+            ("icp://x", r#""icp://x": there is no scheme "icp"; did you mean ipc://x?"#),
+            ("unix:///run/x", r#""unix:///run/x": there is no scheme "unix"; did you mean ipc:///run/x?"#),
+            ("inprc://x", r#""inprc://x": there is no scheme "inprc"; did you mean inproc://x?"#),
+            (
+                "http://a:1",
+                r#""http://a:1": there is no scheme "http"; use tcp://host:port, ipc://path or inproc://name"#,
+            ),
+            ("://a:1", r#""://a:1": there is no scheme ""; use tcp://host:port, ipc://path or inproc://name"#),
+            (
+                "tcp://",
+                r#""tcp://" has no host; use * to bind to all interfaces, or 127.0.0.1 to stay on this machine"#,
+            ),
+            (
+                "tcp://:5555",
+                r#""tcp://:5555" has no host; use * to bind to all interfaces, or 127.0.0.1 to stay on this machine"#,
+            ),
+            (
+                "tcp://;a:1",
+                r#""tcp://;a:1" has no host; use * to bind to all interfaces, or 127.0.0.1 to stay on this machine"#,
+            ),
+            (
+                "tcp://localhost",
+                r#""tcp://localhost" has no port after "localhost"; add one, as in localhost:5555, or localhost:* to let the system choose"#,
+            ),
+            (
+                "tcp://localhost:",
+                r#""tcp://localhost:" has no port after "localhost"; add one, as in localhost:5555, or localhost:* to let the system choose"#,
+            ),
+            (
+                "tcp://[::1]",
+                r#""tcp://[::1]" has no port after "[::1]"; add one, as in [::1]:5555, or [::1]:* to let the system choose"#,
+            ),
+            (
+                "tcp://eth0;a:1",
+                r#""tcp://eth0;a:1" has no port after "eth0"; add one, as in eth0:5555, or eth0:* to let the system choose"#,
+            ),
+            (
+                "tcp://a:65536",
+                r#""tcp://a:65536": "65536" is not a port; write a number from 1 to 65535, or * to let the system choose"#,
+            ),
+            (
+                "tcp://a:+1",
+                r#""tcp://a:+1": "+1" is not a port; write a number from 1 to 65535, or * to let the system choose"#,
+            ),
+            (
+                "tcp://a:http",
+                r#""tcp://a:http": "http" is not a port; write a number from 1 to 65535, or * to let the system choose"#,
+            ),
+            (
+                "tcp://a:5555/",
+                r#""tcp://a:5555/": "5555/" is not a port; write a number from 1 to 65535, or * to let the system choose"#,
+            ),
+            ("tcp://::1:5555", r#""tcp://::1:5555": an IPv6 address stands in brackets; write tcp://[::1]:5555"#),
+            ("tcp://::1", r#""tcp://::1": an IPv6 address stands in brackets; write tcp://[::1]:5555"#),
+            ("tcp://fe80::1:*", r#""tcp://fe80::1:*": an IPv6 address stands in brackets; write tcp://[fe80::1]:*"#),
+            (
+                "tcp://a:b:1",
+                r#""tcp://a:b:1": "a:b" is not a host: only an IPv6 address has colons, and it stands in brackets"#,
+            ),
+            ("tcp://[::1:5555", r#""tcp://[::1:5555": "[::1:5555" is not a host: its bracket is never closed"#),
+            (
+                "tcp://[1.2.3.4]:1",
+                r#""tcp://[1.2.3.4]:1": "1.2.3.4" is not a host: brackets hold an IPv6 address, and nothing else needs them"#,
+            ),
+            (
+                "tcp://[[::1]:1",
+                r#""tcp://[[::1]:1": "[::1" is not a host: brackets hold an IPv6 address, and nothing else needs them"#,
+            ),
+            (
+                "tcp://[::1]5555",
+                r#""tcp://[::1]5555" has no port after "[::1]"; add one, as in [::1]:5555, or [::1]:* to let the system choose"#,
+            ),
+            (
+                "tcp://[fe80::1%]:1",
+                r#""tcp://[fe80::1%]:1": "fe80::1%" is not a host: the zone after % is missing; write an interface such as %eth0"#,
+            ),
+            (
+                "tcp://[fe80::1%4294967296]:1",
+                r#""tcp://[fe80::1%4294967296]:1": "fe80::1%4294967296" is not a host: the zone after % is larger than any interface's number"#,
+            ),
+            (
+                "tcp://[fe80::1%sixteen-letters-]:1",
+                r#""tcp://[fe80::1%sixteen-letters-]:1": "fe80::1%sixteen-letters-" is not a host: the zone after % is longer than any interface's name"#,
+            ),
+            (
+                "tcp://256.1.1.1:1",
+                r#""tcp://256.1.1.1:1": "256.1.1.1" is not a host: an IPv4 address is four numbers from 0 to 255"#,
+            ),
+            (
+                "tcp://127.1:1",
+                r#""tcp://127.1:1": "127.1" is not a host: an IPv4 address is four numbers from 0 to 255"#,
+            ),
+            (
+                "tcp://*.example.org:1",
+                r#""tcp://*.example.org:1": "*.example.org" is not a host: * stands alone, for all interfaces"#,
+            ),
+            ("tcp://me@host:1", r#""tcp://me@host:1": "me@host" is not a host: an endpoint has no user name in it"#),
+            (
+                "tcp:///run/x:1",
+                r#""tcp:///run/x:1": "/run/x" is not a host: a tcp endpoint has no path; remove the '/'"#,
+            ),
+            (
+                "tcp://bücher.example:1",
+                r#""tcp://bücher.example:1": "bücher.example" is not a host: names outside ASCII are written in their xn-- form"#,
+            ),
+            (
+                "tcp://a,b:1",
+                r#""tcp://a,b:1": "a,b" is not a host: a name is made of letters, digits, '-', '_' and '.'"#,
+            ),
+            ("tcp://a:1;b:1;c:1", r#""tcp://a:1;b:1;c:1" has more than one ';'; write tcp://source:port;host:port"#),
+            ("ipc://", r#""ipc://": the path is missing; write ipc:///run/name, or ipc://* for a fresh one"#),
+            ("ipc://@", r#""ipc://@": the name after @ is missing"#),
+            ("ipc:///run/", r#""ipc:///run/": the path names a directory; add a file name"#),
+            ("ipc:///run/.", r#""ipc:///run/.": the path names a directory; add a file name"#),
+            ("ipc://..", r#""ipc://..": the path names a directory; add a file name"#),
+            ("ipc://.", r#""ipc://.": the path names a directory; add a file name"#),
+            ("ipc://a\0b", r#""ipc://a\0b": a path can't hold a NUL octet"#),
+            ("ipc://@a\0b", r#""ipc://@a\0b": a path can't hold a NUL octet"#),
+            ("inproc://", r#""inproc://": an inproc name can't be empty; write for instance inproc://work"#),
+            ("inproc:// a", r#""inproc:// a": an inproc name can't begin or end in a space; remove it"#),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn the_longest_that_fits_is_taken_and_one_more_is_not() {
+        let path = |length: usize| format!("ipc:///{}", "p".repeat(length - 1)).parse::<Endpoint>();
+        assert!(path(PATH_LIMIT).is_ok());
+        let error = path(PATH_LIMIT + 1).unwrap_err().to_string();
+        let end = format!(
+            "the path is {} octets long and the system takes {PATH_LIMIT}; use a shorter one, or a path relative to \
+             the working directory",
+            PATH_LIMIT + 1
+        );
+        assert!(error.ends_with(&end), "{error}");
+
+        let name = |length: usize| format!("ipc://@{}", "n".repeat(length)).parse::<Endpoint>();
+        assert!(name(PATH_LIMIT - 1).is_ok());
+        assert!(matches!(name(PATH_LIMIT), Err(EndpointError::PathTooLong { .. })));
+
+        let inproc = |length: usize| format!("inproc://{}", "n".repeat(length)).parse::<Endpoint>();
+        assert!(inproc(256).is_ok());
+        assert!(matches!(inproc(257), Err(EndpointError::InprocName { .. })));
+
+        let host = |length: usize| format!("tcp://{}:1", "h".repeat(length)).parse::<Endpoint>();
+        assert!(host(253).is_ok());
+        assert!(matches!(host(254), Err(EndpointError::Host { .. })));
+    }
+
+    #[test]
+    fn an_error_carries_no_more_of_a_long_text_than_a_person_reads() {
+        let error = format!("tcp://{}", "ü".repeat(100_000)).parse::<Endpoint>().unwrap_err();
+        assert!(error.to_string().chars().count() < 1000);
+    }
+
+    #[test]
+    fn wildcards_are_for_bind_and_sources_for_connect() {
+        for (text, message) in [
+            (
+                "tcp://*:5555",
+                "tcp://*:5555 can be bound but not connected to: its host is a wildcard; write for instance tcp://127.0.0.1:5555",
+            ),
+            (
+                "tcp://*:*",
+                "tcp://*:* can be bound but not connected to: its host is a wildcard; write for instance tcp://127.0.0.1:5555",
+            ),
+            (
+                "tcp://a:*",
+                "tcp://a:* can be bound but not connected to: its port is a wildcard; write for instance tcp://a:5555",
+            ),
+            (
+                "ipc://*",
+                "ipc://* can be bound but not connected to: its path is a wildcard; write for instance the endpoint that bind reported",
+            ),
+        ] {
+            assert_eq!(parse(text).for_bind(), Ok(()));
+            assert_eq!(parse(text).for_connect().unwrap_err().to_string(), message);
+        }
+        let with_source = parse("tcp://*:*;a:1");
+        assert_eq!(with_source.for_connect(), Ok(()));
+        assert_eq!(
+            with_source.for_bind().unwrap_err().to_string(),
+            "tcp://*:*;a:1 can be connected to but not bound: it has a source address; write tcp://a:1"
+        );
+    }
+
+    #[test]
+    fn endpoints_put_together_by_hand_are_checked_before_use() {
+        let name = |host: &str| {
+            let host = Host::Name(host.to_owned());
+            Endpoint::Tcp(TcpEndpoint { source: None, host, port: Port::Number(NonZeroU16::MIN) })
+        };
+        assert_eq!(name("fine").for_connect(), Ok(()));
+        assert!(matches!(name("a b").for_connect(), Err(EndpointError::Host { .. })));
+        assert!(matches!(name("").for_bind(), Err(EndpointError::Host { .. })));
+        let path = |path: String| Endpoint::Ipc(IpcEndpoint::Path(path.into()));
+        assert!(matches!(path("p".repeat(200)).for_bind(), Err(EndpointError::PathTooLong { .. })));
+        assert!(matches!(path(String::new()).for_connect(), Err(EndpointError::Path { .. })));
+    }
+
+    #[test]
+    fn local_is_what_never_leaves_the_machine() {
+        for (text, local) in [
+            ("tcp://127.0.0.1:1", true),
+            ("tcp://127.255.0.9:1", true),
+            ("tcp://[::1]:1", true),
+            ("tcp://[::ffff:127.0.0.1]:1", true),
+            ("tcp://LocalHost:1", true),
+            ("ipc://x", true),
+            ("inproc://x", true),
+            ("tcp://*:1", false),
+            ("tcp://0.0.0.0:1", false),
+            ("tcp://[::]:1", false),
+            ("tcp://lo:1", false),
+            ("tcp://localhost.example.org:1", false),
+            ("tcp://128.0.0.1:1", false),
+        ] {
+            assert_eq!(parse(text).is_loopback_or_local(), local, "{text}");
+        }
+    }
+
+    fn any_port() -> impl Strategy<Value = Port> {
+        any::<u16>().prop_map(|port| NonZeroU16::new(port).map_or(Port::Ephemeral, Port::Number))
+    }
+
+    fn any_host() -> impl Strategy<Value = Host> {
+        prop_oneof![
+            Just(Host::Any),
+            any::<IpAddr>().prop_map(Host::Ip),
+            (any::<Ipv6Addr>(), "[a-z][a-z0-9._-]{0,14}|[0-9]{1,9}")
+                .prop_map(|(address, zone)| Host::Scoped { address, zone }),
+            "[a-zA-Z_][a-zA-Z0-9._-]{0,80}".prop_map(Host::Name),
+        ]
+    }
+
+    fn any_endpoint() -> impl Strategy<Value = Endpoint> {
+        let host_port = (any_host(), any_port()).prop_map(|(host, port)| HostPort { host, port });
+        prop_oneof![
+            (proptest::option::of(host_port), any_host(), any_port())
+                .prop_map(|(source, host, port)| Endpoint::Tcp(TcpEndpoint { source, host, port })),
+            "(/|\\./|\\.\\./)?[a-z][a-z :;@*é]{0,20}[a-z](/[a-z *@]{0,20}[a-z.]?x){0,2}"
+                .prop_map(|path| Endpoint::Ipc(IpcEndpoint::Path(path.into()))),
+            "[a-z@*/é]([ -~]{0,60}[!-~])?".prop_map(|name| Endpoint::Ipc(IpcEndpoint::Abstract(name.into_bytes()))),
+            Just(Endpoint::Ipc(IpcEndpoint::Wildcard)),
+            "[!-~é]([ -~é]{0,60}[!-~é])?".prop_map(|name| Endpoint::Inproc(InprocName::new(name).unwrap())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_parses_to_the_same(endpoint in any_endpoint()) {
+            prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));
+        }
+
+        #[test]
+        fn any_text_is_an_endpoint_or_an_error(text in any::<String>()) {
+            check_any_text(&text)?;
+        }
+
+        #[test]
+        fn nearly_right_texts_too(
+            text in "(tcp|ipc|inproc|tpc|)(://|:|)([\\[\\]:;%*@. 019a\\-/é]|::1|127\\.0\\.0\\.1|eth0){0,12}"
+        ) {
+            check_any_text(&text)?;
+        }
+    }
+
+    fn check_any_text(text: &str) -> Result<(), TestCaseError> {
+        match text.parse::<Endpoint>() {
+            Ok(endpoint) => {
+                let printed = endpoint.to_string();
+                let again = printed.parse::<Endpoint>();
+                prop_assert_eq!(again.as_ref().map(ToString::to_string), Ok(printed));
+                prop_assert_eq!(again, Ok(endpoint));
+            }
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+        Ok(())
+    }
+}

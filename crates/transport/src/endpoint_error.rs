@@ -3,7 +3,7 @@
 /// An endpoint that can't be used, and how to write it instead
 ///
 /// All of these are the caller's to mend: trying the same endpoint again fails the same way. Texts longer than
-/// 256 characters are shown shortened.
+/// 160 characters are shown shortened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
@@ -39,9 +39,7 @@ pub enum EndpointError {
     },
 
     /// Nothing stands where the host belongs
-    #[error(
-        "{text:?} has no host; use * to bind to all interfaces, or 127.0.0.1 to stay on this machine"
-    )]
+    #[error("{text:?} has no host; use * to bind to all interfaces, or 127.0.0.1 to stay on this machine")]
     EmptyHost {
         /// The endpoint as it was written
         text: String,
@@ -68,9 +66,7 @@ pub enum EndpointError {
     },
 
     /// No port behind a host
-    #[error(
-        "{text:?} has no port after {host:?}; add one, as in {host}:5555, or {host}:* to let the system choose"
-    )]
+    #[error("{text:?} has no port after {host:?}; add one, as in {host}:5555, or {host}:* to let the system choose")]
     MissingPort {
         /// The endpoint as it was written
         text: String,
@@ -79,9 +75,7 @@ pub enum EndpointError {
     },
 
     /// A port that is not a number from 0 to 65535
-    #[error(
-        "{text:?}: {port:?} is not a port; write a number from 1 to 65535, or * to let the system choose"
-    )]
+    #[error("{text:?}: {port:?} is not a port; write a number from 1 to 65535, or * to let the system choose")]
     Port {
         /// The endpoint as it was written
         text: String,
@@ -129,9 +123,7 @@ pub enum EndpointError {
     },
 
     /// A wildcard where one certain peer must be named; the endpoint is fine for `bind`
-    #[error(
-        "{endpoint} can be bound but not connected to: its {part} is a wildcard; write for instance {suggestion}"
-    )]
+    #[error("{endpoint} can be bound but not connected to: its {part} is a wildcard; write for instance {suggestion}")]
     WildcardConnect {
         /// The endpoint in its canonical form
         endpoint: String,
@@ -142,9 +134,7 @@ pub enum EndpointError {
     },
 
     /// A source address in an endpoint to bind; the endpoint is fine for `connect`
-    #[error(
-        "{endpoint} can be connected to but not bound: it has a source address; write {suggestion}"
-    )]
+    #[error("{endpoint} can be connected to but not bound: it has a source address; write {suggestion}")]
     SourceBind {
         /// The endpoint in its canonical form
         endpoint: String,
@@ -153,7 +143,7 @@ pub enum EndpointError {
     },
 }
 
-/// At most 256 characters of `text`, so that an error never carries more of a bad input than a person reads
+/// At most 160 characters of `text`, so that an error never carries more of a bad input than a person reads
 pub(crate) fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         None => text.to_owned(),
@@ -168,4 +158,4 @@ fn instead(suggestion: Option<&str>) -> String {
     }
 }
 
-const SHOWN: usize = 256;
+const SHOWN: usize = 160;

@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 /// The addresses of the interface called `name`, IPv4 first; `None` if there is no such interface
 ///
 /// Their ports are `port`. IPv6 addresses are left out unless `ipv6`.
-#[cfg(unix)]
 pub(crate) fn addresses(name: &str, port: u16, ipv6: bool) -> io::Result<Option<Vec<SocketAddr>>> {
     let mut known = false;
     let mut found = Vec::new();
@@ -29,7 +28,6 @@ pub(crate) fn addresses(name: &str, port: u16, ipv6: bool) -> io::Result<Option<
 }
 
 /// The names of all interfaces, for an error to list
-#[cfg(unix)]
 pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = nix::ifaddrs::getifaddrs()
         .map(|all| all.map(|interface| interface.interface_name).collect())
@@ -40,7 +38,6 @@ pub(crate) fn names() -> Vec<String> {
 }
 
 /// The number of an interface given by number or name, as IPv6 scopes need it
-#[cfg(unix)]
 pub(crate) fn index(zone: &str) -> io::Result<u32> {
     match zone.parse() {
         Ok(index) => Ok(index),

@@ -9,14 +9,15 @@
 //! libzmq among them, take no lock and can still race.
 
 use std::collections::hash_map::RandomState;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::hash::BuildHasher;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use socket2::SockAddr;
 use tokio::net::UnixListener;
 use tokio::time::{Instant, sleep};
@@ -41,14 +42,10 @@ pub(crate) async fn listen(
         }
         IpcEndpoint::Abstract(_) => {
             let Some(address) = address(ipc).map_err(|error| failed(endpoint, error))? else {
-                return Err(ListenError::Unsupported {
-                    endpoint: endpoint.to_string(),
-                });
+                return Err(ListenError::Unsupported { endpoint: endpoint.to_string() });
             };
             let socket = open(endpoint, options)?;
-            socket
-                .bind(&address)
-                .map_err(|error| failed(endpoint, error))?;
+            socket.bind(&address).map_err(|error| failed(endpoint, error))?;
             Ok((None, listening(socket, endpoint, options)?, ipc.clone()))
         }
         IpcEndpoint::Wildcard => {
@@ -92,11 +89,7 @@ impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let identity = Identity::of(&fs::symlink_metadata(&path)?);
-        Ok(Self {
-            path,
-            identity,
-            directory: None,
-        })
+        Ok(Self { path, identity, directory: None })
     }
 }
 
@@ -127,10 +120,7 @@ struct Identity {
 
 impl Identity {
     fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
+        Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
 
@@ -154,9 +144,7 @@ fn listen_at(
                 let file = SocketFile::new(path).map_err(|error| failed(endpoint, error))?;
                 return Ok((file, listening(socket, endpoint, options)?));
             }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                clear_stale(path, &address, endpoint)?
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => clear_stale(path, &address, endpoint)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(no_directory(path));
             }
@@ -164,9 +152,7 @@ fn listen_at(
         }
     }
     // Removed each time and there again: somebody else binds here without taking the lock
-    Err(ListenError::InUse {
-        endpoint: endpoint.to_string(),
-    })
+    Err(ListenError::InUse { endpoint: endpoint.to_string() })
 }
 
 /// Removes what stands at `path` if it is a socket that nobody listens on
@@ -177,9 +163,7 @@ fn clear_stale(path: &Path, address: &SockAddr, endpoint: &Endpoint) -> Result<(
         Err(error) => return Err(failed(endpoint, error)),
     };
     if !metadata.file_type().is_socket() {
-        return Err(ListenError::NotASocket {
-            path: path.to_owned(),
-        });
+        return Err(ListenError::NotASocket { path: path.to_owned() });
     }
     // A live listener sees a connection that ends at once
     let probe = open(endpoint, &StreamOptions::default())?;
@@ -193,9 +177,7 @@ fn clear_stale(path: &Path, address: &SockAddr, endpoint: &Endpoint) -> Result<(
         Err(error) if is_out_of_descriptors(&error) => return Err(failed(endpoint, error)),
         // Connected, or a full backlog (EAGAIN), or a socket of another type (EPROTOTYPE): somebody has it
         Ok(()) | Err(_) => {
-            return Err(ListenError::InUse {
-                endpoint: endpoint.to_string(),
-            });
+            return Err(ListenError::InUse { endpoint: endpoint.to_string() });
         }
     }
     match remove_if_same(path, &Identity::of(&metadata)) {
@@ -207,9 +189,11 @@ fn clear_stale(path: &Path, address: &SockAddr, endpoint: &Endpoint) -> Result<(
 /// Waits for the directory of `path`; `None` if it can't be locked at all
 async fn lock_directory(path: &Path, endpoint: &Endpoint) -> Result<Option<File>, ListenError> {
     let directory = directory_of(path);
-    let file = match File::open(directory) {
+    // Only ever a directory: opening a FIFO would wait for its other end
+    let only_directories = i32::try_from(OFlags::DIRECTORY.bits()).unwrap_or_default();
+    let file = match OpenOptions::new().read(true).custom_flags(only_directories).open(directory) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_directory(path)),
+        Err(error) if is_no_directory(&error) => return Err(no_directory(path)),
         Err(error) if is_out_of_descriptors(&error) => return Err(failed(endpoint, error)),
         Err(_) => return Ok(None),
     };
@@ -218,14 +202,9 @@ async fn lock_directory(path: &Path, endpoint: &Endpoint) -> Result<Option<File>
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
             Err(TryLockError::Error(_)) => return Ok(None),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                sleep(LOCK_INTERVAL).await
-            }
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(LOCK_INTERVAL).await,
             Err(TryLockError::WouldBlock) => {
-                return Err(ListenError::Locked {
-                    directory: directory.to_owned(),
-                    waited: LOCK_PATIENCE,
-                });
+                return Err(ListenError::Locked { directory: directory.to_owned(), waited: LOCK_PATIENCE });
             }
         }
     }
@@ -237,10 +216,7 @@ fn fresh_directory(endpoint: &Endpoint) -> Result<FreshDirectory, ListenError> {
     let mut outcome = Ok(());
     for _ in 0..BIND_ATTEMPTS {
         // The standard library's hash keys are random; that another file has the name is an error, not a danger
-        let path = parent.join(format!(
-            "tidings-{:016x}",
-            RandomState::new().hash_one(std::process::id())
-        ));
+        let path = parent.join(format!("tidings-{:016x}", RandomState::new().hash_one(std::process::id())));
         outcome = DirBuilder::new().mode(0o700).create(&path);
         match &outcome {
             Ok(()) => return Ok(FreshDirectory(path)),
@@ -249,13 +225,9 @@ fn fresh_directory(endpoint: &Endpoint) -> Result<FreshDirectory, ListenError> {
         }
     }
     match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(ListenError::NoDirectory { directory: parent })
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ListenError::NoDirectory { directory: parent }),
         Err(error) => Err(failed(endpoint, error)),
-        Ok(()) => Err(ListenError::InUse {
-            endpoint: endpoint.to_string(),
-        }),
+        Ok(()) => Err(ListenError::InUse { endpoint: endpoint.to_string() }),
     }
 }
 
@@ -271,9 +243,7 @@ fn listening(
     endpoint: &Endpoint,
     options: &StreamOptions,
 ) -> Result<UnixListener, ListenError> {
-    socket
-        .listen(socket::backlog(options))
-        .map_err(|error| failed(endpoint, error))?;
+    socket.listen(socket::backlog(options)).map_err(|error| failed(endpoint, error))?;
     UnixListener::from_std(socket.into()).map_err(|error| failed(endpoint, error))
 }
 
@@ -290,9 +260,11 @@ fn failed(endpoint: &Endpoint, source: io::Error) -> ListenError {
 }
 
 fn no_directory(path: &Path) -> ListenError {
-    ListenError::NoDirectory {
-        directory: directory_of(path).to_owned(),
-    }
+    ListenError::NoDirectory { directory: directory_of(path).to_owned() }
+}
+
+fn is_no_directory(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn directory_of(path: &Path) -> &Path {

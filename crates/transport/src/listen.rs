@@ -20,7 +20,9 @@ use crate::options::StreamOptions;
 use crate::resolve;
 use crate::socket::{self, SocketError};
 use crate::stream::Stream;
-use crate::system_error::{is_no_such_family, is_out_of_descriptors, is_transient_in_accept};
+use crate::system_error::{
+    is_no_such_family, is_out_of_descriptors, is_out_of_descriptors_in_accept, is_transient_in_accept,
+};
 
 /// Starts to listen on `endpoint`
 ///
@@ -42,19 +44,11 @@ pub async fn listen(endpoint: &Endpoint, options: &StreamOptions) -> Result<List
         #[cfg(unix)]
         Endpoint::Ipc(ipc) => {
             let (file, listener, bound) = ipc::listen(ipc, endpoint, options).await?;
-            Ok(Listener {
-                file,
-                incoming: Incoming::Unix(listener),
-                endpoint: Endpoint::Ipc(bound),
-            })
+            Ok(Listener { file, incoming: Incoming::Unix(listener), endpoint: Endpoint::Ipc(bound) })
         }
         #[cfg(not(unix))]
-        Endpoint::Ipc(_) => Err(ListenError::Unsupported {
-            endpoint: endpoint.to_string(),
-        }),
-        Endpoint::Inproc(_) => Err(ListenError::Unsupported {
-            endpoint: endpoint.to_string(),
-        }),
+        Endpoint::Ipc(_) => Err(ListenError::Unsupported { endpoint: endpoint.to_string() }),
+        Endpoint::Inproc(_) => Err(ListenError::Unsupported { endpoint: endpoint.to_string() }),
     }
 }
 
@@ -87,15 +81,9 @@ impl Listener {
     /// Dropping the future loses nothing: the connection stays in the backlog. Several tasks may wait at once.
     pub async fn accept(&self) -> Result<Stream, AcceptError> {
         match &self.incoming {
-            Incoming::Tcp(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Stream::Tcp(stream)),
+            Incoming::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
             #[cfg(unix)]
-            Incoming::Unix(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Stream::Unix(stream)),
+            Incoming::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
         }
         .map_err(AcceptError::from)
     }
@@ -106,13 +94,9 @@ impl Listener {
     /// As [`accept`](Self::accept).
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<Stream, AcceptError>> {
         let accepted = match &self.incoming {
-            Incoming::Tcp(listener) => {
-                ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Tcp(stream))
-            }
+            Incoming::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Tcp(stream)),
             #[cfg(unix)]
-            Incoming::Unix(listener) => {
-                ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Unix(stream))
-            }
+            Incoming::Unix(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Unix(stream)),
         };
         Poll::Ready(accepted.map_err(AcceptError::from))
     }
@@ -131,9 +115,7 @@ enum Incoming {
 pub enum AcceptError {
     /// No descriptor or memory is left: pause accepting until some connection ends, or for a moment. Nothing is lost
     /// meanwhile, the backlog holds who waits; accepting at once again would fail at once again
-    #[error(
-        "no descriptor is left to accept a connection: {0}; close some or raise the limit (ulimit -n)"
-    )]
+    #[error("no descriptor is left to accept a connection: {0}; close some or raise the limit (ulimit -n)")]
     OutOfDescriptors(#[source] io::Error),
     /// That one connection was lost before it was accepted: accept the next
     #[error("a connection was lost before it was accepted: {0}; others are not affected")]
@@ -145,7 +127,7 @@ pub enum AcceptError {
 
 impl From<io::Error> for AcceptError {
     fn from(error: io::Error) -> Self {
-        if is_out_of_descriptors(&error) {
+        if is_out_of_descriptors_in_accept(&error) {
             Self::OutOfDescriptors(error)
         } else if is_transient_in_accept(&error) {
             Self::Transient(error)
@@ -191,18 +173,14 @@ pub enum ListenError {
     },
 
     /// Somebody listens there already
-    #[error(
-        "another process is listening on {endpoint}, or this one is; stop it or choose another endpoint"
-    )]
+    #[error("another process is listening on {endpoint}, or this one is; stop it or choose another endpoint")]
     InUse {
         /// The endpoint in its canonical form
         endpoint: String,
     },
 
     /// The address belongs to no interface of this machine
-    #[error(
-        "{endpoint} is not an address of this machine; use one that is, or * to bind to all interfaces"
-    )]
+    #[error("{endpoint} is not an address of this machine; use one that is, or * to bind to all interfaces")]
     NotLocal {
         /// The endpoint in its canonical form
         endpoint: String,
@@ -274,18 +252,10 @@ impl ListenError {
     }
 }
 
-async fn listen_tcp(
-    tcp: &TcpEndpoint,
-    endpoint: &Endpoint,
-    options: &StreamOptions,
-) -> Result<Listener, ListenError> {
-    let addresses = resolve::local_addresses(&tcp.host, tcp.port.number(), options.ipv6)
-        .await
-        .map_err(|source| ListenError::Resolve {
-            host: tcp.host.to_string(),
-            source,
-            interfaces: interface::names(),
-        })?;
+async fn listen_tcp(tcp: &TcpEndpoint, endpoint: &Endpoint, options: &StreamOptions) -> Result<Listener, ListenError> {
+    let addresses = resolve::local_addresses(&tcp.host, tcp.port.number(), options.ipv6).await.map_err(|source| {
+        ListenError::Resolve { host: tcp.host.to_string(), source, interfaces: interface::names() }
+    })?;
     let mut attempts = Vec::new();
     for address in addresses {
         let bound = match bind_tcp(address, options) {
@@ -293,10 +263,7 @@ async fn listen_tcp(
             Err(SocketError::System(error))
                 if tcp.host == Host::Any && address.is_ipv6() && is_no_such_family(&error) =>
             {
-                bind_tcp(
-                    SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()),
-                    options,
-                )
+                bind_tcp(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()), options)
             }
             bound => bound,
         };
@@ -326,21 +293,14 @@ async fn listen_tcp(
     Err(refusal(endpoint, attempts))
 }
 
-fn bind_tcp(
-    address: SocketAddr,
-    options: &StreamOptions,
-) -> Result<(TcpListener, SocketAddr), SocketError> {
+fn bind_tcp(address: SocketAddr, options: &StreamOptions) -> Result<(TcpListener, SocketAddr), SocketError> {
     let socket = socket::tcp(address, options)?;
     // As libzmq does: a restarted server gets its port back while old connections linger in TIME_WAIT. Two live
     // listeners still exclude each other on unix; on Windows they would not.
     #[cfg(unix)]
-    socket
-        .set_reuse_address(true)
-        .map_err(SocketError::System)?;
+    socket.set_reuse_address(true).map_err(SocketError::System)?;
     socket.bind(&address.into()).map_err(SocketError::System)?;
-    socket
-        .listen(socket::backlog(options))
-        .map_err(SocketError::System)?;
+    socket.listen(socket::backlog(options)).map_err(SocketError::System)?;
     // What is set on a listening socket its connections have from the start (tcp(7)), so nothing is set at accept
     let listener = TcpListener::from_std(socket.into()).map_err(SocketError::System)?;
     let local = listener.local_addr().map_err(SocketError::System)?;
@@ -358,24 +318,16 @@ fn refusal(endpoint: &Endpoint, mut attempts: Vec<(SocketAddr, io::Error)>) -> L
     } else if all(io::ErrorKind::PermissionDenied)
         && let Some((_, source)) = attempts.pop()
     {
-        ListenError::Permission {
-            endpoint: text,
-            source,
-        }
+        ListenError::Permission { endpoint: text, source }
     } else {
-        ListenError::Bind {
-            endpoint: text,
-            attempts,
-        }
+        ListenError::Bind { endpoint: text, attempts }
     }
 }
 
 fn permission_advice(endpoint: &str) -> &'static str {
     match endpoint.starts_with("tcp:") {
         true => "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE): choose a higher one",
-        false => {
-            "the user needs to write to the directory, and to own a stale file that is in the way"
-        }
+        false => "the user needs to write to the directory, and to own a stale file that is in the way",
     }
 }
 
@@ -398,5 +350,65 @@ impl fmt::Display for Listed<'_> {
             [] => f.write_str("none"),
             names => f.write_str(&names.join(", ")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    fn system(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.raw_os_error())
+    }
+
+    fn endpoint(text: &str) -> Endpoint {
+        text.parse().unwrap()
+    }
+
+    fn refused(text: &str, errors: &[Errno]) -> String {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let attempts = errors.iter().map(|errno| (address, system(*errno))).collect();
+        refusal(&endpoint(text), attempts).to_string()
+    }
+
+    #[test]
+    fn accept_errors_say_whether_to_pause_go_on_or_stop() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::NOSPC] {
+            assert!(matches!(AcceptError::from(system(errno)), AcceptError::OutOfDescriptors(_)), "{errno}");
+        }
+        for errno in [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::PERM, Errno::NETDOWN, Errno::HOSTUNREACH] {
+            assert!(matches!(AcceptError::from(system(errno)), AcceptError::Transient(_)), "{errno}");
+        }
+        for errno in [Errno::BADF, Errno::INVAL, Errno::NOTSOCK] {
+            assert!(matches!(AcceptError::from(system(errno)), AcceptError::Fatal(_)), "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_refused_port_says_what_to_do() {
+        assert_eq!(
+            refused("tcp://127.0.0.1:80", &[Errno::ADDRINUSE]),
+            "another process is listening on tcp://127.0.0.1:80, or this one is; stop it or choose another endpoint"
+        );
+        assert_eq!(
+            refused("tcp://127.0.0.1:80", &[Errno::ACCESS]),
+            "no permission to listen on tcp://127.0.0.1:80: Permission denied (os error 13); ports below 1024 need a \
+             privilege (CAP_NET_BIND_SERVICE): choose a higher one"
+        );
+        assert_eq!(
+            refused("tcp://127.0.0.1:80", &[Errno::ADDRNOTAVAIL]),
+            "tcp://127.0.0.1:80 is not an address of this machine; use one that is, or * to bind to all interfaces"
+        );
+    }
+
+    #[test]
+    fn causes_that_differ_are_all_told() {
+        assert_eq!(
+            refused("tcp://web:80", &[Errno::ADDRINUSE, Errno::ACCESS]),
+            "can't listen on tcp://web:80: 127.0.0.1:80: Address already in use (os error 98), 127.0.0.1:80: \
+             Permission denied (os error 13)"
+        );
     }
 }

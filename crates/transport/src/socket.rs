@@ -11,31 +11,20 @@ use crate::options::StreamOptions;
 #[derive(Debug)]
 pub(crate) enum SocketError {
     /// The system refused an option
-    Option {
-        option: &'static str,
-        source: io::Error,
-    },
+    Option { option: &'static str, source: io::Error },
     /// The system refused anything else
     System(io::Error),
 }
 
 /// A non-blocking tcp socket of the family of `address`, all options set
 pub(crate) fn tcp(address: SocketAddr, options: &StreamOptions) -> Result<Socket, SocketError> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )
-    .map_err(SocketError::System)?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(SocketError::System)?;
     socket.set_nonblocking(true).map_err(SocketError::System)?;
-    socket
-        .set_tcp_nodelay(true)
-        .map_err(refused("TCP_NODELAY"))?;
+    socket.set_tcp_nodelay(true).map_err(refused("TCP_NODELAY"))?;
     if address.is_ipv6() {
         // Both families on one socket only if the ipv6 option says so, whatever the system's default is
-        socket
-            .set_only_v6(!options.ipv6)
-            .map_err(refused("IPV6_V6ONLY"))?;
+        socket.set_only_v6(!options.ipv6).map_err(refused("IPV6_V6ONLY"))?;
     }
     set_buffers(&socket, options)?;
     set_keepalive(&socket, options)?;
@@ -76,14 +65,10 @@ pub(crate) fn backlog(options: &StreamOptions) -> i32 {
 
 fn set_buffers(socket: &Socket, options: &StreamOptions) -> Result<(), SocketError> {
     if let Some(octets) = options.send_buffer {
-        socket
-            .set_send_buffer_size(octets)
-            .map_err(refused("send_buffer"))?;
+        socket.set_send_buffer_size(octets).map_err(refused("send_buffer"))?;
     }
     if let Some(octets) = options.receive_buffer {
-        socket
-            .set_recv_buffer_size(octets)
-            .map_err(refused("receive_buffer"))?;
+        socket.set_recv_buffer_size(octets).map_err(refused("receive_buffer"))?;
     }
     Ok(())
 }
@@ -97,20 +82,14 @@ fn set_keepalive(socket: &Socket, options: &StreamOptions) -> Result<(), SocketE
         return Ok(());
     }
     if let Some(idle) = options.keepalive_idle {
-        socket
-            .set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))
-            .map_err(refused("keepalive_idle"))?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle)).map_err(refused("keepalive_idle"))?;
     }
     if let Some(interval) = options.keepalive_interval {
         let keepalive = TcpKeepalive::new().with_interval(interval);
-        socket
-            .set_tcp_keepalive(&keepalive)
-            .map_err(refused("keepalive_interval"))?;
+        socket.set_tcp_keepalive(&keepalive).map_err(refused("keepalive_interval"))?;
     }
     if let Some(count) = options.keepalive_count {
-        socket
-            .set_tcp_keepalive(&TcpKeepalive::new().with_retries(count))
-            .map_err(refused("keepalive_count"))?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_retries(count)).map_err(refused("keepalive_count"))?;
     }
     Ok(())
 }
@@ -127,18 +106,12 @@ fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()> {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn set_max_retransmit(_socket: &Socket, _timeout: std::time::Duration) -> io::Result<()> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "only Linux has it",
-    ))
+    Err(io::Error::new(io::ErrorKind::Unsupported, "only Linux has it"))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn bind_to_device(_socket: &Socket, _interface: &str) -> io::Result<()> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "only Linux has it; bind to the interface's address instead",
-    ))
+    Err(io::Error::new(io::ErrorKind::Unsupported, "only Linux has it; bind to the interface's address instead"))
 }
 
 fn refused(option: &'static str) -> impl FnOnce(io::Error) -> SocketError {

@@ -33,19 +33,13 @@ impl Stream {
     /// Who is at the other end, as far as the system says
     pub fn peer_address(&self) -> PeerAddress {
         match self {
-            Self::Tcp(stream) => stream.peer_addr().map_or(PeerAddress::Unknown, |address| {
-                PeerAddress::Tcp(plain(address))
-            }),
+            Self::Tcp(stream) => {
+                stream.peer_addr().map_or(PeerAddress::Unknown, |address| PeerAddress::Tcp(plain(address)))
+            }
             #[cfg(unix)]
             Self::Unix(stream) => match stream.peer_cred() {
-                Ok(credentials) => PeerAddress::Ipc {
-                    pid: credentials.pid(),
-                    uid: Some(credentials.uid()),
-                },
-                Err(_) => PeerAddress::Ipc {
-                    pid: None,
-                    uid: None,
-                },
+                Ok(credentials) => PeerAddress::Ipc { pid: credentials.pid(), uid: Some(credentials.uid()) },
+                Err(_) => PeerAddress::Ipc { pid: None, uid: None },
             },
         }
     }
@@ -77,11 +71,7 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(unix)]
@@ -91,11 +81,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(unix)]
@@ -181,9 +167,7 @@ impl fmt::Display for PeerAddress {
 /// An IPv4 address that arrived dressed as IPv6, undressed
 fn plain(address: SocketAddr) -> SocketAddr {
     match address {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            SocketAddr::new(v6.ip().to_canonical(), v6.port())
-        }
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
         SocketAddr::V4(_) | SocketAddr::V6(_) => address,
     }
 }

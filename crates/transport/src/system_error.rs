@@ -2,9 +2,18 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 /// No descriptors or kernel memory left, in this process or on this machine: it passes once some are given back
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     is_one_of(error, OUT_OF_DESCRIPTORS)
+}
+
+/// As [`is_out_of_descriptors`], for accepting, where epoll_ctl(2) may also run into `max_user_watches`
+///
+/// Elsewhere the same number says that a disk is full.
+pub(crate) fn is_out_of_descriptors_in_accept(error: &io::Error) -> bool {
+    is_out_of_descriptors(error) || is_one_of(error, &[Errno::NOSPC])
 }
 
 /// One connection was lost before it could be accepted; the listener is as good as before
@@ -18,22 +27,14 @@ pub(crate) fn is_no_such_family(error: &io::Error) -> bool {
     is_one_of(error, &[Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL])
 }
 
-#[cfg(unix)]
 fn is_one_of(error: &io::Error, numbers: &[Errno]) -> bool {
-    error
-        .raw_os_error()
-        .is_some_and(|number| numbers.iter().any(|errno| errno.raw_os_error() == number))
+    error.raw_os_error().is_some_and(|number| numbers.iter().any(|errno| errno.raw_os_error() == number))
 }
 
-#[cfg(unix)]
-use rustix::io::Errno;
-
-#[cfg(unix)]
 const OUT_OF_DESCRIPTORS: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
 
 /// accept(2), "Error handling": Linux passes on what happened to the new connection, to be treated like `EAGAIN`;
 /// and `EPERM`, which is how a firewall says no
-#[cfg(unix)]
 const TRANSIENT_IN_ACCEPT: &[Errno] = &[
     Errno::CONNABORTED,
     Errno::CONNRESET,
@@ -50,3 +51,28 @@ const TRANSIENT_IN_ACCEPT: &[Errno] = &[
     #[cfg(any(target_os = "linux", target_os = "android"))]
     Errno::NONET,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.raw_os_error())
+    }
+
+    #[test]
+    fn a_full_disk_is_out_of_descriptors_for_nobody_but_accept() {
+        assert!(is_out_of_descriptors(&system(Errno::MFILE)));
+        assert!(!is_out_of_descriptors(&system(Errno::NOSPC)));
+        assert!(is_out_of_descriptors_in_accept(&system(Errno::NOSPC)));
+        assert!(is_out_of_descriptors_in_accept(&system(Errno::NFILE)));
+    }
+
+    #[test]
+    fn an_error_without_a_number_is_none_of_them() {
+        let error = io::Error::other("out of luck");
+        assert!(!is_out_of_descriptors_in_accept(&error));
+        assert!(!is_transient_in_accept(&error));
+        assert!(!is_no_such_family(&error));
+    }
+}
