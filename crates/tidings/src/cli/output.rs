@@ -1,0 +1,175 @@
+//! Received messages on standard output: text, hexadecimal, JSON or the octets themselves.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::frames::encode_hex;
+use super::template::now_rfc3339;
+
+/// What a received message looks like on standard output
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Output {
+    /// One line per message, frames separated by the delimiter; what would break the line or the
+    /// terminal is shown as \xNN
+    #[default]
+    Text,
+    /// One line per message, every frame as hexadecimal digits
+    Hex,
+    /// One JSON object per line: time, seq, frames; a frame that isn't UTF-8 is {"hex": "…"}
+    Json,
+    /// The octets of every frame as they are, nothing between and nothing after
+    Raw,
+}
+
+/// Prints messages, flushed at once so that a pipe sees them
+pub(crate) struct Printer {
+    output: Output,
+    delimiter: String,
+    /// The first frame is a routing id (ROUTER, STREAM) and is shown as one
+    addressed: bool,
+    seq: u64,
+}
+
+impl Printer {
+    pub(crate) fn new(output: Output, delimiter: Option<&str>, addressed: bool) -> Self {
+        Self { output, delimiter: delimiter.unwrap_or(" ").to_owned(), addressed, seq: 0 }
+    }
+
+    /// Writes messages to standard output, and flushes once
+    ///
+    /// # Errors
+    /// Those of writing; a closed pipe is one of them.
+    pub(crate) fn print_all<'a>(&mut self, messages: impl IntoIterator<Item = &'a [Bytes]>) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        for frames in messages {
+            stdout.write_all(&self.render(frames))?;
+        }
+        stdout.flush()
+    }
+
+    /// Writes one message to standard output
+    ///
+    /// # Errors
+    /// As [`Printer::print_all`].
+    pub(crate) fn print(&mut self, frames: &[Bytes]) -> io::Result<()> {
+        self.print_all([frames])
+    }
+
+    fn render(&mut self, frames: &[Bytes]) -> Vec<u8> {
+        let seq = self.seq;
+        self.seq += 1;
+        let texts: Vec<String> = match self.output {
+            Output::Raw => return frames.concat(),
+            Output::Json => {
+                let frames: Vec<Value> = frames.iter().map(|frame| json_frame(frame)).collect();
+                let object = json!({ "time": now_rfc3339(), "seq": seq, "frames": frames });
+                return format!("{object}\n").into_bytes();
+            }
+            Output::Hex => frames.iter().map(|frame| encode_hex(frame)).collect(),
+            Output::Text => frames
+                .iter()
+                .enumerate()
+                .map(|(index, frame)| match index {
+                    0 if self.addressed => display_routing_id(frame),
+                    _ => escape(frame),
+                })
+                .collect(),
+        };
+        let mut line = texts.join(&self.delimiter);
+        line.push('\n');
+        line.into_bytes()
+    }
+}
+
+/// A frame in JSON: text where it is text, else `{"hex": "…"}`
+pub(crate) fn json_frame(frame: &[u8]) -> Value {
+    match std::str::from_utf8(frame) {
+        Ok(text) => Value::from(text),
+        Err(_) => json!({ "hex": encode_hex(frame) }),
+    }
+}
+
+/// A routing id as text where that is unmistakable, else `0x…`, which is read back by the senders
+pub(crate) fn display_routing_id(octets: &[u8]) -> String {
+    match std::str::from_utf8(octets) {
+        Ok(text)
+            if !text.is_empty() && !text.starts_with("0x") && !text.chars().any(|c| c.is_control() || c == ' ') =>
+        {
+            text.to_owned()
+        }
+        _ => format!("0x{}", encode_hex(octets)),
+    }
+}
+
+/// Text fit for one line of a terminal: control characters and invalid UTF-8 become escapes
+pub(crate) fn escape(octets: &[u8]) -> String {
+    let mut text = String::with_capacity(octets.len());
+    for chunk in octets.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\t' => text.push('\t'),
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                c if c.is_control() => {
+                    let mut buffer = [0; 4];
+                    push_escapes(&mut text, c.encode_utf8(&mut buffer).as_bytes());
+                }
+                c => text.push(c),
+            }
+        }
+        push_escapes(&mut text, chunk.invalid());
+    }
+    text
+}
+
+fn push_escapes(text: &mut String, octets: &[u8]) {
+    for octet in octets {
+        text.push_str(&format!("\\x{octet:02x}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(output: Output, frames: &[&'static [u8]]) -> String {
+        let frames: Vec<Bytes> = frames.iter().copied().map(Bytes::from_static).collect();
+        String::from_utf8(Printer::new(output, None, false).render(&frames)).unwrap()
+    }
+
+    #[test]
+    fn text_keeps_one_message_on_one_line() {
+        assert_eq!(rendered(Output::Text, &[b"0", b"1 2000"]), "0 1 2000\n");
+        assert_eq!(
+            rendered(Output::Text, &[b"a\nb\x1b[31m", b"\xff\x00", "é".as_bytes()]),
+            "a\\nb\\x1b[31m \\xff\\x00 é\n"
+        );
+        assert_eq!(rendered(Output::Text, &[b""]), "\n");
+    }
+
+    #[test]
+    fn hexadecimal_and_raw() {
+        assert_eq!(rendered(Output::Hex, &[b"\x00\x01", b"", b"a"]), "0001  61\n");
+        assert_eq!(rendered(Output::Raw, &[b"ab", b"c\n"]), "abc\n");
+    }
+
+    #[test]
+    fn json_tells_text_from_octets() {
+        let line = rendered(Output::Json, &[b"hi", b"\xff\x01"]);
+        let object: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["frames"], json!(["hi", { "hex": "ff01" }]));
+        assert_eq!(object["seq"], 0);
+        assert!(object["time"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn routing_ids_read_back_as_written() {
+        assert_eq!(display_routing_id(b"worker-1"), "worker-1");
+        assert_eq!(display_routing_id(&[0, 0xab]), "0x00ab");
+        assert_eq!(display_routing_id(b"0xab"), "0x30786162");
+        assert_eq!(display_routing_id(b"two words"), "0x74776f20776f726473");
+    }
+}

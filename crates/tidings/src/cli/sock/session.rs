@@ -1,0 +1,460 @@
+//! One socket from its opening to its end: what every `sock` command does around its own loop.
+
+use std::cell::Cell;
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::json;
+use tidings::{CloseReport, Context, Message, Options, RecvError, SendError, SendFailure, Socket, SocketType};
+
+use super::args::SocketArgs;
+use super::outgoing::Outgoing;
+use super::stop::{Stop, Why};
+use super::watch::Watch;
+use crate::cli::frames::decode_hex;
+use crate::cli::output::Printer;
+use crate::cli::units::display_duration;
+use crate::cli::{Exit, Failure, Talk};
+
+/// What a socket is opened with
+#[derive(Clone, Debug)]
+pub(crate) struct Opening<'a> {
+    socket_type: SocketType,
+    args: &'a SocketArgs,
+    topics: &'a [String],
+}
+
+/// How a command's loop ended, if nothing went wrong
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    /// Stopped before the work was done
+    pub(crate) stopped: Option<Why>,
+    /// How many messages the user asked for
+    pub(crate) wanted: Option<u64>,
+}
+
+/// An open socket, watched
+pub(crate) struct Session {
+    context: Context,
+    pub(crate) socket: Socket,
+    pub(crate) talk: Talk,
+    pub(crate) watch: Watch,
+    pub(crate) stop: Stop,
+    pub(crate) timeout: Option<Duration>,
+    linger: Duration,
+    /// Messages received so far, for whoever waits beside the loop that receives
+    received: Cell<u64>,
+}
+
+impl<'a> Opening<'a> {
+    pub(crate) fn new(socket_type: SocketType, args: &'a SocketArgs) -> Self {
+        Self { socket_type, args, topics: &[] }
+    }
+
+    /// Subscribes to these before connecting
+    pub(crate) fn topics(mut self, topics: &'a [String]) -> Self {
+        self.topics = topics;
+        self
+    }
+}
+
+impl Session {
+    /// Opens the socket, binds, connects, and waits for `--wait-peers`
+    ///
+    /// # Errors
+    /// Wrong options or endpoints (2), endpoints that can't be listened on (3), peers that don't come (3, 4, 5).
+    pub(crate) async fn open(opening: Opening<'_>, talk: Talk) -> Result<Self, Failure> {
+        let args = opening.args;
+        let options = options(opening.socket_type, args)?;
+        let stop = Stop::listen(args.run_for)?;
+        let context = Context::new();
+        let only_one = args.bind.is_empty() && args.connect.len() == 1;
+        let watch = Watch::start(&context, args.events, only_one, talk);
+        let socket = context
+            .socket_with(opening.socket_type, options)
+            .map_err(|error| Failure::new(Exit::Usage, "socket", error))?;
+        for topic in opening.topics {
+            socket.subscribe(topic.as_bytes()).map_err(Failure::usage)?;
+        }
+        attach(&socket, &args.bind, &args.connect, talk).await?;
+        let session = Self {
+            context,
+            socket,
+            talk,
+            watch,
+            stop,
+            timeout: args.timeout,
+            linger: args.linger,
+            received: Cell::new(0),
+        };
+        if args.wait_peers > 0 {
+            session.wait_peers(args.wait_peers).await?;
+        }
+        Ok(session)
+    }
+
+    /// Messages received so far
+    pub(crate) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    async fn wait_peers(&self, peers: usize) -> Result<(), Failure> {
+        let ready = self.socket.ready(peers, self.timeout.unwrap_or(FOREVER));
+        // The deadline is `ready`'s own; `attend` adds the signals and the talk
+        match self.attend("peer", None, ready).await? {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => {
+                let failure = self.watch.explain("peers", self.timeout.unwrap_or(FOREVER));
+                Err(if self.watch.met_anyone() { Failure { message: error.to_string(), ..failure } } else { failure })
+            }
+            None => Err(Failure::new(Exit::Partial, "stopped", "stopped while waiting for peers")),
+        }
+    }
+
+    /// Waits for `future`, and for all that may come instead: a stop (`None`), the deadline, a refusal
+    ///
+    /// # Errors
+    /// The deadline and the refusal.
+    pub(crate) async fn attend<T>(
+        &self,
+        what: &str,
+        limit: Option<Duration>,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>, Failure> {
+        tokio::pin!(future);
+        let notice = tokio::time::sleep(PATIENCE);
+        tokio::pin!(notice);
+        let deadline = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(deadline);
+        let mut said = self.watch.met_anyone();
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut future => return Ok(Some(done)),
+                _ = self.stop.stopped() => return Ok(None),
+                failure = self.watch.hopeless() => return Err(failure),
+                () = &mut deadline => return Err(self.watch.explain(what, limit.unwrap_or_default())),
+                () = &mut notice, if !said => {
+                    said = true;
+                    if !self.watch.met_anyone() {
+                        self.talk.say(format_args!("still waiting: {} (Ctrl-C ends)", self.watch.obstacle()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends one message; `None` if it was time to stop instead
+    ///
+    /// # Errors
+    /// When it can't be sent within `--timeout`, or at all.
+    pub(crate) async fn send(&self, message: Message) -> Result<Option<()>, Failure> {
+        let message = match self.socket.try_send(message) {
+            Ok(()) => return Ok(Some(())),
+            Err(SendError { message, reason: SendFailure::WouldBlock, .. }) => message,
+            Err(error) => return Err(unsendable(&error)),
+        };
+        match self.attend("room to send", self.timeout, self.socket.send(message)).await? {
+            Some(Ok(())) => Ok(Some(())),
+            Some(Err(error)) => Err(unsendable(&error)),
+            None => Ok(None),
+        }
+    }
+
+    /// Sends everything
+    ///
+    /// # Errors
+    /// As [`Session::send`], and those of the input.
+    pub(crate) async fn send_all(&self, outgoing: &mut Outgoing) -> Result<Tally, Failure> {
+        let mut tally = Tally::default();
+        let mut progress = Progress::new(self.talk, outgoing.from_lines());
+        loop {
+            let message = tokio::select! {
+                biased;
+                why = self.stop.stopped() => {
+                    tally.stopped = Some(why);
+                    break;
+                }
+                message = outgoing.next() => message?,
+            };
+            let Some(message) = message else { break };
+            if self.send(message).await?.is_none() {
+                tally.stopped = Some(self.stop.stopped().await);
+                break;
+            }
+            tally.sent += 1;
+            progress.sent(tally.sent);
+            if tally.sent % SEND_BATCH == 0 {
+                // Connections run on this thread: without a breath their queues would only fill
+                tokio::task::yield_now().await;
+            }
+        }
+        progress.done();
+        Ok(tally)
+    }
+
+    /// Receives and prints until `count`, a stop, or the end of whoever reads our output
+    ///
+    /// # Errors
+    /// When nothing comes within `--timeout`.
+    pub(crate) async fn receive_all(&self, printer: &mut Printer, count: Option<u64>) -> Result<Tally, Failure> {
+        let mut tally = Tally { wanted: count, ..Tally::default() };
+        let mut batch: Vec<Message> = Vec::new();
+        while count.is_none_or(|count| tally.received < count) {
+            let left = count.map_or(RECEIVE_BATCH as u64, |count| count - tally.received);
+            let most = usize::try_from(left).unwrap_or(RECEIVE_BATCH).min(RECEIVE_BATCH);
+            match self.attend("message", self.timeout, self.socket.recv_many(&mut batch, most)).await? {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(unreceivable(&error)),
+                None => {
+                    tally.stopped = Some(self.stop.stopped().await);
+                    break;
+                }
+            }
+            tally.received += batch.len() as u64;
+            self.received.set(tally.received);
+            if !printed(printer.print_all(batch.iter().map(Message::frames)))? {
+                break;
+            }
+            batch.clear();
+        }
+        Ok(tally)
+    }
+
+    /// Closes the socket and says what became of a command that only sends
+    ///
+    /// # Errors
+    /// That of the loop; messages that could not be delivered (6, or 3 if nobody was ever there).
+    pub(crate) async fn finish_sending(self, done: Result<Tally, Failure>) -> Result<(), Failure> {
+        let (talk, socket_type) = (self.talk, self.socket.socket_type());
+        let stats = self.socket.stats();
+        let tally = self.close(done).await?;
+        let publishes = matches!(socket_type, SocketType::Pub | SocketType::Xpub);
+        if publishes && tally.sent > 0 && stats.sent == 0 && stats.dropped == 0 {
+            talk.say("nobody was subscribed: the messages went to no one (--wait-peers 1 waits for a subscriber)");
+        }
+        if stats.dropped > 0 {
+            talk.say(format_args!(
+                "{} messages were dropped for peers whose queues were full (--option overflow=block waits instead)",
+                stats.dropped
+            ));
+        }
+        if talk.json {
+            let summary = json!({ "ok": true, "sent": tally.sent, "dropped": stats.dropped });
+            printed(talk.data(summary))?;
+        } else {
+            talk.detail(format_args!("sent {} messages", tally.sent));
+        }
+        Ok(())
+    }
+
+    /// Closes the socket after a command that also receives
+    ///
+    /// # Errors
+    /// That of the loop; messages that could not be delivered; fewer messages than `--count` asked for.
+    pub(crate) async fn finish(self, done: Result<Tally, Failure>) -> Result<(), Failure> {
+        let tally = self.close(done).await?;
+        match (tally.stopped, tally.wanted) {
+            (Some(_), Some(wanted)) if tally.received < wanted => Err(Failure::new(
+                Exit::Partial,
+                "stopped",
+                format!("stopped after {} of {wanted} messages", tally.received),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    async fn close(&self, done: Result<Tally, Failure>) -> Result<Tally, Failure> {
+        let begun = Instant::now();
+        let report = tokio::select! {
+            biased;
+            report = self.context.close(self.linger) => Some(report),
+            _ = self.stop.abandoned() => None,
+        };
+        let tally = done?;
+        match report {
+            Some(report) if !report.is_complete() => Err(self.undelivered(&report, begun.elapsed())),
+            Some(_) => Ok(tally),
+            None => Err(Failure::new(
+                Exit::Partial,
+                "stopped",
+                "stopped by a second signal before everything was delivered",
+            )),
+        }
+    }
+
+    fn undelivered(&self, report: &CloseReport, waited: Duration) -> Failure {
+        let (mut messages, mut octets) = (0, 0);
+        for unflushed in &report.unflushed {
+            messages += unflushed.messages;
+            octets += unflushed.octets;
+            self.talk.say(format_args!(
+                "not delivered: {} messages, {} octets, to {}",
+                unflushed.messages, unflushed.octets, unflushed.endpoint
+            ));
+        }
+        if !self.watch.met_anyone() {
+            let failure = self.watch.explain("delivery", self.linger);
+            if matches!(failure.exit, Exit::Connect | Exit::Refused) {
+                return failure;
+            }
+        }
+        Failure::new(
+            Exit::Partial,
+            "undelivered",
+            format!(
+                "{messages} messages ({octets} octets) were not delivered within {}",
+                display_duration(Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),))
+            ),
+        )
+        .hint("--linger DURATION waits longer; --wait-peers N sends only when somebody is there")
+    }
+}
+
+/// Binds and connects a socket, and says where it really listens
+///
+/// # Errors
+/// Endpoints that are none (2), and such as can't be listened on (3).
+pub(crate) async fn attach(socket: &Socket, bind: &[String], connect: &[String], talk: Talk) -> Result<(), Failure> {
+    for endpoint in bind {
+        let binding = socket.bind(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error))?;
+        let actual = binding.await.map_err(|error| {
+            Failure::new(Exit::Connect, "bind", error)
+                .hint("another program may hold it; tcp://127.0.0.1:* takes any free port")
+        })?;
+        talk.say(format_args!("listening on {actual}"));
+    }
+    for endpoint in connect {
+        // Its outcome arrives as events, which the watch reads
+        socket.connect(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error))?;
+    }
+    Ok(())
+}
+
+/// Socket options from `--option`, `--routing-id` and `--linger`
+///
+/// # Errors
+/// Names the option or the value, and what would be right.
+pub(crate) fn options(socket_type: SocketType, args: &SocketArgs) -> Result<Options, Failure> {
+    let mut options = Options::of(socket_type).linger(Some(args.linger));
+    set_options(&mut options, &args.options)?;
+    if let Some(id) = &args.routing_id {
+        let octets = match id.strip_prefix("0x") {
+            Some(digits) => decode_hex(digits).map_err(Failure::usage)?,
+            None => Bytes::copy_from_slice(id.as_bytes()),
+        };
+        if octets.is_empty() || octets.len() > ROUTING_ID_LIMIT {
+            return Err(Failure::usage(format!(
+                "a routing id has 1 to {ROUTING_ID_LIMIT} octets, not {}",
+                octets.len()
+            )));
+        }
+        options = options.routing_id(octets);
+    }
+    Ok(options)
+}
+
+/// Sets options from `name=value` texts
+///
+/// # Errors
+/// Names the option or the value, and what would be right.
+pub(crate) fn set_options(options: &mut Options, texts: &[String]) -> Result<(), Failure> {
+    for text in texts {
+        let (name, value) = text.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("'{text}' sets no option"))
+                .hint("write --option NAME=VALUE, such as --option send_hwm=100")
+        })?;
+        options
+            .set(name.trim(), value.trim())
+            .map_err(|error| Failure::usage(error).hint("`tidings sock options` lists every option with its values"))?;
+    }
+    Ok(())
+}
+
+/// Whether printing may go on; a reader that has gone away is the end, and no failure
+///
+/// # Errors
+/// All other errors of writing.
+pub(crate) fn printed(result: io::Result<()>) -> Result<bool, Failure> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(Exit::Data, "output", format!("can't write to standard output: {error}"))),
+    }
+}
+
+pub(crate) fn unsendable(error: &SendError) -> Failure {
+    let exit = match &error.reason {
+        SendFailure::TimedOut(_) | SendFailure::WouldBlock => Exit::Deadline,
+        SendFailure::Unroutable => Exit::Negative,
+        SendFailure::Closed => Exit::Partial,
+        _ => Exit::Usage,
+    };
+    Failure::new(exit, "send", format!("can't send: {}", error.reason))
+}
+
+pub(crate) fn unreceivable(error: &RecvError) -> Failure {
+    let exit = match error {
+        RecvError::TimedOut(_) | RecvError::WouldBlock => Exit::Deadline,
+        RecvError::PeerGone | RecvError::Closed => Exit::Partial,
+        _ => Exit::Usage,
+    };
+    Failure::new(exit, "receive", format!("can't receive: {error}"))
+}
+
+fn wrong_endpoint(endpoint: &str, error: &tidings::EndpointError) -> Failure {
+    let text = error.to_string();
+    let named = if text.contains(endpoint) { text } else { format!("'{endpoint}': {text}") };
+    Failure::new(Exit::Usage, "endpoint", named)
+}
+
+/// Counts on a terminal, where otherwise nothing would show that lines are being sent
+struct Progress {
+    talk: Talk,
+    shown: Option<Instant>,
+    wanted: bool,
+}
+
+impl Progress {
+    fn new(talk: Talk, wanted: bool) -> Self {
+        Self { talk, shown: None, wanted: wanted && talk.terminal }
+    }
+
+    fn sent(&mut self, count: u64) {
+        if self.wanted && self.shown.is_none_or(|shown| shown.elapsed() >= PROGRESS_EVERY) {
+            self.shown = Some(Instant::now());
+            self.talk.progress(format_args!("{count} sent"));
+        }
+    }
+
+    fn done(&self) {
+        if self.shown.is_some() {
+            self.talk.progress_done();
+        }
+    }
+}
+
+/// Longest routing id (RFC 23, "Metadata": Identity, up to 255 octets)
+const ROUTING_ID_LIMIT: usize = 255;
+
+/// A wait without end, as a deadline that can still be added to an instant
+pub(crate) const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// How long a command is silent before it says what it waits for
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Messages printed between two flushes of stdout
+const RECEIVE_BATCH: usize = 256;
+
+/// Messages sent before the connections get their turn
+const SEND_BATCH: u64 = 16;
+
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);

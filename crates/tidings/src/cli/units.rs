@@ -1,0 +1,120 @@
+//! Durations and rates as people write them: `500ms`, `5s`, `1m30s`, `100/s`.
+
+use std::time::Duration;
+
+/// Reads a duration: numbers each followed by `us`, `ms`, `s`, `m`, `h` or `d`, or a plain `0`
+///
+/// # Errors
+/// Says what is legal. A number without a unit is refused, because half of its readers would
+/// take it for seconds and half for milliseconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not a duration: write a number and a unit, such as 500ms, 5s, 1m30s or 2h");
+    let mut rest = text.trim();
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let number_len = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, after) = rest.split_at(number_len);
+        let unit_len = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_len);
+        let seconds = match unit {
+            "us" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
+        rest = after;
+    }
+    Ok(total)
+}
+
+/// Reads a rate, `100/s`, `600/m`, `5/h` or `100` (a second), as the time between two messages
+///
+/// # Errors
+/// Says what is legal; a rate of zero is not a rate.
+pub(crate) fn rate(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not a rate: write messages per second, such as 100/s, or 30/m");
+    let (number, per) = text.trim().split_once('/').unwrap_or((text.trim(), "s"));
+    let per = match per {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    if !number.is_finite() || number <= 0.0 {
+        return Err(wrong());
+    }
+    Duration::try_from_secs_f64(per / number).map_err(|_| wrong())
+}
+
+/// A duration as a person would write it: `250ms`, `5s`, `1m30s`
+pub(crate) fn display_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let micros = duration.subsec_micros();
+    if seconds == 0 && micros == 0 {
+        return "0".to_owned();
+    }
+    let mut text = String::new();
+    for (size, unit) in [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")] {
+        let above = if size == 86_400 { u64::MAX } else { size * if size == 3600 { 24 } else { 60 } };
+        let count = seconds % above / size;
+        if count > 0 {
+            text.push_str(&format!("{count}{unit}"));
+        }
+    }
+    match (micros / 1000, micros % 1000) {
+        (0, 0) => {}
+        (millis, 0) => text.push_str(&format!("{millis}ms")),
+        _ => text.push_str(&format!("{micros}us")),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_duration() {
+        for text in ["", "5", "s", "5x", "-1s", "1e400s", "99999999999999999999d", "1.2.3s"] {
+            assert!(duration(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn prints_what_it_reads() {
+        for text in ["500ms", "5s", "1m30s", "2h", "1d1h", "1s250ms", "0", "10us"] {
+            assert_eq!(duration(text).map(display_duration), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn reads_rates() {
+        assert_eq!(rate("100/s"), Ok(Duration::from_millis(10)));
+        assert_eq!(rate("100"), Ok(Duration::from_millis(10)));
+        assert_eq!(rate("30/m"), Ok(Duration::from_secs(2)));
+        for text in ["0", "-1", "x", "5/d", "inf", "nan"] {
+            assert!(rate(text).is_err(), "{text:?} was accepted");
+        }
+    }
+}

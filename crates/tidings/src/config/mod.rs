@@ -1,0 +1,14 @@
+//! The daemon's configuration: one table of settings, filled from flags, environment, file and
+//! defaults, in that order of precedence.
+
+mod listener;
+pub(crate) use listener::{HttpListener, Listener};
+
+mod problem;
+pub(crate) use problem::{Place, Problem, Problems};
+
+mod settings;
+pub(crate) use settings::{LogFormat, LogLevel, Settings};
+
+mod source;
+pub(crate) use source::{Origin, Sources};

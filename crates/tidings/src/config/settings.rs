@@ -1,0 +1,397 @@
+//! The table of settings: one row per key feeds file, environment, flags, `check --print`, the
+//! comparison at a reload, and the typed fields the daemon reads.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tidings::Overflow;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::source::a_type;
+use super::{HttpListener, Listener, Origin};
+use crate::cli::units;
+
+/// A value and where it comes from
+#[derive(Clone, Debug)]
+pub(crate) struct Setting<T> {
+    pub(crate) value: T,
+    pub(crate) origin: Origin,
+}
+
+/// A setting as text, for people
+#[derive(Clone, Debug)]
+pub(crate) struct SettingRow {
+    /// `section.name`
+    pub(crate) key: &'static str,
+    /// The value as it stands in TOML
+    pub(crate) value: String,
+    pub(crate) origin: Origin,
+    /// Whether a reload applies it; if not, it takes a restart
+    pub(crate) live: bool,
+    pub(crate) doc: &'static str,
+}
+
+/// What is wrong with a value, and which octets of the file are meant
+#[derive(Clone, Debug)]
+pub(crate) struct Wrong {
+    pub(crate) span: Range<usize>,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+type TextError = (String, Option<String>);
+
+/// A type that settings may have
+pub(crate) trait SettingValue: Sized {
+    /// From a value of the file
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>>;
+    /// From a variable or a flag
+    fn from_text(text: &str) -> Result<Self, TextError>;
+    /// As it would stand in the file
+    fn to_toml(&self) -> String;
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $key:literal, $live:literal;)+) => {
+        /// Every setting, resolved
+        #[derive(Clone, Debug)]
+        pub(crate) struct Settings {
+            $($(#[doc = $doc])+ pub(crate) $field: Setting<$type>,)+
+        }
+
+        /// All keys, in the order of the table
+        pub(crate) static KEYS: &[&str] = &[$($key),+];
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($field: Setting { value: $default, origin: Origin::Default },)+ }
+            }
+        }
+
+        impl Settings {
+            /// Sets a key from the file; `None` if there is no such key
+            pub(crate) fn assign_toml(
+                &mut self, key: &str, value: &Spanned<DeValue<'_>>, origin: Origin,
+            ) -> Option<Result<(), Vec<Wrong>>> {
+                match key {
+                    $($key => Some(<$type>::from_toml(value).map(|value| self.$field = Setting { value, origin })),)+
+                    _ => None,
+                }
+            }
+
+            /// Sets a key from a variable or a flag; `None` if there is no such key
+            pub(crate) fn assign_text(
+                &mut self, key: &str, text: &str, origin: Origin,
+            ) -> Option<Result<(), TextError>> {
+                match key {
+                    $($key => Some(<$type>::from_text(text).map(|value| self.$field = Setting { value, origin })),)+
+                    _ => None,
+                }
+            }
+
+            /// Takes from the running settings those that only a restart can change
+            pub(crate) fn keep_until_restart(&mut self, running: &Self) {
+                $(if !$live {
+                    self.$field = running.$field.clone();
+                })+
+            }
+
+            /// All settings as text, in the order of the table
+            pub(crate) fn rows(&self) -> Vec<SettingRow> {
+                vec![$(SettingRow {
+                    key: $key,
+                    value: self.$field.value.to_toml(),
+                    origin: self.$field.origin.clone(),
+                    live: $live,
+                    doc: concat!($($doc),+).trim_ascii(),
+                }),+]
+            }
+        }
+    };
+}
+
+settings! {
+    /// Whether the event forwarder runs
+    events_enabled: bool = true, "events.enabled", false;
+    /// Where publishers connect: a list of endpoints, or of { endpoint, allow-plaintext }
+    events_in: Vec<Listener> = local(4831), "events.in", true;
+    /// Where subscribers connect
+    events_out: Vec<Listener> = local(4832), "events.out", true;
+    /// Most messages held for a publisher's connection that the forwarder has not taken yet
+    events_recv_hwm: u32 = 1000, "events.recv-hwm", true;
+    /// Most messages held for each subscriber; 0 is without limit
+    events_send_hwm: u32 = 1000, "events.send-hwm", true;
+    /// What happens when a subscriber's queue is full: drop-new, drop-old, latest, block, disconnect
+    events_overflow: Overflow = Overflow::DropNew, "events.overflow", true;
+    /// Whether the page with health, readiness and metrics runs
+    http_enabled: bool = true, "http.enabled", false;
+    /// Where the page listens
+    http_listen: HttpListener = HttpListener {
+        address: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4839),
+        allow_plaintext: false,
+    }, "http.listen", false;
+    /// How much is said: error, warn, info, debug, trace
+    log_level: LogLevel = LogLevel::Info, "log.level", true;
+    /// How it is said: text, json
+    log_format: LogFormat = LogFormat::Text, "log.format", false;
+    /// Longest time between SIGTERM and the end, spent on delivering what is queued
+    shutdown_deadline: Duration = Duration::from_secs(5), "shutdown.deadline", true;
+}
+
+/// The sections of the file
+pub(crate) static SECTIONS: &[&str] = &["events", "http", "log", "shutdown"];
+
+/// How much is logged
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How log lines look
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One object per line
+    Json,
+}
+
+impl LogLevel {
+    /// The word in the file
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+impl SettingValue for bool {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+        value.get_ref().as_bool().ok_or_else(|| wrong_type(value, "true or false"))
+    }
+
+    fn from_text(text: &str) -> Result<Self, TextError> {
+        text.parse().map_err(|_| (format!("'{text}' is neither true nor false"), None))
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl SettingValue for u32 {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+        let integer = value.get_ref().as_integer().ok_or_else(|| wrong_type(value, "a whole number"))?;
+        Self::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| wrong_type(value, COUNT))
+    }
+
+    fn from_text(text: &str) -> Result<Self, TextError> {
+        text.parse().map_err(|_| (format!("'{text}' is not {COUNT}"), None))
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Types that are written as one string
+macro_rules! string_setting {
+    ($type:ty, $what:literal, $parse:expr, $show:expr) => {
+        impl SettingValue for $type {
+            fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+                let text = value.get_ref().as_str().ok_or_else(|| wrong_type(value, $what))?;
+                Self::from_text(text).map_err(|error| vec![wrong(value, error)])
+            }
+
+            fn from_text(text: &str) -> Result<Self, TextError> {
+                $parse(text)
+            }
+
+            fn to_toml(&self) -> String {
+                format!("{:?}", $show(self))
+            }
+        }
+    };
+}
+
+string_setting!(
+    Duration,
+    "a string such as \"5s\" or \"500ms\"",
+    |text| units::duration(text).map_err(|message| (message, None)),
+    |value: &Duration| units::display_duration(*value)
+);
+string_setting!(LogLevel, "a string", |text| word(text, "level"), |value: &LogLevel| value.word());
+string_setting!(LogFormat, "a string", |text| word(text, "format"), LogFormat::to_string);
+string_setting!(
+    Overflow,
+    "a string",
+    |text: &str| text.parse().map_err(|error: tidings::OptionError| (error.to_string(), None)),
+    Overflow::to_string
+);
+
+impl SettingValue for HttpListener {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+        let (address, at, allow) = text_or_table(value, "address")?;
+        Self::new(address, allow).map_err(|error| vec![wrong(at, error)])
+    }
+
+    fn from_text(text: &str) -> Result<Self, TextError> {
+        Self::new(text, false)
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl SettingValue for Vec<Listener> {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+        let Some(items) = value.get_ref().as_array() else {
+            return Err(wrong_type(value, "a list of endpoints, such as [\"tcp://127.0.0.1:4831\"]"));
+        };
+        let mut listeners = Self::new();
+        let mut wrongs = Vec::new();
+        for item in items {
+            let listener = text_or_table(item, "endpoint").and_then(|(endpoint, at, allow)| {
+                Listener::new(endpoint, allow).map_err(|error| vec![wrong(at, error)])
+            });
+            match listener {
+                Ok(listener) => listeners.push(listener),
+                Err(wrong) => wrongs.extend(wrong),
+            }
+        }
+        if listeners.is_empty() && wrongs.is_empty() {
+            wrongs.push(wrong(value, ("the list is empty".to_owned(), Some(EMPTY.to_owned()))));
+        }
+        if wrongs.is_empty() { Ok(listeners) } else { Err(wrongs) }
+    }
+
+    fn from_text(text: &str) -> Result<Self, TextError> {
+        text.split(',').map(Listener::from_text).collect()
+    }
+
+    fn to_toml(&self) -> String {
+        let items: Vec<String> = self.iter().map(Listener::to_string).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// A listener's address, where it stands, and `allow-plaintext`, from a string or a table
+fn text_or_table<'a, 'i>(
+    value: &'a Spanned<DeValue<'i>>,
+    name: &str,
+) -> Result<(&'a str, &'a Spanned<DeValue<'i>>, bool), Vec<Wrong>> {
+    let shape = format!("a string, or {{ {name} = \"…\", allow-plaintext = true }}");
+    if let Some(text) = value.get_ref().as_str() {
+        return Ok((text, value, false));
+    }
+    let Some(table) = value.get_ref().as_table() else { return Err(wrong_type(value, &shape)) };
+    let mut address = None;
+    let mut allow = false;
+    let mut wrongs = Vec::new();
+    for (key, field) in table {
+        let known: &str = key.get_ref();
+        if known == name {
+            match field.get_ref().as_str() {
+                Some(text) => address = Some((text, field)),
+                None => wrongs.extend(wrong_type(field, "a string")),
+            }
+        } else if known == "allow-plaintext" {
+            match field.get_ref().as_bool() {
+                Some(value) => allow = value,
+                None => wrongs.extend(wrong_type(field, "true or false")),
+            }
+        } else {
+            wrongs.push(Wrong {
+                span: key.span(),
+                message: format!("unknown key '{known}'"),
+                hint: Some(format!("a listener is {shape}")),
+            });
+        }
+    }
+    match address {
+        Some((text, at)) if wrongs.is_empty() => Ok((text, at, allow)),
+        None if wrongs.is_empty() => Err(vec![wrong(value, (format!("'{name}' is missing"), None))]),
+        _ => Err(wrongs),
+    }
+}
+
+fn word<T: ValueEnum>(text: &str, what: &str) -> Result<T, TextError> {
+    T::from_str(text, false).map_err(|_| {
+        let words: Vec<String> = T::value_variants()
+            .iter()
+            .filter_map(ValueEnum::to_possible_value)
+            .map(|value| value.get_name().to_owned())
+            .collect();
+        (format!("'{text}' is not a {what}"), Some(format!("there are {}", words.join(", "))))
+    })
+}
+
+fn wrong(value: &Spanned<DeValue<'_>>, (message, hint): TextError) -> Wrong {
+    Wrong { span: value.span(), message, hint }
+}
+
+fn wrong_type(value: &Spanned<DeValue<'_>>, wanted: &str) -> Vec<Wrong> {
+    vec![wrong(value, (format!("it takes {wanted}, not {}", a_type(value.get_ref())), None))]
+}
+
+const COUNT: &str = "a whole number from 0 to 4294967295";
+const EMPTY: &str = "name at least one endpoint, or set events.enabled = false";
+
+fn local(port: u16) -> Vec<Listener> {
+    vec![Listener { endpoint: format!("tcp://127.0.0.1:{port}"), allow_plaintext: false }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_lies_in_a_section_and_every_section_has_keys() {
+        for key in KEYS {
+            assert!(SECTIONS.iter().any(|section| key.starts_with(&format!("{section}."))), "{key}");
+        }
+        for section in SECTIONS {
+            assert!(KEYS.iter().any(|key| key.starts_with(&format!("{section}."))), "{section}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let text: String =
+            Settings::default().rows().iter().map(|row| format!("{} = {}\n", row.key, row.value)).collect();
+        let root = toml::de::DeTable::parse(&text).unwrap();
+        let mut settings = Settings::default();
+        for (section, table) in root.get_ref() {
+            for (key, value) in table.get_ref().as_table().unwrap() {
+                let key = format!("{}.{}", section.get_ref(), key.get_ref());
+                settings.assign_toml(&key, value, Origin::Default).unwrap().unwrap();
+            }
+        }
+        let printed: Vec<String> = settings.rows().into_iter().map(|row| row.value).collect();
+        let defaults: Vec<String> = Settings::default().rows().into_iter().map(|row| row.value).collect();
+        assert_eq!(printed, defaults);
+    }
+}

@@ -1,0 +1,8 @@
+//! tidings: messaging for fleets of nodes, natively on ZeroMQ's wire.
+//!
+//! One dependency for an application: it re-exports the socket engine, so that
+//! `tidings::Context`, `tidings::ReqSocket` and their friends are all a user names. The program
+//! of the same name is built from this package too, behind the default feature `cli`; a library
+//! user who wants the sockets alone writes `default-features = false`.
+
+pub use tidings_socket::*;

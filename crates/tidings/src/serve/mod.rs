@@ -1,0 +1,266 @@
+//! `tidings serve`: the daemon. It hosts the event forwarder and a page that tells how it is doing.
+
+mod descriptors;
+mod forwarder;
+mod http;
+mod lifecycle;
+mod log;
+mod metrics;
+mod notify;
+mod reload;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use tidings::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::forwarder::Forwarder;
+use self::http::Page;
+use self::lifecycle::Lifecycle;
+use self::log::LogControl;
+use self::status::{Health, State};
+use crate::cli::{Exit, Failure, Talk};
+use crate::config::{LogFormat, LogLevel, Settings, Sources};
+
+/// Host the event forwarder, and a page with health and metrics
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// The configuration; without it everything listens on loopback with its defaults
+    #[arg(long, short, value_name = "FILE", env = "TIDINGS_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where publishers connect (events.in); repeatable
+    #[arg(long, value_name = "ENDPOINT")]
+    events_in: Vec<String>,
+    /// Where subscribers connect (events.out); repeatable
+    #[arg(long, value_name = "ENDPOINT")]
+    events_out: Vec<String>,
+    /// Where the page listens (http.listen)
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+    /// How much is logged (log.level)
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+    /// How log lines look (log.format)
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Set any key of the configuration; `tidings check --print` lists them; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Write a line end to this pipe when everything listens, as s6 and scripts like it
+    #[arg(long, value_name = "FD")]
+    ready_fd: Option<u32>,
+}
+
+/// `tidings serve`
+///
+/// # Errors
+/// A wrong configuration (2), or what can't be listened on (3).
+pub(crate) fn run(args: ServeArgs, talk: Talk) -> Result<(), Failure> {
+    let sources = sources(&args)?;
+    let settings = sources.load()?;
+    let log = LogControl::start(settings.log_level.value, settings.log_format.value, talk);
+    descriptors::raise();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Usage, "system", format!("can't start: {error}")))?;
+    let served = runtime.block_on(serve(settings, &sources, args.ready_fd, &log, talk));
+    runtime.shutdown_timeout(LAST_BREATH);
+    served
+}
+
+fn sources(args: &ServeArgs) -> Result<Sources, Failure> {
+    let mut sources = Sources::new(args.config.clone());
+    if !args.events_in.is_empty() {
+        sources.flag("--events-in", "events.in", args.events_in.join(","));
+    }
+    if !args.events_out.is_empty() {
+        sources.flag("--events-out", "events.out", args.events_out.join(","));
+    }
+    if let Some(address) = &args.http {
+        sources.flag("--http", "http.listen", address);
+    }
+    if let Some(level) = args.log_level {
+        sources.flag("--log-level", "log.level", level.word());
+    }
+    if let Some(format) = args.log_format {
+        sources.flag("--log-format", "log.format", format.to_string());
+    }
+    for text in &args.set {
+        let (key, value) = text.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("'{text}' sets nothing"))
+                .hint("write --set KEY=VALUE, such as --set events.send-hwm=5000")
+        })?;
+        sources.flag("--set", key.trim(), value.trim());
+    }
+    Ok(sources)
+}
+
+async fn serve(
+    settings: Settings,
+    sources: &Sources,
+    ready_fd: Option<u32>,
+    log: &LogControl,
+    talk: Talk,
+) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let context = Context::new();
+    let health = Arc::new(Health::new(Lifecycle::watch(&context)));
+    let mut forwarder = match settings.events_enabled.value {
+        true => Some(Forwarder::start(&context, &settings, &health).await?),
+        false => None,
+    };
+    let page = match settings.http_enabled.value {
+        true => Some(Page::start(settings.http_listen.value, Arc::clone(&health)).await?),
+        false => None,
+    };
+    health.listens(forwarder.as_ref(), page.as_ref());
+    health.enter(State::Ready);
+    announce(&health, settings.log_format.value, talk)?;
+    notify::ready(ready_fd)?;
+
+    let mut settings = settings;
+    loop {
+        let ended = async {
+            match &forwarder {
+                Some(forwarder) => forwarder.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => {
+                notify::reloading();
+                health.reloaded(reload::reload(&mut settings, sources, forwarder.as_mut(), log).await);
+                health.listens(forwarder.as_ref(), page.as_ref());
+                notify::reloaded();
+            }
+            _ = signals.user.recv() => tracing::info!(status = %health.status(), "state"),
+            () = ended => {
+                health.enter(State::Draining);
+                return Err(Failure::new(Exit::Partial, "forwarder", "the event forwarder ended on its own")
+                    .hint("this is a bug: please report it with the log"));
+            }
+        }
+    }
+    drain(&context, forwarder, page, &health, settings.shutdown_deadline.value, talk).await
+}
+
+/// Stops taking in, delivers what is queued within the deadline, and ends
+async fn drain(
+    context: &Context,
+    forwarder: Option<Forwarder>,
+    page: Option<Page>,
+    health: &Health,
+    deadline: Duration,
+    talk: Talk,
+) -> Result<(), Failure> {
+    notify::stopping();
+    health.enter(State::Draining);
+    tracing::info!(deadline = ?deadline, "draining");
+    if let Some(forwarder) = forwarder {
+        forwarder.stop().await;
+    }
+    let report = context.close(deadline).await;
+    for unflushed in &report.unflushed {
+        tracing::warn!(
+            endpoint = %unflushed.endpoint, messages = unflushed.messages, octets = unflushed.octets,
+            "not delivered before the deadline"
+        );
+    }
+    if let Some(page) = page {
+        page.stop().await;
+    }
+    if talk.json {
+        let unflushed: u64 = report.unflushed.iter().map(|unflushed| unflushed.messages).sum();
+        say_json(talk, &json!({ "ok": true, "event": "stopped", "flushed": report.flushed, "unflushed": unflushed }))?;
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Says where everything listens, and how to try it
+fn announce(health: &Health, format: LogFormat, talk: Talk) -> Result<(), Failure> {
+    let listeners = health.listeners();
+    if talk.json {
+        let listeners: Vec<_> =
+            listeners.iter().map(|listener| json!({ "name": listener.name, "endpoint": listener.endpoint })).collect();
+        say_json(talk, &json!({ "ok": true, "event": "ready", "pid": std::process::id(), "listeners": listeners }))?;
+    }
+    if format == LogFormat::Json {
+        for listener in &listeners {
+            tracing::info!(name = listener.name, endpoint = %listener.endpoint, "listening");
+        }
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), descriptors = descriptors::limit(), "ready");
+        return Ok(());
+    }
+    talk.say(format_args!("tidings {} is ready", env!("CARGO_PKG_VERSION")));
+    let width = listeners.iter().map(|listener| listener.endpoint.len()).max().unwrap_or_default();
+    for listener in &listeners {
+        talk.say(format_args!("  {:<11} {:<width$}  {}", listener.name, listener.endpoint, listener.purpose));
+    }
+    talk.say(format_args!(
+        "  {:<11} {:<width$}  most files and connections at once",
+        "descriptors",
+        descriptors::limit()
+    ));
+    let of = |name| listeners.iter().find(|listener| listener.name == name).map(|listener| listener.endpoint.as_str());
+    if let (Some(inlet), Some(outlet)) = (of("events.in"), of("events.out")) {
+        let flag = |endpoint: &str, usual: &str| match endpoint == usual {
+            true => String::new(),
+            false => format!(" --endpoint {endpoint}"),
+        };
+        talk.say("try, in two other shells:");
+        talk.say(format_args!("  tidings event sub{}", flag(outlet, "tcp://127.0.0.1:4832")));
+        talk.say(format_args!("  tidings event pub hello world{}", flag(inlet, "tcp://127.0.0.1:4831")));
+    }
+    Ok(())
+}
+
+fn say_json(talk: Talk, object: &serde_json::Value) -> Result<(), Failure> {
+    match talk.data(object) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Data, "output", format!("can't write to standard output: {error}")))
+        }
+        // A daemon outlives whoever read its first line
+        _ => Ok(()),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::new(Exit::Usage, "system", format!("can't receive signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+            user: listen(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+/// What is left running at the very end gets this long: nothing of worth is
+const LAST_BREATH: Duration = Duration::from_millis(100);
+
+const EXAMPLES: &str = "\
+Examples:
+  tidings serve                             events on ports 4831 (in) and 4832 (out), page on 4839
+  tidings serve -c tidings.toml
+  tidings serve --set events.send-hwm=5000 --log-format json
+  tidings serve --events-in 'tcp://127.0.0.1:*' --events-out 'tcp://127.0.0.1:*' --http 127.0.0.1:0";

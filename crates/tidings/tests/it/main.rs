@@ -1,0 +1,17 @@
+//! Drives the built program the way people do: processes, pipes, signals and loopback ports.
+//!
+//! Every port is ephemeral and read from the program's own output; nothing sleeps, everything that
+//! is waited for has a deadline, and no process outlives its test.
+//!
+//! | what | where |
+//! |---|---|
+//! | each socket pattern between two processes, its flags and its exit codes | `sock` |
+//! | the daemon: events, page, signals, reload | `serve` |
+//! | command lines, configuration, completions, manual pages | `usage` |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on has failed")]
+
+mod process;
+mod serve;
+mod sock;
+mod usage;
