@@ -11,9 +11,7 @@ fuzz_target!(|body: &[u8]| {
     };
     let mut frame = BytesMut::new();
     command.encode(&mut frame);
-    let (header, taken) = FrameHeader::decode(Framing::V2, &frame, u64::MAX)
-        .expect("ours")
-        .expect("whole");
+    let (header, taken) = FrameHeader::decode(Framing::V2, &frame, u64::MAX).expect("ours").expect("whole");
     assert!(header.command && !header.more);
     assert_eq!(header.body_len as usize, frame.len() - taken);
     // Contexts are cut, what follows an unknown name is left out: never more comes out than went in, but for the

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use tidings_zmtp::{
-    CloseReason, Config, Connection, Event, Heartbeat, Message, SocketType, WriteQueue,
-};
+use tidings_zmtp::{CloseReason, Config, Connection, Event, Heartbeat, Message, SocketType, WriteQueue};
 
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
@@ -34,33 +32,20 @@ impl Run {
     fn new(config: Config, max_frame: usize, now: Instant) -> Self {
         let connection = Connection::new(config, now);
         let (input, outcome) = (BytesMut::new(), Outcome::default());
-        Self {
-            connection,
-            input,
-            now,
-            outcome,
-            fed: 0,
-            max_frame,
-            transmitted: 0,
-            own_octets: 0,
-        }
+        Self { connection, input, now, outcome, fed: 0, max_frame, transmitted: 0, own_octets: 0 }
     }
 
     fn feed(&mut self, octets: &[u8], room: usize) {
         self.fed += octets.len();
         self.input.extend_from_slice(octets);
         let before = self.input.len();
-        self.connection
-            .handle_input(self.now, &mut self.input, room);
+        self.connection.handle_input(self.now, &mut self.input, room);
         assert!(self.input.len() <= before);
         if room == usize::MAX && self.outcome.closed.is_none() && !self.is_over() {
             let ceiling = self.max_frame.max(65_536) + 10;
             assert!(self.input.len() < ceiling, "no more than a frame waits");
             let hint = self.connection.read_hint();
-            assert!(
-                hint + self.input.len() <= ceiling,
-                "the hint stays within the ceiling"
-            );
+            assert!(hint + self.input.len() <= ceiling, "the hint stays within the ceiling");
         }
         let taken = self.connection.messages().len();
         // A 1.0 peer's implicit subscription needs no room.
@@ -93,12 +78,7 @@ impl Run {
                 _ => {}
             }
         }
-        assert!(
-            self.outcome
-                .messages
-                .iter()
-                .all(|message| message.frame_count() > 0)
-        );
+        assert!(self.outcome.messages.iter().all(|message| message.frame_count() > 0));
         let received: usize = self.outcome.messages.iter().map(Message::octets).sum();
         assert!(received <= self.fed + 1, "nothing comes from nowhere");
         // Greeting, READY and ERROR; then at most as much PONG as there was PING.
@@ -159,9 +139,7 @@ fuzz_target!(|data: &[u8]| {
                     run.now = run.now.max(due);
                     run.connection.handle_timeout(run.now);
                     let later = run.connection.poll_timeout();
-                    assert!(
-                        later.is_none_or(|later| later > run.now || run.connection.is_handshaken())
-                    );
+                    assert!(later.is_none_or(|later| later > run.now || run.connection.is_handshaken()));
                     run.own_octets += 32;
                 }
             }

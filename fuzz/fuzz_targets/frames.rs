@@ -20,10 +20,7 @@ fuzz_target!(|data: &[u8]| {
         match FrameHeader::decode(framing, octets, ceiling) {
             Ok(Some((header, taken))) => {
                 assert!(header.body_len <= ceiling && taken <= 10 && taken <= octets.len());
-                assert_eq!(
-                    FrameHeader::decode(framing, &octets[..taken - 1], ceiling),
-                    Ok(None)
-                );
+                assert_eq!(FrameHeader::decode(framing, &octets[..taken - 1], ceiling), Ok(None));
                 let mut encoded = BytesMut::new();
                 header.encode(framing, &mut encoded);
                 assert!(encoded.len() <= taken, "the shortest form is written");
@@ -31,10 +28,7 @@ fuzz_target!(|data: &[u8]| {
                 assert_eq!(again, Ok(Some((header, encoded.len()))));
             }
             Ok(None) => assert!(octets.len() < 10),
-            Err(FrameError::TooLong {
-                octets,
-                ceiling: told,
-            }) => assert!(octets > ceiling && told == ceiling),
+            Err(FrameError::TooLong { octets, ceiling: told }) => assert!(octets > ceiling && told == ceiling),
             Err(_) => assert_eq!(framing, Framing::V1),
         }
     }

@@ -15,10 +15,7 @@ fn heard(octets: &[u8], piece: usize) -> (Vec<Heard>, BytesMut) {
             all.push(heard);
         }
         let opened = all.iter().any(|heard| matches!(heard, Heard::Opening(_)));
-        assert!(
-            opened || input.len() < Greeting::LEN,
-            "at most a greeting waits"
-        );
+        assert!(opened || input.len() < Greeting::LEN, "at most a greeting waits");
     }
     (all, input)
 }

@@ -15,9 +15,7 @@ fuzz_target!(|octets: &[u8]| {
     assert_eq!(properties.encoded_len(), octets.len());
     let mut rebuilt = Properties::new();
     for (name, _) in properties.iter() {
-        let value = properties
-            .value(&name.to_ascii_uppercase())
-            .expect("found in any case");
+        let value = properties.value(&name.to_ascii_uppercase()).expect("found in any case");
         let _ = rebuilt.insert(name, value.clone());
     }
     for (name, value) in rebuilt.iter() {

@@ -49,18 +49,11 @@ impl Model {
     fn frame(&mut self, length: usize) -> Bytes {
         self.filled = self.filled.wrapping_add(1);
         let first = self.filled;
-        (0..length)
-            .map(|index| first ^ (index % 251) as u8)
-            .collect::<Vec<u8>>()
-            .into()
+        (0..length).map(|index| first ^ (index % 251) as u8).collect::<Vec<u8>>().into()
     }
 
     fn frames(&mut self, lengths: &[Length]) -> Message {
-        lengths
-            .iter()
-            .take(6)
-            .map(|length| self.frame(length.octets()))
-            .collect()
+        lengths.iter().take(6).map(|length| self.frame(length.octets())).collect()
     }
 
     fn expect(&mut self, message: Message) -> usize {
@@ -82,11 +75,7 @@ impl Model {
     }
 
     fn unwritten(&self) -> Vec<u8> {
-        let all: Vec<u8> = self
-            .waiting
-            .iter()
-            .flat_map(|(_, octets)| octets.iter().copied())
-            .collect();
+        let all: Vec<u8> = self.waiting.iter().flat_map(|(_, octets)| octets.iter().copied()).collect();
         all[self.written..].to_vec()
     }
 
@@ -106,11 +95,7 @@ impl Model {
 fn peek(queue: &WriteQueue, width: usize, limit: usize) -> Vec<u8> {
     let mut slices = vec![IoSlice::new(&[]); width];
     let filled = queue.slices(&mut slices);
-    slices[..filled]
-        .iter()
-        .flat_map(|slice| slice.iter().copied())
-        .take(limit)
-        .collect()
+    slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(limit).collect()
 }
 
 fuzz_target!(|steps: Vec<Step>| {
@@ -118,23 +103,16 @@ fuzz_target!(|steps: Vec<Step>| {
     for step in steps.into_iter().take(64) {
         match step {
             Step::Push { envelope, frames } => {
-                let envelope: Vec<Bytes> = (0..envelope % 4)
-                    .map(|length| model.frame(length.into()))
-                    .collect();
+                let envelope: Vec<Bytes> = (0..envelope % 4).map(|length| model.frame(length.into())).collect();
                 let body = model.frames(&frames);
                 let added = queue.push(&envelope, &body);
-                assert_eq!(
-                    added,
-                    model.expect(envelope.into_iter().chain(body).collect())
-                );
+                assert_eq!(added, model.expect(envelope.into_iter().chain(body).collect()));
             }
             Step::PushRaw(length) => {
                 let octets = model.frame(length.octets());
                 assert_eq!(queue.push_raw(octets.clone()), octets.len());
                 if !octets.is_empty() {
-                    model
-                        .waiting
-                        .push_back((octets.clone().into(), octets.to_vec()));
+                    model.waiting.push_back((octets.clone().into(), octets.to_vec()));
                 }
             }
             Step::Write { width, octets } => {
@@ -162,8 +140,7 @@ fuzz_target!(|steps: Vec<Step>| {
             }
             Step::AppendTo(lengths) => {
                 // The other way round: what we hold goes behind others, begun anew.
-                let (mut front, mut waiting) =
-                    (WriteQueue::new(), std::mem::take(&mut model.waiting));
+                let (mut front, mut waiting) = (WriteQueue::new(), std::mem::take(&mut model.waiting));
                 for length in lengths.into_iter().take(4) {
                     let message = model.frames(&[length]);
                     front.push(&[], &message);
@@ -180,14 +157,8 @@ fuzz_target!(|steps: Vec<Step>| {
                 model.written = 0;
             }
         }
-        assert_eq!(
-            (queue.messages(), queue.octets()),
-            (model.waiting.len(), model.unwritten().len())
-        );
-        assert_eq!(
-            (queue.partly_written(), queue.is_empty()),
-            (model.written > 0, model.waiting.is_empty())
-        );
+        assert_eq!((queue.messages(), queue.octets()), (model.waiting.len(), model.unwritten().len()));
+        assert_eq!((queue.partly_written(), queue.is_empty()), (model.written > 0, model.waiting.is_empty()));
     }
     let left = model.unwritten();
     let mut drained = Vec::new();

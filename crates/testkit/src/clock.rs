@@ -12,10 +12,7 @@ pub struct Clock {
 impl Clock {
     /// A clock at its beginning; which instant that is means nothing
     pub fn new() -> Self {
-        Self {
-            beginning: Instant::now(),
-            elapsed: Duration::ZERO,
-        }
+        Self { beginning: Instant::now(), elapsed: Duration::ZERO }
     }
 
     /// The present
@@ -35,9 +32,7 @@ impl Clock {
 
     /// Moves on to that instant; stays when it is past
     pub fn advance_to(&mut self, instant: Instant) {
-        self.elapsed = self
-            .elapsed
-            .max(instant.saturating_duration_since(self.beginning));
+        self.elapsed = self.elapsed.max(instant.saturating_duration_since(self.beginning));
     }
 }
 

@@ -108,9 +108,7 @@ impl Network {
 
     /// Messages that arrived at that end since it was last asked
     pub fn received(&mut self, end: End) -> Vec<Message> {
-        self.driven(end)
-            .map(|driven| mem::take(&mut driven.received))
-            .unwrap_or_default()
+        self.driven(end).map(|driven| mem::take(&mut driven.received)).unwrap_or_default()
     }
 
     /// What the connection at that end knows of its peer, once the handshake was done
@@ -196,17 +194,10 @@ impl Network {
                 self.collect(index);
             }
             // What nobody reads doesn't arrive.
-            let read = self
-                .ends
-                .iter()
-                .filter(|party| self.ends[party.other].reads());
+            let read = self.ends.iter().filter(|party| self.ends[party.other].reads());
             let arrival = read.filter_map(|party| party.outbound.next_arrival()).min();
             let deadline = self.ends.iter().filter_map(Party::next_deadline).min();
-            let next = if deadlines_too {
-                arrival.into_iter().chain(deadline).min()
-            } else {
-                arrival
-            };
+            let next = if deadlines_too { arrival.into_iter().chain(deadline).min() } else { arrival };
             match next {
                 Some(next) if next <= until => self.clock.advance_to(next),
                 _ => return,
@@ -215,10 +206,7 @@ impl Network {
                 self.deliver(index);
             }
         }
-        assert!(
-            self.ends.is_empty(),
-            "the network did not come to rest within {MOST_STEPS} steps"
-        );
+        assert!(self.ends.is_empty(), "the network did not come to rest within {MOST_STEPS} steps");
     }
 
     fn join(&mut self, one: Role, other: Role) -> (End, End) {
@@ -246,10 +234,7 @@ impl Network {
         self.dispatch(index, &octets);
         let outbound = &mut self.ends[index].outbound;
         if ended && !mem::replace(&mut outbound.ended, true) {
-            let arrival = outbound
-                .under_way
-                .back()
-                .map_or(self.clock.now(), |(arrival, _)| *arrival);
+            let arrival = outbound.under_way.back().map_or(self.clock.now(), |(arrival, _)| *arrival);
             outbound.under_way.push_back((arrival, Piece::End));
         }
     }
@@ -266,15 +251,10 @@ impl Network {
             let longest = self.longest_piece.min(octets.len() as u64);
             let (piece, rest) = octets.split_at(self.random.within(1..=longest) as usize);
             octets = rest;
-            let (least, most) = (
-                self.delay.start().as_micros() as u64,
-                self.delay.end().as_micros() as u64,
-            );
+            let (least, most) = (self.delay.start().as_micros() as u64, self.delay.end().as_micros() as u64);
             let arrival = self.now() + Duration::from_micros(self.random.within(least..=most));
             let under_way = &mut self.ends[index].outbound.under_way;
-            let arrival = under_way
-                .back()
-                .map_or(arrival, |(last, _)| arrival.max(*last));
+            let arrival = under_way.back().map_or(arrival, |(last, _)| arrival.max(*last));
             under_way.push_back((arrival, Piece::Octets(Bytes::copy_from_slice(piece))));
         }
         let other = self.ends[index].other;
@@ -283,10 +263,7 @@ impl Network {
                 let now = self.now();
                 let outbound = &mut self.ends[index].outbound;
                 if !mem::replace(&mut outbound.ended, true) {
-                    let arrival = outbound
-                        .under_way
-                        .back()
-                        .map_or(now, |(arrival, _)| *arrival);
+                    let arrival = outbound.under_way.back().map_or(now, |(arrival, _)| *arrival);
                     outbound.under_way.push_back((arrival, Piece::End));
                 }
             }
@@ -301,20 +278,14 @@ impl Network {
         let reading = self.ends[index].reads();
         while reading && let Some(piece) = self.ends[other].outbound.arrived(now) {
             match (&mut self.ends[index].role, piece) {
-                (Role::Connection(driven), Piece::Octets(octets)) => {
-                    driven.handle_input(now, &octets)
-                }
+                (Role::Connection(driven), Piece::Octets(octets)) => driven.handle_input(now, &octets),
                 (Role::Connection(driven), Piece::End) => driven.connection.handle_eof(now),
                 (Role::Script(heard), Piece::Octets(octets)) => heard.extend_from_slice(&octets),
                 (Role::Script(_), Piece::End) => {}
             }
         }
         if let Role::Connection(driven) = &mut self.ends[index].role {
-            if driven
-                .connection
-                .poll_timeout()
-                .is_some_and(|due| due <= now)
-            {
+            if driven.connection.poll_timeout().is_some_and(|due| due <= now) {
                 driven.connection.handle_timeout(now);
             }
             driven.note(elapsed);
@@ -325,11 +296,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!(
-                "the network's seed was {}, {:?} had passed on its clock",
-                self.seed,
-                self.elapsed()
-            );
+            eprintln!("the network's seed was {}, {:?} had passed on its clock", self.seed, self.elapsed());
         }
     }
 }
@@ -350,11 +317,7 @@ enum Role {
 
 impl Party {
     fn new(role: Role, other: usize) -> Self {
-        Self {
-            role,
-            other,
-            outbound: Outbound::default(),
-        }
+        Self { role, other, outbound: Outbound::default() }
     }
 
     fn reads(&self) -> bool {
@@ -389,10 +352,7 @@ enum Piece {
 
 impl Outbound {
     fn next_arrival(&self) -> Option<Instant> {
-        self.under_way
-            .front()
-            .filter(|_| !self.frozen)
-            .map(|(arrival, _)| *arrival)
+        self.under_way.front().filter(|_| !self.frozen).map(|(arrival, _)| *arrival)
     }
 
     fn arrived(&mut self, now: Instant) -> Option<Piece> {
@@ -428,8 +388,7 @@ impl Driven {
 
     fn handle_input(&mut self, now: Instant, octets: &[u8]) {
         self.input.extend_from_slice(octets);
-        self.connection
-            .handle_input(now, &mut self.input, usize::MAX);
+        self.connection.handle_input(now, &mut self.input, usize::MAX);
     }
 
     /// Takes messages and events
@@ -441,10 +400,7 @@ impl Driven {
                     assert!(self.peer.replace(peer).is_none(), "handshaken twice");
                 }
                 Event::Closed(reason) => {
-                    assert!(
-                        self.closed.replace((elapsed, reason)).is_none(),
-                        "closed twice"
-                    );
+                    assert!(self.closed.replace((elapsed, reason)).is_none(), "closed twice");
                 }
                 other => assert!(self.peer.is_none(), "an event unknown here: {other:?}"),
             }
@@ -459,16 +415,12 @@ impl Driven {
             octets.extend_from_slice(&piece);
         }
         let mut sealed = WriteQueue::new();
-        self.connection
-            .seal(&mut self.queue, &mut sealed, usize::MAX);
+        self.connection.seal(&mut self.queue, &mut sealed, usize::MAX);
         while !sealed.is_empty() {
             let mut slices = [IoSlice::new(&[]); 8];
             let filled = sealed.slices(&mut slices);
             let before = octets.len();
-            slices
-                .iter()
-                .take(filled)
-                .for_each(|slice| octets.extend_from_slice(slice));
+            slices.iter().take(filled).for_each(|slice| octets.extend_from_slice(slice));
             sealed.advance(octets.len() - before);
         }
         octets

@@ -3,8 +3,7 @@
 use std::{io, time::Duration};
 
 use crate::{
-    command::CommandError, frame::FrameError, greeting::Version, properties::MetadataError,
-    socket_type::SocketType,
+    command::CommandError, frame::FrameError, greeting::Version, properties::MetadataError, socket_type::SocketType,
 };
 
 /// Why a connection ended, with the facts
@@ -152,9 +151,9 @@ impl CloseReason {
             | Self::MalformedMetadata(_)
             | Self::UnexpectedCommand { .. }
             | Self::RoutingIdTooLong { .. } => Family::PeerMisbehaved,
-            Self::MechanismMismatch { .. }
-            | Self::IncompatibleSocketType { .. }
-            | Self::VersionTooOld { .. } => Family::PeerIncompatible,
+            Self::MechanismMismatch { .. } | Self::IncompatibleSocketType { .. } | Self::VersionTooOld { .. } => {
+                Family::PeerIncompatible
+            }
             Self::ErrorReceived { .. } => Family::Refused,
             Self::HandshakeTimedOut { .. }
             | Self::HeartbeatTimedOut { .. }
@@ -218,9 +217,5 @@ impl From<CommandError> for CloseReason {
 
 /// A peer's octets as text that is safe to log: escaped, and cut to 255 octets
 pub(crate) fn printable(octets: &[u8]) -> String {
-    octets
-        .get(..255)
-        .unwrap_or(octets)
-        .escape_ascii()
-        .to_string()
+    octets.get(..255).unwrap_or(octets).escape_ascii().to_string()
 }

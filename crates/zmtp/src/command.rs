@@ -49,9 +49,7 @@ impl<'a> Command<'a> {
     /// When the name or data of a known command ends beyond the body.
     pub fn parse(body: &'a [u8]) -> Result<Self, CommandError> {
         let (&name_len, rest) = body.split_first().ok_or(CommandError::Name)?;
-        let (name, data) = rest
-            .split_at_checked(name_len.into())
-            .ok_or(CommandError::Name)?;
+        let (name, data) = rest.split_at_checked(name_len.into()).ok_or(CommandError::Name)?;
         Ok(match name {
             READY => Self::Ready(Properties::decode(data).map_err(CommandError::Metadata)?),
             ERROR => match data.split_first() {
@@ -59,15 +57,12 @@ impl<'a> Command<'a> {
                 None => Self::Error(&[]),
             },
             PING => match *data {
-                [high, low, ref context @ ..] => Self::Ping {
-                    ttl: u16::from_be_bytes([high, low]),
-                    context: cut(context, CONTEXT_LIMIT),
-                },
+                [high, low, ref context @ ..] => {
+                    Self::Ping { ttl: u16::from_be_bytes([high, low]), context: cut(context, CONTEXT_LIMIT) }
+                }
                 _ => return Err(CommandError::Ping),
             },
-            PONG => Self::Pong {
-                context: cut(data, CONTEXT_LIMIT),
-            },
+            PONG => Self::Pong { context: cut(data, CONTEXT_LIMIT) },
             SUBSCRIBE => Self::Subscribe(data),
             CANCEL => Self::Cancel(data),
             name => Self::Unknown { name },
@@ -135,12 +130,7 @@ pub const CONTEXT_LIMIT: usize = 16;
 fn frame(into: &mut BytesMut, name: &[u8], data_len: usize) {
     let body_len = 1 + name.len() + data_len;
     into.reserve(9 + body_len);
-    FrameHeader {
-        more: false,
-        command: true,
-        body_len: body_len as u64,
-    }
-    .encode(Framing::V2, into);
+    FrameHeader { more: false, command: true, body_len: body_len as u64 }.encode(Framing::V2, into);
     into.put_u8(name.len() as u8);
     into.put_slice(name);
 }
@@ -181,18 +171,9 @@ mod tests {
                 ready(&[("Socket-Type", "DEALER"), ("Identity", "BOB")]),
                 b"\x04\x2c\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\x03BOB",
             ),
-            (
-                ready(&[("Socket-Type", "PUB")]),
-                b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB",
-            ),
+            (ready(&[("Socket-Type", "PUB")]), b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB"),
             (Command::Error(b"400"), b"\x04\x0a\x05ERROR\x03400"),
-            (
-                Command::Ping {
-                    ttl: 25,
-                    context: b"",
-                },
-                b"\x04\x07\x04PING\0\x19",
-            ),
+            (Command::Ping { ttl: 25, context: b"" }, b"\x04\x07\x04PING\0\x19"),
             (Command::Pong { context: b"ctx1" }, b"\x04\x09\x04PONGctx1"),
             (Command::Subscribe(b"A"), b"\x04\x0b\x09SUBSCRIBEA"),
             (Command::Subscribe(b""), b"\x04\x0a\x09SUBSCRIBE"),
@@ -216,17 +197,10 @@ mod tests {
     #[test]
     fn contexts_are_cut() {
         let parsed = Command::parse(b"\x04PING\0\x010123456789abcdefghi");
-        assert_eq!(
-            parsed,
-            Ok(Command::Ping {
-                ttl: 1,
-                context: b"0123456789abcdef"
-            })
-        );
-        assert_eq!(
-            encoded(&Command::Pong { context: &[7; 40] }).len(),
-            2 + 5 + CONTEXT_LIMIT
-        );
+        assert_eq!(parsed, Ok(Command::Ping { ttl: 1, context: b"0123456789abcdef" }));
+        let parsed = Command::parse(b"\x04PONG0123456789abcdefghi");
+        assert_eq!(parsed, Ok(Command::Pong { context: b"0123456789abcdef" }));
+        assert_eq!(encoded(&Command::Pong { context: &[7; 40] }).len(), 2 + 5 + CONTEXT_LIMIT);
     }
 
     #[test]
@@ -238,21 +212,13 @@ mod tests {
             assert_eq!(Command::parse(body), Err(CommandError::Ping), "{body:?}");
         }
         let stray = Command::parse(b"\x05READY\x01");
-        assert_eq!(
-            stray,
-            Err(CommandError::Metadata(MetadataError::Truncated {
-                offset: 0
-            }))
-        );
+        assert_eq!(stray, Err(CommandError::Metadata(MetadataError::Truncated { offset: 0 })));
         assert_eq!(
             Command::parse(b"\x05ERROR\x09abc"),
             Ok(Command::Error(b"abc")),
             "a reason is kept as far as it goes"
         );
-        assert_eq!(
-            Command::parse(b"\x05HELLO?"),
-            Ok(Command::Unknown { name: b"HELLO" })
-        );
+        assert_eq!(Command::parse(b"\x05HELLO?"), Ok(Command::Unknown { name: b"HELLO" }));
         assert_eq!(Command::parse(b"\0"), Ok(Command::Unknown { name: b"" }));
     }
 }

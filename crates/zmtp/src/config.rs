@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{
-    greeting::Version, mechanism::MechanismConfig, properties::Properties, socket_type::SocketType,
-};
+use crate::{greeting::Version, mechanism::MechanismConfig, properties::Properties, socket_type::SocketType};
 
 /// How a connection presents itself, and what it accepts from its peer
 #[derive(Clone, Debug)]

@@ -125,18 +125,11 @@ impl Connection {
     pub fn new(config: Config, now: Instant) -> Self {
         let mut transmit = BytesMut::with_capacity(SIGNATURE_LEN);
         // The padding says one more than the routing id, since a 1.0 length counts the flags octet.
-        transmit.put_slice(&signature(
-            (config.routing_id.len() as u64).saturating_add(1),
-        ));
-        let due = config
-            .handshake_timeout
-            .and_then(|timeout| now.checked_add(timeout));
+        transmit.put_slice(&signature((config.routing_id.len() as u64).saturating_add(1)));
+        let due = config.handshake_timeout.and_then(|timeout| now.checked_add(timeout));
         Self {
             config,
-            state: State::AwaitGreeting {
-                reader: GreetingReader::new(),
-                due,
-            },
+            state: State::AwaitGreeting { reader: GreetingReader::new(), due },
             transmit,
             pongs: 0,
             ping_queued: false,
@@ -157,8 +150,7 @@ impl Connection {
     /// with them. Greeting, handshake and commands need no room, but subscriptions that a PUB or XPUB is handed as
     /// messages do. What stays unread is bounded by [`Config::max_frame`] and what the owner reads at once.
     pub fn handle_input(&mut self, now: Instant, octets: &mut BytesMut, room: usize) {
-        if let (State::Traffic(traffic), true) = (&mut self.state, octets.len() > self.left_unread)
-        {
+        if let (State::Traffic(traffic), true) = (&mut self.state, octets.len() > self.left_unread) {
             traffic.liveness.on_heard(now);
         }
         self.read_hint = 0;
@@ -185,9 +177,7 @@ impl Connection {
     /// Acts on the deadlines that have passed; call when [`poll_timeout`](Self::poll_timeout) is due
     pub fn handle_timeout(&mut self, now: Instant) {
         match &mut self.state {
-            State::AwaitGreeting { due, .. }
-            | State::AwaitRoutingId { due, .. }
-            | State::Handshake { due, .. } => {
+            State::AwaitGreeting { due, .. } | State::AwaitRoutingId { due, .. } | State::Handshake { due, .. } => {
                 if let (Some(due), Some(after)) = (*due, self.config.handshake_timeout)
                     && due <= now
                 {
@@ -212,9 +202,7 @@ impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) is to be called; ask again after every call of anything else
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::AwaitGreeting { due, .. }
-            | State::AwaitRoutingId { due, .. }
-            | State::Handshake { due, .. } => *due,
+            State::AwaitGreeting { due, .. } | State::AwaitRoutingId { due, .. } | State::Handshake { due, .. } => *due,
             State::Traffic(traffic) => traffic.liveness.poll_timeout(),
             State::Closed => None,
         }
@@ -322,10 +310,7 @@ impl Connection {
     /// Feed what was read before first. A message begun and not ended is lost.
     pub fn handle_eof(&mut self, _now: Instant) {
         let mid_handshake = !self.is_handshaken();
-        self.close_with(CloseReason::PeerClosed {
-            mid_frame: self.mid_frame,
-            mid_handshake,
-        });
+        self.close_with(CloseReason::PeerClosed { mid_frame: self.mid_frame, mid_handshake });
     }
 
     /// The byte stream failed
@@ -340,12 +325,7 @@ impl Connection {
 
     /// Handles the next piece of input: a stage of the greeting, or a frame
     #[inline]
-    fn handle_piece(
-        &mut self,
-        now: Instant,
-        octets: &mut BytesMut,
-        limit: usize,
-    ) -> Result<Flow, CloseReason> {
+    fn handle_piece(&mut self, now: Instant, octets: &mut BytesMut, limit: usize) -> Result<Flow, CloseReason> {
         match &mut self.state {
             State::Traffic(_) => self.handle_frame(now, octets, limit),
             State::AwaitGreeting { reader, .. } => match reader.read(octets) {
@@ -360,17 +340,11 @@ impl Connection {
 
     /// The hot path: one header, one slice, one push
     #[inline]
-    fn handle_frame(
-        &mut self,
-        now: Instant,
-        octets: &mut BytesMut,
-        limit: usize,
-    ) -> Result<Flow, CloseReason> {
+    fn handle_frame(&mut self, now: Instant, octets: &mut BytesMut, limit: usize) -> Result<Flow, CloseReason> {
         let State::Traffic(traffic) = &mut self.state else {
             return Ok(Flow::Continue);
         };
-        let Some((header, taken)) =
-            FrameHeader::decode(traffic.version.framing(), octets, self.config.max_frame)?
+        let Some((header, taken)) = FrameHeader::decode(traffic.version.framing(), octets, self.config.max_frame)?
         else {
             return Ok(Flow::Starved);
         };
@@ -383,15 +357,10 @@ impl Connection {
         // Ceilings first: what is refused must not be waited for.
         let message_octets = traffic.partial_octets.saturating_add(header.body_len);
         if message_octets > self.config.max_message {
-            return Err(CloseReason::MessageTooLarge {
-                octets: message_octets,
-                ceiling: self.config.max_message,
-            });
+            return Err(CloseReason::MessageTooLarge { octets: message_octets, ceiling: self.config.max_message });
         }
         if traffic.partial.len() >= self.config.max_frames_per_message {
-            return Err(CloseReason::TooManyFrames {
-                ceiling: self.config.max_frames_per_message,
-            });
+            return Err(CloseReason::TooManyFrames { ceiling: self.config.max_frames_per_message });
         }
         let Some(body) = take_body(octets, header, taken, &mut self.read_hint)? else {
             return Ok(Flow::Starved);
@@ -404,25 +373,18 @@ impl Connection {
         } else {
             traffic.partial.push(body);
             traffic.partial_octets = 0;
-            self.messages
-                .push(Message::from_frames(mem::take(&mut traffic.partial)));
+            self.messages.push(Message::from_frames(mem::take(&mut traffic.partial)));
         }
         Ok(Flow::Continue)
     }
 
     /// Handles a command in traffic; one may stand even between the frames of a message
     #[cold]
-    fn handle_command(
-        &mut self,
-        now: Instant,
-        octets: &mut BytesMut,
-        limit: usize,
-    ) -> Result<Flow, CloseReason> {
+    fn handle_command(&mut self, now: Instant, octets: &mut BytesMut, limit: usize) -> Result<Flow, CloseReason> {
         let State::Traffic(traffic) = &mut self.state else {
             return Ok(Flow::Continue);
         };
-        let Some((header, taken)) =
-            FrameHeader::decode(traffic.version.framing(), octets, self.config.max_frame)?
+        let Some((header, taken)) = FrameHeader::decode(traffic.version.framing(), octets, self.config.max_frame)?
         else {
             return Ok(Flow::Starved);
         };
@@ -435,12 +397,8 @@ impl Connection {
             return Ok(Flow::Starved);
         };
         match Command::parse(&body) {
-            Ok(Command::Subscribe(topic)) if takes_subscriptions => {
-                self.messages.push(subscription(true, topic))
-            }
-            Ok(Command::Cancel(topic)) if takes_subscriptions => {
-                self.messages.push(subscription(false, topic))
-            }
+            Ok(Command::Subscribe(topic)) if takes_subscriptions => self.messages.push(subscription(true, topic)),
+            Ok(Command::Cancel(topic)) if takes_subscriptions => self.messages.push(subscription(false, topic)),
             Ok(Command::Ping { ttl, context }) => {
                 traffic.liveness.on_ping(now, ttl);
                 if self.pongs < PONGS_LIMIT {
@@ -451,9 +409,7 @@ impl Connection {
             }
             // RFC 37 has ERROR in the handshake only. A peer that says it later means it all the same.
             Ok(Command::Error(reason)) => {
-                return Err(CloseReason::ErrorReceived {
-                    reason: printable(reason),
-                });
+                return Err(CloseReason::ErrorReceived { reason: printable(reason) });
             }
             Ok(Command::Pong { .. } | Command::Subscribe(_) | Command::Cancel(_)) => {}
             // What a later version may say is ignored, a name that doesn't fit its body too: so does libzmq.
@@ -469,25 +425,15 @@ impl Connection {
         let State::AwaitGreeting { due, .. } = self.state else {
             return Ok(Flow::Continue);
         };
-        let own = Greeting {
-            major: 3,
-            minor: 1,
-            mechanism: self.config.mechanism.padded_name(),
-            as_server: false,
-        }
-        .encode(0);
+        let own =
+            Greeting { major: 3, minor: 1, mechanism: self.config.mechanism.padded_name(), as_server: false }.encode(0);
         match heard {
             Heard::Signature => self.transmit.put_slice(&own[SIGNATURE_LEN..=SIGNATURE_LEN]),
             Heard::Revision(version) if version < Version::V3_0 => {
                 self.check_version(version)?;
                 self.transmit.put_u8(self.config.socket_type.octet());
                 let body_len = self.config.routing_id.len() as u64;
-                FrameHeader {
-                    more: false,
-                    command: false,
-                    body_len,
-                }
-                .encode(version.framing(), &mut self.transmit);
+                FrameHeader { more: false, command: false, body_len }.encode(version.framing(), &mut self.transmit);
                 self.transmit.put_slice(&self.config.routing_id);
             }
             Heard::Revision(_) => self.transmit.put_slice(&own[SIGNATURE_LEN + 1..]),
@@ -495,58 +441,28 @@ impl Connection {
                 self.check_version(Version::V1_0)?;
                 // The signature was the header of this frame.
                 self.transmit.put_slice(&self.config.routing_id);
-                self.state = State::AwaitRoutingId {
-                    version: Version::V1_0,
-                    socket_type: None,
-                    implicit: true,
-                    due,
-                };
+                self.state = State::AwaitRoutingId { version: Version::V1_0, socket_type: None, implicit: true, due };
             }
-            Heard::Opening(Opening::Legacy {
-                version,
-                socket_type,
-            }) => {
+            Heard::Opening(Opening::Legacy { version, socket_type }) => {
                 let socket_type = SocketType::from_octet(socket_type);
-                self.state = State::AwaitRoutingId {
-                    version,
-                    socket_type,
-                    implicit: false,
-                    due,
-                };
+                self.state = State::AwaitRoutingId { version, socket_type, implicit: false, due };
             }
             Heard::Opening(Opening::Modern { version, greeting }) => {
                 self.check_version(version)?;
                 // RFC 23, "The Greeting": mechanisms must be the same.
                 if greeting.mechanism != self.config.mechanism.padded_name() {
                     let ours = self.config.mechanism.name();
-                    return Err(CloseReason::MechanismMismatch {
-                        ours,
-                        theirs: printable(greeting.mechanism_name()),
-                    });
+                    return Err(CloseReason::MechanismMismatch { ours, theirs: printable(greeting.mechanism_name()) });
                 }
                 let mechanism = Mechanism::start(&self.config, &mut self.transmit);
-                self.state = State::Handshake {
-                    version,
-                    mechanism,
-                    due,
-                };
+                self.state = State::Handshake { version, mechanism, due };
             }
         }
         Ok(Flow::Continue)
     }
 
-    fn handle_routing_id(
-        &mut self,
-        now: Instant,
-        octets: &mut BytesMut,
-    ) -> Result<Flow, CloseReason> {
-        let State::AwaitRoutingId {
-            version,
-            socket_type,
-            implicit,
-            ..
-        } = self.state
-        else {
+    fn handle_routing_id(&mut self, now: Instant, octets: &mut BytesMut) -> Result<Flow, CloseReason> {
+        let State::AwaitRoutingId { version, socket_type, implicit, .. } = self.state else {
             return Ok(Flow::Continue);
         };
         let header = match FrameHeader::decode(version.framing(), octets, ROUTING_ID_LIMIT as u64) {
@@ -571,24 +487,15 @@ impl Connection {
         Ok(Flow::Continue)
     }
 
-    fn handle_handshake(
-        &mut self,
-        now: Instant,
-        octets: &mut BytesMut,
-    ) -> Result<Flow, CloseReason> {
+    fn handle_handshake(&mut self, now: Instant, octets: &mut BytesMut) -> Result<Flow, CloseReason> {
         // Whether the command flag is set doesn't matter: libzmq takes READY in a message frame too.
-        let Some((header, taken)) =
-            FrameHeader::decode(Framing::V2, octets, HANDSHAKE_COMMAND_CEILING)?
-        else {
+        let Some((header, taken)) = FrameHeader::decode(Framing::V2, octets, HANDSHAKE_COMMAND_CEILING)? else {
             return Ok(Flow::Starved);
         };
         let Some(body) = take_body(octets, header, taken, &mut self.read_hint)? else {
             return Ok(Flow::Starved);
         };
-        let State::Handshake {
-            version, mechanism, ..
-        } = mem::replace(&mut self.state, State::Closed)
-        else {
+        let State::Handshake { version, mechanism, .. } = mem::replace(&mut self.state, State::Closed) else {
             return Ok(Flow::Continue);
         };
         match mechanism.handle(&body)? {
@@ -597,9 +504,7 @@ impl Connection {
                 // RFC 23, "The Identity Property": 0 to 255 octets.
                 let routing_id = properties.value("Identity").cloned().unwrap_or_default();
                 if routing_id.len() > ROUTING_ID_LIMIT {
-                    return Err(CloseReason::RoutingIdTooLong {
-                        octets: routing_id.len() as u64,
-                    });
+                    return Err(CloseReason::RoutingIdTooLong { octets: routing_id.len() as u64 });
                 }
                 self.on_handshaken(now, version, socket_type, routing_id, properties);
             }
@@ -630,11 +535,7 @@ impl Connection {
 
     fn check_version(&self, theirs: Version) -> Result<(), CloseReason> {
         let oldest = self.config.version_floor();
-        if theirs < oldest {
-            Err(CloseReason::VersionTooOld { theirs, oldest })
-        } else {
-            Ok(())
-        }
+        if theirs < oldest { Err(CloseReason::VersionTooOld { theirs, oldest }) } else { Ok(()) }
     }
 
     fn on_handshaken(
@@ -647,26 +548,10 @@ impl Connection {
     ) {
         let mechanism = self.config.mechanism.name();
         let version_numbers = version.numbers();
-        self.handshaken = Some(PeerInfo {
-            version: version_numbers,
-            socket_type,
-            routing_id,
-            properties,
-            mechanism,
-        });
+        self.handshaken = Some(PeerInfo { version: version_numbers, socket_type, routing_id, properties, mechanism });
         // PING came with 3.1 (RFC 37): older peers might never answer, and would be taken for gone.
-        let liveness = Liveness::new(
-            self.config.heartbeat,
-            version >= Version::V3_1,
-            self.reading,
-            now,
-        );
-        self.state = State::Traffic(Traffic {
-            version,
-            liveness,
-            partial: SmallVec::new(),
-            partial_octets: 0,
-        });
+        let liveness = Liveness::new(self.config.heartbeat, version >= Version::V3_1, self.reading, now);
+        self.state = State::Traffic(Traffic { version, liveness, partial: SmallVec::new(), partial_octets: 0 });
     }
 
     fn send_subscription(&mut self, wanted: bool, topic: &[u8]) {
@@ -679,11 +564,7 @@ impl Connection {
             // RFC 23, "The Publish-Subscribe Pattern": a message, its first octet the verb.
             (Version::V1_0 | Version::V2_0 | Version::V3_0, wanted) => {
                 let body_len = 1 + topic.len() as u64;
-                let header = FrameHeader {
-                    more: false,
-                    command: false,
-                    body_len,
-                };
+                let header = FrameHeader { more: false, command: false, body_len };
                 header.encode(traffic.version.framing(), &mut self.transmit);
                 self.transmit.put_u8(wanted.into());
                 self.transmit.put_slice(topic);
@@ -712,14 +593,9 @@ fn take_body(
     read_hint: &mut usize,
 ) -> Result<Option<Bytes>, CloseReason> {
     // On machines whose addresses are shorter than lengths, what can't be addressed can't be accepted.
-    let whole = usize::try_from(header.body_len)
-        .ok()
-        .and_then(|body_len| body_len.checked_add(taken));
+    let whole = usize::try_from(header.body_len).ok().and_then(|body_len| body_len.checked_add(taken));
     let Some(whole) = whole else {
-        return Err(CloseReason::FrameTooLarge {
-            octets: header.body_len,
-            ceiling: usize::MAX as u64,
-        });
+        return Err(CloseReason::FrameTooLarge { octets: header.body_len, ceiling: usize::MAX as u64 });
     };
     if octets.len() < whole {
         *read_hint = whole - octets.len();
@@ -747,14 +623,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        Heartbeat, close_reason::Family, command::CommandError, properties::MetadataError,
-    };
+    use crate::{Heartbeat, close_reason::Family, command::CommandError, properties::MetadataError};
 
     const READY_PUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB";
     const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB";
-    const READY_DEALER_BOB: &[u8] =
-        b"\x04\x2c\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\x03BOB";
+    const READY_DEALER_BOB: &[u8] = b"\x04\x2c\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\x03BOB";
 
     fn greeting(minor: u8, mechanism: &str) -> Vec<u8> {
         let mut octets = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03".to_vec();
@@ -778,11 +651,7 @@ mod tests {
     impl Side {
         fn new(config: Config) -> Self {
             let now = Instant::now();
-            Self {
-                connection: Connection::new(config, now),
-                now,
-                input: BytesMut::new(),
-            }
+            Self { connection: Connection::new(config, now), now, input: BytesMut::new() }
         }
 
         fn of(socket_type: SocketType) -> Self {
@@ -800,8 +669,7 @@ mod tests {
 
         fn feed_with_room(&mut self, octets: &[u8], room: usize) {
             self.input.extend_from_slice(octets);
-            self.connection
-                .handle_input(self.now, &mut self.input, room);
+            self.connection.handle_input(self.now, &mut self.input, room);
         }
 
         fn feed(&mut self, octets: &[u8]) {
@@ -859,10 +727,7 @@ mod tests {
     #[test]
     fn the_greeting_goes_out_in_stages() {
         let mut side = Side::new(Config::new(SocketType::Dealer).routing_id("BOB"));
-        let theirs = opening(
-            1,
-            b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06ROUTER\x08Identity\0\0\0\0",
-        );
+        let theirs = opening(1, b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06ROUTER\x08Identity\0\0\0\0");
         let mut sent_at = Vec::new();
         for fed in 0..=theirs.len() {
             if fed > 0 {
@@ -881,15 +746,8 @@ mod tests {
         ];
         assert_eq!(sent_at, expected);
         let peer = side.handshaken();
-        assert_eq!(
-            (peer.version, peer.socket_type, peer.mechanism),
-            ((3, 1), Some(SocketType::Router), "NULL")
-        );
-        assert!(
-            peer.routing_id.is_empty()
-                && side.connection.is_passthrough()
-                && side.connection.is_handshaken()
-        );
+        assert_eq!((peer.version, peer.socket_type, peer.mechanism), ((3, 1), Some(SocketType::Router), "NULL"));
+        assert!(peer.routing_id.is_empty() && side.connection.is_passthrough() && side.connection.is_handshaken());
     }
 
     #[test]
@@ -905,14 +763,8 @@ mod tests {
         extra.insert("X-Site", "north").unwrap();
         extra.insert("socket-type", "PUB").unwrap();
         let mut side = Side::new(Config::new(SocketType::Push).properties(extra));
-        side.feed(&opening(
-            1,
-            b"\x04\x25\x05READY\x0bSOCKET-TYPE\0\0\0\x04PULL\x06x-site\0\0\0\0",
-        ));
-        assert!(
-            side.sent()
-                .ends_with(b"\x05READY\x0bSocket-Type\0\0\0\x04PUSH\x06X-Site\0\0\0\x05north")
-        );
+        side.feed(&opening(1, b"\x04\x25\x05READY\x0bSOCKET-TYPE\0\0\0\x04PULL\x06x-site\0\0\0\0"));
+        assert!(side.sent().ends_with(b"\x05READY\x0bSocket-Type\0\0\0\x04PUSH\x06X-Site\0\0\0\x05north"));
         let peer = side.handshaken();
         assert_eq!(peer.socket_type, Some(SocketType::Pull));
         assert_eq!(peer.properties.value("X-Site"), Some(&Bytes::new()));
@@ -936,10 +788,7 @@ mod tests {
         side.feed(b"\xff\0\0\0\0\0\0\0\x04\x7f\x01\x06\0\x03SRV\0\x05hello");
         assert_eq!(side.sent(), b"\xff\0\0\0\0\0\0\0\x04\x7f\x03\x05\0\x03BOB");
         let peer = side.handshaken();
-        assert_eq!(
-            (peer.version, peer.socket_type),
-            ((2, 0), Some(SocketType::Router))
-        );
+        assert_eq!((peer.version, peer.socket_type), ((2, 0), Some(SocketType::Router)));
         assert_eq!(peer.routing_id, "SRV");
         assert!(side.connection.is_passthrough());
         assert_eq!(side.received(), [Message::from("hello")]);
@@ -952,22 +801,14 @@ mod tests {
         assert_eq!(side.sent(), b"\xff\0\0\0\0\0\0\0\x04\x7f\x03\x09\x04\0BOB");
         assert_eq!(side.handshaken().version, (1, 0));
         assert!(!side.connection.is_passthrough());
-        assert_eq!(
-            side.received(),
-            [Message::from("\x01A")],
-            "such a peer sends its subscriptions"
-        );
+        assert_eq!(side.received(), [Message::from("\x01A")], "such a peer sends its subscriptions");
     }
 
     #[test]
     fn an_unversioned_1_0_peer_is_met() {
         let mut side = Side::new(Config::new(SocketType::Dealer).routing_id("ALICE"));
         side.feed(b"\x04\0BOB\x01\x01\x06\0hello");
-        assert_eq!(
-            side.sent(),
-            b"\xff\0\0\0\0\0\0\0\x06\x7fALICE",
-            "one frame to a 1.0 peer"
-        );
+        assert_eq!(side.sent(), b"\xff\0\0\0\0\0\0\0\x06\x7fALICE", "one frame to a 1.0 peer");
         let peer = side.handshaken();
         assert_eq!((peer.version, peer.socket_type), ((1, 0), None));
         assert_eq!(peer.routing_id, "BOB");
@@ -976,34 +817,21 @@ mod tests {
         canonical.push(&[Bytes::new()], &Message::from("hello"));
         canonical.push(&[], &Message::from(vec![1; 300]));
         side.connection.seal(&mut canonical, &mut sealed, 1);
-        assert_eq!(
-            (canonical.messages(), sealed.messages()),
-            (1, 1),
-            "the limit was reached"
-        );
+        assert_eq!((canonical.messages(), sealed.messages()), (1, 1), "the limit was reached");
         let mut slices = [io::IoSlice::new(&[])];
         assert_eq!(sealed.slices(&mut slices), 1);
         assert_eq!(slices[0][..], *b"\x01\x01\x06\0hello");
-        side.connection
-            .seal(&mut canonical, &mut sealed, usize::MAX);
+        side.connection.seal(&mut canonical, &mut sealed, usize::MAX);
         assert_eq!((canonical.octets(), sealed.octets()), (0, 9 + 10 + 300));
     }
 
     #[test]
     fn an_unversioned_subscriber_wants_everything() {
-        for (kind, implicit) in [
-            (SocketType::Pub, 1),
-            (SocketType::Xpub, 1),
-            (SocketType::Push, 0),
-        ] {
+        for (kind, implicit) in [(SocketType::Pub, 1), (SocketType::Xpub, 1), (SocketType::Push, 0)] {
             let mut side = Side::of(kind);
             side.feed_with_room(b"\x01\0", 0);
             side.handshaken();
-            assert_eq!(
-                side.received(),
-                vec![Message::from("\x01"); implicit],
-                "{kind}"
-            );
+            assert_eq!(side.received(), vec![Message::from("\x01"); implicit], "{kind}");
         }
     }
 
@@ -1024,19 +852,12 @@ mod tests {
     #[test]
     fn room_bounds_what_is_decoded() {
         let mut side = Side::of(SocketType::Pull);
-        let stream = [
-            &opening(1, b"\x04\x06\x05READY")[..],
-            b"\0\x01a\x01\x01b\0\x01c\0\x01d",
-        ]
-        .concat();
+        let stream = [&opening(1, b"\x04\x06\x05READY")[..], b"\0\x01a\x01\x01b\0\x01c\0\x01d"].concat();
         side.feed_with_room(&stream, 0);
         side.handshaken();
         assert_eq!((side.received(), side.input.len()), (vec![], 12));
         side.feed_with_room(b"", 2);
-        assert_eq!(
-            side.received(),
-            [Message::from("a"), Message::multipart(["b", "c"])]
-        );
+        assert_eq!(side.received(), [Message::from("a"), Message::multipart(["b", "c"])]);
         side.feed_with_room(b"", 2);
         assert_eq!(side.received(), [Message::from("d")]);
     }
@@ -1045,10 +866,7 @@ mod tests {
     fn without_room_a_ping_is_answered_and_a_subscription_waits() {
         let mut pull = Side::met(Config::new(SocketType::Pull), 1, b"\x04\x06\x05READY");
         pull.feed_with_room(b"\x04\x09\x04PING\0\0hi\0\x01a", 0);
-        assert_eq!(
-            (pull.sent(), pull.input.len()),
-            (b"\x04\x07\x04PONGhi".to_vec(), 3)
-        );
+        assert_eq!((pull.sent(), pull.input.len()), (b"\x04\x07\x04PONGhi".to_vec(), 3));
         let mut publisher = Side::met(Config::new(SocketType::Pub), 1, READY_SUB);
         publisher.feed_with_room(b"\x04\x0b\x09SUBSCRIBEA", 0);
         assert_eq!((publisher.received(), publisher.input.len()), (vec![], 13));
@@ -1091,10 +909,7 @@ mod tests {
             side.sent()
         };
         let mut newest = Side::met(Config::new(SocketType::Sub), 1, READY_PUB);
-        assert_eq!(
-            both(&mut newest),
-            b"\x04\x0b\x09SUBSCRIBEA\x04\x08\x06CANCELA"
-        );
+        assert_eq!(both(&mut newest), b"\x04\x0b\x09SUBSCRIBEA\x04\x08\x06CANCELA");
         let mut older = Side::met(Config::new(SocketType::Sub), 0, READY_PUB);
         assert_eq!(both(&mut older), b"\0\x02\x01A\0\x02\0A");
         let mut legacy = Side::of(SocketType::Sub);
@@ -1104,17 +919,15 @@ mod tests {
         oldest.feed(b"\x01\0");
         assert_eq!(both(&mut oldest), b"\x03\0\x01A\x03\0\0A");
         older.connection.subscribe(&[b't'; 255]);
-        assert_eq!(
-            older.sent()[..10],
-            *b"\x02\0\0\0\0\0\0\x01\0\x01",
-            "a long body says so in its flags"
-        );
+        assert_eq!(older.sent()[..10], *b"\x02\0\0\0\0\0\0\x01\0\x01", "a long body says so in its flags");
     }
 
     #[test]
     fn commands_between_frames_and_unknown_ones_do_no_harm() {
         let mut side = Side::met(Config::new(SocketType::Pull), 1, b"\x04\x06\x05READY");
-        side.feed(b"\x01\x01a\x04\x07\x04PING\0\0\x05\x05\x04PONG\x04\x03\x02HI\x04\x02\x09X\x04\0\x04\x06\x05READY\0\x01b");
+        side.feed(
+            b"\x01\x01a\x04\x07\x04PING\0\0\x05\x05\x04PONG\x04\x03\x02HI\x04\x02\x09X\x04\0\x04\x06\x05READY\0\x01b",
+        );
         assert_eq!(side.received(), [Message::multipart(["a", "b"])]);
         assert_eq!(side.sent(), b"\x04\x05\x04PONG");
         assert_eq!(side.connection.poll_event(), None);
@@ -1133,11 +946,8 @@ mod tests {
     // Heartbeats
 
     fn beating(interval: u64, timeout: Option<u64>, ttl: u64) -> Config {
-        let heartbeat = Heartbeat {
-            interval: Some(seconds(interval)),
-            timeout: timeout.map(seconds),
-            ttl: seconds(ttl),
-        };
+        let heartbeat =
+            Heartbeat { interval: Some(seconds(interval)), timeout: timeout.map(seconds), ttl: seconds(ttl) };
         Config::new(SocketType::Sub).heartbeat(heartbeat)
     }
 
@@ -1169,10 +979,7 @@ mod tests {
         side.pass(seconds(5));
         side.feed_with_room(b"", 1);
         side.pass(seconds(2));
-        assert_eq!(
-            side.closed(),
-            CloseReason::HeartbeatTimedOut { after: seconds(2) }
-        );
+        assert_eq!(side.closed(), CloseReason::HeartbeatTimedOut { after: seconds(2) });
     }
 
     #[test]
@@ -1182,27 +989,16 @@ mod tests {
         side.connection.set_reading(side.now, false);
         side.pass(seconds(60));
         assert_eq!(side.connection.poll_event(), None);
-        assert!(
-            side.sent().ends_with(b"\x04\x07\x04PING\0\0"),
-            "our own go on"
-        );
+        assert!(side.sent().ends_with(b"\x04\x07\x04PING\0\0"), "our own go on");
         side.connection.set_reading(side.now, true);
-        assert_eq!(
-            side.connection.poll_timeout(),
-            Some(side.now + seconds(1)),
-            "the peer's TTL begins anew"
-        );
+        assert_eq!(side.connection.poll_timeout(), Some(side.now + seconds(1)), "the peer's TTL begins anew");
         side.pass(seconds(1));
         assert_eq!(side.closed(), CloseReason::TtlExpired { after: seconds(1) });
     }
 
     #[test]
     fn older_peers_are_not_pinged() {
-        let met = [
-            opening(0, READY_PUB),
-            b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x01\0\0".to_vec(),
-            b"\x01\0".to_vec(),
-        ];
+        let met = [opening(0, READY_PUB), b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x01\0\0".to_vec(), b"\x01\0".to_vec()];
         for octets in met {
             let mut side = Side::new(beating(5, None, 0));
             side.feed(&octets);
@@ -1213,16 +1009,8 @@ mod tests {
 
     #[test]
     fn our_ttl_is_rounded_up_and_capped() {
-        for (ttl, tenths) in [
-            (Duration::ZERO, 0),
-            (Duration::from_millis(1), 1),
-            (seconds(7000), u16::MAX),
-        ] {
-            let heartbeat = Heartbeat {
-                interval: Some(seconds(1)),
-                timeout: None,
-                ttl,
-            };
+        for (ttl, tenths) in [(Duration::ZERO, 0), (Duration::from_millis(1), 1), (seconds(7000), u16::MAX)] {
+            let heartbeat = Heartbeat { interval: Some(seconds(1)), timeout: None, ttl };
             let config = Config::new(SocketType::Sub).heartbeat(heartbeat);
             let mut side = Side::met(config, 1, READY_PUB);
             side.pass(seconds(1));
@@ -1234,56 +1022,26 @@ mod tests {
 
     #[test]
     fn frame_too_large() {
-        let mut side = Side::met(
-            Config::new(SocketType::Pull).max_frame(1000),
-            1,
-            b"\x04\x06\x05READY",
-        );
+        let mut side = Side::met(Config::new(SocketType::Pull).max_frame(1000), 1, b"\x04\x06\x05READY");
         side.feed(b"\0\x01a\x02\0\0\0\0\0\0\x03\xe9");
         assert_eq!(side.received().len(), 1, "what came before is kept");
-        assert_eq!(
-            side.closed(),
-            CloseReason::FrameTooLarge {
-                octets: 1001,
-                ceiling: 1000
-            }
-        );
+        assert_eq!(side.closed(), CloseReason::FrameTooLarge { octets: 1001, ceiling: 1000 });
         let mut side = Side::of(SocketType::Pull);
         side.feed(&opening(1, b"\x06\0\0\0\0\0\x01\0\x01"));
-        assert_eq!(
-            side.closed(),
-            CloseReason::FrameTooLarge {
-                octets: 65_537,
-                ceiling: 65_536
-            }
-        );
+        assert_eq!(side.closed(), CloseReason::FrameTooLarge { octets: 65_537, ceiling: 65_536 });
     }
 
     #[test]
     fn message_too_large() {
-        let mut side = Side::met(
-            Config::new(SocketType::Pull).max_message(5),
-            1,
-            b"\x04\x06\x05READY",
-        );
-        side.feed(b"\x01\x03abc\0\x02de\x01\x03abc\0\x03");
-        assert_eq!(side.received().len(), 1);
-        assert_eq!(
-            side.closed(),
-            CloseReason::MessageTooLarge {
-                octets: 6,
-                ceiling: 5
-            }
-        );
+        let mut side = Side::met(Config::new(SocketType::Pull).max_message(5), 1, b"\x04\x06\x05READY");
+        side.feed(b"\x01\x03abc\0\x02de\x01\x03abc\0\x02de\x01\x03abc\0\x03");
+        assert_eq!(side.received().len(), 2, "each message is counted for itself");
+        assert_eq!(side.closed(), CloseReason::MessageTooLarge { octets: 6, ceiling: 5 });
     }
 
     #[test]
     fn too_many_frames() {
-        let mut side = Side::met(
-            Config::new(SocketType::Pull).max_frames_per_message(2),
-            1,
-            b"\x04\x06\x05READY",
-        );
+        let mut side = Side::met(Config::new(SocketType::Pull).max_frames_per_message(2), 1, b"\x04\x06\x05READY");
         side.feed(b"\x01\0\0\0\x01\0\x01\0\0\0");
         assert_eq!(side.received().len(), 1);
         assert_eq!(side.closed(), CloseReason::TooManyFrames { ceiling: 2 });
@@ -1294,36 +1052,24 @@ mod tests {
         let mut side = Side::of(SocketType::Pull);
         side.feed(b"\x01\0\0");
         side.handshaken();
-        assert_eq!(
-            side.closed(),
-            CloseReason::MalformedFrame(FrameError::ZeroLength)
-        );
+        assert_eq!(side.closed(), CloseReason::MalformedFrame(FrameError::ZeroLength));
     }
 
     #[test]
     fn malformed_command() {
         let mut side = Side::of(SocketType::Sub);
         side.feed(&opening(1, b"\x04\x02\x09X"));
-        assert_eq!(
-            side.closed(),
-            CloseReason::MalformedCommand(CommandError::Name)
-        );
+        assert_eq!(side.closed(), CloseReason::MalformedCommand(CommandError::Name));
         let mut side = Side::met(Config::new(SocketType::Sub), 1, READY_PUB);
         side.feed(b"\x04\x06\x04PING\0");
-        assert_eq!(
-            side.closed(),
-            CloseReason::MalformedCommand(CommandError::Ping)
-        );
+        assert_eq!(side.closed(), CloseReason::MalformedCommand(CommandError::Ping));
     }
 
     #[test]
     fn malformed_metadata() {
         let mut side = Side::of(SocketType::Sub);
         side.feed(&opening(1, b"\x04\x07\x05READY\x01"));
-        assert_eq!(
-            side.closed(),
-            CloseReason::MalformedMetadata(MetadataError::Truncated { offset: 0 })
-        );
+        assert_eq!(side.closed(), CloseReason::MalformedMetadata(MetadataError::Truncated { offset: 0 }));
     }
 
     #[test]
@@ -1338,10 +1084,7 @@ mod tests {
         ] {
             let mut side = Side::of(SocketType::Sub);
             side.feed(&opening(1, octets));
-            assert_eq!(
-                side.closed(),
-                CloseReason::UnexpectedCommand { name: name.into() }
-            );
+            assert_eq!(side.closed(), CloseReason::UnexpectedCommand { name: name.into() });
         }
     }
 
@@ -1363,50 +1106,23 @@ mod tests {
     fn mechanism_mismatch() {
         let mut side = Side::of(SocketType::Sub);
         side.feed(&greeting(1, "CURVE"));
-        assert!(
-            side.sent().ends_with(&greeting(1, "NULL")),
-            "the peer is to see why"
-        );
+        assert!(side.sent().ends_with(&greeting(1, "NULL")), "the peer is to see why");
         let reason = side.closed();
-        assert_eq!(
-            reason,
-            CloseReason::MechanismMismatch {
-                ours: "NULL",
-                theirs: "CURVE".into()
-            }
-        );
-        assert_eq!(
-            reason.to_string(),
-            r#"peer uses mechanism "CURVE", we use NULL"#
-        );
+        assert_eq!(reason, CloseReason::MechanismMismatch { ours: "NULL", theirs: "CURVE".into() });
+        assert_eq!(reason.to_string(), r#"peer uses mechanism "CURVE", we use NULL"#);
     }
 
     #[test]
     fn incompatible_socket_type() {
         for (name, length) in [("PULL", 4), ("CLIENT", 6)] {
             let mut side = Side::of(SocketType::Sub);
-            let ready = [
-                b"\x04",
-                &[22 + length][..],
-                b"\x05READY\x0bSocket-Type\0\0\0",
-                &[length],
-                name.as_bytes(),
-            ];
+            let ready = [b"\x04", &[22 + length][..], b"\x05READY\x0bSocket-Type\0\0\0", &[length], name.as_bytes()];
             side.feed(&opening(1, &ready.concat()));
             let told = format!("\x05ERRORXincompatible-socket-types:SUB/{name}");
             let told = told.replace('X', std::str::from_utf8(&[length + 30]).unwrap());
-            assert!(
-                side.sent().ends_with(told.as_bytes()),
-                "a definite refusal is told"
-            );
+            assert!(side.sent().ends_with(told.as_bytes()), "a definite refusal is told");
             let theirs = name.into();
-            assert_eq!(
-                side.closed(),
-                CloseReason::IncompatibleSocketType {
-                    ours: SocketType::Sub,
-                    theirs
-                }
-            );
+            assert_eq!(side.closed(), CloseReason::IncompatibleSocketType { ours: SocketType::Sub, theirs });
         }
     }
 
@@ -1414,16 +1130,8 @@ mod tests {
     fn version_too_old() {
         let cases = [
             (Version::V2_0, Version::V1_0, b"\x01\0".to_vec()),
-            (
-                Version::V2_0,
-                Version::V1_0,
-                b"\xff\0\0\0\0\0\0\0\x01\x7f\0".to_vec(),
-            ),
-            (
-                Version::V3_0,
-                Version::V2_0,
-                b"\xff\0\0\0\0\0\0\0\x01\x7f\x01".to_vec(),
-            ),
+            (Version::V2_0, Version::V1_0, b"\xff\0\0\0\0\0\0\0\x01\x7f\0".to_vec()),
+            (Version::V3_0, Version::V2_0, b"\xff\0\0\0\0\0\0\0\x01\x7f\x01".to_vec()),
             (Version::V3_1, Version::V3_0, greeting(0, "NULL")),
         ];
         for (oldest, theirs, octets) in cases {
@@ -1435,9 +1143,7 @@ mod tests {
 
     #[test]
     fn error_received() {
-        let refused = CloseReason::ErrorReceived {
-            reason: r"no\n".into(),
-        };
+        let refused = CloseReason::ErrorReceived { reason: r"no\n".into() };
         let mut side = Side::of(SocketType::Sub);
         side.feed(&opening(1, b"\x04\x0a\x05ERROR\x03no\n"));
         assert_eq!(side.closed(), refused);
@@ -1449,12 +1155,7 @@ mod tests {
     #[test]
     fn handshake_timed_out() {
         let timed_out = |after| CloseReason::HandshakeTimedOut { after };
-        for octets in [
-            &b""[..],
-            b"\xff",
-            b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x01",
-            &greeting(1, "NULL"),
-        ] {
+        for octets in [&b""[..], b"\xff", b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x01", &greeting(1, "NULL")] {
             let mut side = Side::of(SocketType::Sub);
             side.feed(octets);
             side.pass(seconds(29));
@@ -1475,17 +1176,11 @@ mod tests {
             let mut side = Side::met(beating(5, timeout, 0), 1, READY_PUB);
             side.pass(seconds(5));
             let asked = side.now;
-            while let (Some(due), None) = (side.connection.poll_timeout(), &side.connection.closed)
-            {
+            while let (Some(due), None) = (side.connection.poll_timeout(), &side.connection.closed) {
                 side.pass(due - side.now);
             }
             assert_eq!(side.now - asked, seconds(after));
-            assert_eq!(
-                side.closed(),
-                CloseReason::HeartbeatTimedOut {
-                    after: seconds(after)
-                }
-            );
+            assert_eq!(side.closed(), CloseReason::HeartbeatTimedOut { after: seconds(after) });
         }
     }
 
@@ -1494,18 +1189,10 @@ mod tests {
         let mut side = Side::met(Config::new(SocketType::Sub), 1, READY_PUB);
         side.feed(b"\x04\x07\x04PING\x02\x90");
         let promised = Duration::from_millis(65_600);
-        assert_eq!(
-            side.connection.poll_timeout(),
-            Some(side.now + promised),
-            "no wrap at 65.5 s"
-        );
+        assert_eq!(side.connection.poll_timeout(), Some(side.now + promised), "no wrap at 65.5 s");
         side.pass(seconds(60));
         side.feed(b"\0\x01x");
-        assert_eq!(
-            side.connection.poll_timeout(),
-            Some(side.now + promised),
-            "any traffic counts"
-        );
+        assert_eq!(side.connection.poll_timeout(), Some(side.now + promised), "any traffic counts");
         side.pass(promised);
         assert_eq!(side.closed(), CloseReason::TtlExpired { after: promised });
         let mut side = Side::met(Config::new(SocketType::Sub), 1, READY_PUB);
@@ -1515,10 +1202,7 @@ mod tests {
 
     #[test]
     fn peer_closed() {
-        let closed = |mid_frame, mid_handshake| CloseReason::PeerClosed {
-            mid_frame,
-            mid_handshake,
-        };
+        let closed = |mid_frame, mid_handshake| CloseReason::PeerClosed { mid_frame, mid_handshake };
         let ready = &opening(1, b"\x04\x06\x05READY")[..];
         let cases = [
             (b"".to_vec(), closed(false, true)),
@@ -1541,12 +1225,8 @@ mod tests {
     #[test]
     fn transport_failed_and_closed_locally() {
         let mut side = Side::of(SocketType::Pull);
-        side.connection
-            .handle_transport_error(io::ErrorKind::ConnectionReset);
-        assert_eq!(
-            side.closed(),
-            CloseReason::TransportFailed(io::ErrorKind::ConnectionReset)
-        );
+        side.connection.handle_transport_error(io::ErrorKind::ConnectionReset);
+        assert_eq!(side.closed(), CloseReason::TransportFailed(io::ErrorKind::ConnectionReset));
         let mut side = Side::of(SocketType::Pull);
         side.connection.close();
         assert_eq!(side.closed(), CloseReason::ClosedLocally);
@@ -1554,25 +1234,14 @@ mod tests {
 
     #[test]
     fn families_tell_whether_dialling_again_helps() {
-        let refused = CloseReason::ErrorReceived {
-            reason: "400".into(),
-        };
+        let refused = CloseReason::ErrorReceived { reason: "400".into() };
         assert_eq!(
             (refused.family(), refused.is_definite(), refused.name()),
             (Family::Refused, true, "error-received")
         );
-        let lost = CloseReason::PeerClosed {
-            mid_frame: true,
-            mid_handshake: false,
-        };
-        assert_eq!(
-            (lost.family(), lost.is_definite()),
-            (Family::TransportLost, false)
-        );
-        assert_eq!(
-            lost.to_string(),
-            "peer closed the connection, in the middle of a frame or message"
-        );
+        let lost = CloseReason::PeerClosed { mid_frame: true, mid_handshake: false };
+        assert_eq!((lost.family(), lost.is_definite()), (Family::TransportLost, false));
+        assert_eq!(lost.to_string(), "peer closed the connection, in the middle of a frame or message");
     }
 
     // Any split gives the same

@@ -36,16 +36,10 @@ impl FrameHeader {
     /// # Errors
     /// When the body would exceed `ceiling`, or a 1.0 length is zero; the stream is lost then.
     #[inline]
-    pub fn decode(
-        framing: Framing,
-        octets: &[u8],
-        ceiling: u64,
-    ) -> Result<Option<(Self, usize)>, FrameError> {
+    pub fn decode(framing: Framing, octets: &[u8], ceiling: u64) -> Result<Option<(Self, usize)>, FrameError> {
         let header = match framing {
             Framing::V2 => match *octets {
-                [flags, size, ..] if flags & LONG == 0 => {
-                    Some((Self::from_flags(flags, size.into()), 2))
-                }
+                [flags, size, ..] if flags & LONG == 0 => Some((Self::from_flags(flags, size.into()), 2)),
                 [flags, a, b, c, d, e, f, g, h, ..] if flags & LONG != 0 => {
                     let size = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
                     Some((Self::from_flags(flags, size), 9))
@@ -65,10 +59,9 @@ impl FrameHeader {
             },
         };
         match header {
-            Some((header, _)) if header.body_len > ceiling => Err(FrameError::TooLong {
-                octets: header.body_len,
-                ceiling,
-            }),
+            Some((header, _)) if header.body_len > ceiling => {
+                Err(FrameError::TooLong { octets: header.body_len, ceiling })
+            }
             header => Ok(header),
         }
     }
@@ -105,20 +98,12 @@ impl FrameHeader {
     }
 
     fn from_flags(flags: u8, body_len: u64) -> Self {
-        Self {
-            more: flags & MORE != 0,
-            command: flags & COMMAND != 0,
-            body_len,
-        }
+        Self { more: flags & MORE != 0, command: flags & COMMAND != 0, body_len }
     }
 
     fn from_length(flags: u8, length: u64) -> Result<Self, FrameError> {
         let body_len = length.checked_sub(1).ok_or(FrameError::ZeroLength)?;
-        Ok(Self {
-            more: flags & MORE != 0,
-            command: false,
-            body_len,
-        })
+        Ok(Self { more: flags & MORE != 0, command: false, body_len })
     }
 }
 
@@ -162,20 +147,12 @@ mod tests {
         for framing in FRAMINGS {
             for body_len in [0, 1, 252, 253, 254, 255, 256, 65_535, 65_536, (1 << 63) - 1] {
                 for more in [false, true] {
-                    let header = FrameHeader {
-                        more,
-                        command: false,
-                        body_len,
-                    };
+                    let header = FrameHeader { more, command: false, body_len };
                     let octets = encoded(framing, header);
                     let decoded = FrameHeader::decode(framing, &octets, u64::MAX);
                     assert_eq!(decoded, Ok(Some((header, octets.len()))), "{framing:?}");
                     for cut in 0..octets.len() {
-                        assert_eq!(
-                            FrameHeader::decode(framing, &octets[..cut], u64::MAX),
-                            Ok(None),
-                            "{framing:?}"
-                        );
+                        assert_eq!(FrameHeader::decode(framing, &octets[..cut], u64::MAX), Ok(None), "{framing:?}");
                     }
                 }
             }
@@ -184,88 +161,36 @@ mod tests {
 
     #[test]
     fn golden_headers() {
-        let data = |more, body_len| FrameHeader {
-            more,
-            command: false,
-            body_len,
-        };
+        let data = |more, body_len| FrameHeader { more, command: false, body_len };
         assert_eq!(encoded(Framing::V2, data(true, 0))[..], [1, 0]);
         assert_eq!(encoded(Framing::V2, data(false, 255))[..], [0, 255]);
-        assert_eq!(
-            encoded(Framing::V2, data(false, 256))[..],
-            [2, 0, 0, 0, 0, 0, 0, 1, 0]
-        );
-        let command = FrameHeader {
-            more: false,
-            command: true,
-            body_len: 5,
-        };
+        assert_eq!(encoded(Framing::V2, data(false, 256))[..], [2, 0, 0, 0, 0, 0, 0, 1, 0]);
+        let command = FrameHeader { more: false, command: true, body_len: 5 };
         assert_eq!(encoded(Framing::V2, command)[..], [4, 5]);
         assert_eq!(encoded(Framing::V1, data(false, 0))[..], [1, 0]);
         assert_eq!(encoded(Framing::V1, data(true, 253))[..], [254, 1]);
-        assert_eq!(
-            encoded(Framing::V1, data(false, 254))[..],
-            [255, 0, 0, 0, 0, 0, 0, 0, 255, 0]
-        );
+        assert_eq!(encoded(Framing::V1, data(false, 254))[..], [255, 0, 0, 0, 0, 0, 0, 0, 255, 0]);
     }
 
     #[test]
     fn reserved_flags_are_ignored() {
         let decoded = FrameHeader::decode(Framing::V2, &[0xf9, 3], 10);
-        assert_eq!(
-            decoded,
-            Ok(Some((
-                FrameHeader {
-                    more: true,
-                    command: false,
-                    body_len: 3
-                },
-                2
-            )))
-        );
+        assert_eq!(decoded, Ok(Some((FrameHeader { more: true, command: false, body_len: 3 }, 2))));
         let decoded = FrameHeader::decode(Framing::V1, &[4, 0x7e], 10);
-        assert_eq!(
-            decoded,
-            Ok(Some((
-                FrameHeader {
-                    more: false,
-                    command: false,
-                    body_len: 3
-                },
-                2
-            )))
-        );
+        assert_eq!(decoded, Ok(Some((FrameHeader { more: false, command: false, body_len: 3 }, 2))));
     }
 
     #[test]
     fn zero_and_excess_are_refused() {
-        assert_eq!(
-            FrameHeader::decode(Framing::V1, &[0], 10),
-            Err(FrameError::ZeroLength)
-        );
+        assert_eq!(FrameHeader::decode(Framing::V1, &[0], 10), Err(FrameError::ZeroLength));
         assert_eq!(
             FrameHeader::decode(Framing::V1, &[255, 0, 0, 0, 0, 0, 0, 0, 0, 0], 10),
             Err(FrameError::ZeroLength)
         );
+        assert!(matches!(FrameHeader::decode(Framing::V2, &[0, 10], 10), Ok(Some(_))));
         let error = FrameHeader::decode(Framing::V2, &[0, 11], 10);
-        assert_eq!(
-            error,
-            Err(FrameError::TooLong {
-                octets: 11,
-                ceiling: 10
-            })
-        );
-        let error = FrameHeader::decode(
-            Framing::V2,
-            &[2, 255, 255, 255, 255, 255, 255, 255, 255],
-            (1 << 63) - 1,
-        );
-        assert_eq!(
-            error,
-            Err(FrameError::TooLong {
-                octets: u64::MAX,
-                ceiling: (1 << 63) - 1
-            })
-        );
+        assert_eq!(error, Err(FrameError::TooLong { octets: 11, ceiling: 10 }));
+        let error = FrameHeader::decode(Framing::V2, &[2, 255, 255, 255, 255, 255, 255, 255, 255], (1 << 63) - 1);
+        assert_eq!(error, Err(FrameError::TooLong { octets: u64::MAX, ceiling: (1 << 63) - 1 }));
     }
 }

@@ -75,33 +75,20 @@ impl Greeting {
 
     /// The mechanism's name without its padding
     pub fn mechanism_name(&self) -> &[u8] {
-        let end = self
-            .mechanism
-            .iter()
-            .position(|&octet| octet == 0)
-            .unwrap_or(self.mechanism.len());
+        let end = self.mechanism.iter().position(|&octet| octet == 0).unwrap_or(self.mechanism.len());
         self.mechanism.get(..end).unwrap_or_default()
     }
 
     fn decode(octets: &[u8; Self::LEN]) -> Self {
         let mut mechanism = [0; 20];
         mechanism.copy_from_slice(&octets[12..32]);
-        Self {
-            major: octets[10],
-            minor: octets[11],
-            mechanism,
-            as_server: octets[32] & 1 == 1,
-        }
+        Self { major: octets[10], minor: octets[11], mechanism, as_server: octets[32] & 1 == 1 }
     }
 
     /// The version to speak with the sender of this greeting: never above our own (RFC 23, "Version Negotiation")
     fn version(&self) -> Version {
         // A major of 2 is what RFC 37 gives ZMTP 2.0, but libzmq and so everybody takes it for 3.x.
-        if self.major == 3 && self.minor == 0 {
-            Version::V3_0
-        } else {
-            Version::V3_1
-        }
+        if self.major == 3 && self.minor == 0 { Version::V3_0 } else { Version::V3_1 }
     }
 }
 
@@ -193,19 +180,13 @@ impl GreetingReader {
                 let socket_type = *octets.get(LEGACY_LEN - 1)?;
                 octets.advance(LEGACY_LEN);
                 self.stage = Stage::Done;
-                Some(Heard::Opening(Opening::Legacy {
-                    version,
-                    socket_type,
-                }))
+                Some(Heard::Opening(Opening::Legacy { version, socket_type }))
             }
             Stage::AwaitRest(Revision::Modern) => {
                 let greeting = Greeting::decode(octets.first_chunk()?);
                 octets.advance(Greeting::LEN);
                 self.stage = Stage::Done;
-                Some(Heard::Opening(Opening::Modern {
-                    version: greeting.version(),
-                    greeting,
-                }))
+                Some(Heard::Opening(Opening::Modern { version: greeting.version(), greeting }))
             }
             Stage::Done => None,
         }
@@ -249,12 +230,7 @@ mod tests {
 
     #[test]
     fn golden_null_greeting() {
-        let greeting = Greeting {
-            major: 3,
-            minor: 1,
-            mechanism: padded(b"NULL"),
-            as_server: false,
-        };
+        let greeting = Greeting { major: 3, minor: 1, mechanism: padded(b"NULL"), as_server: false };
         let mut golden = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x01NULL".to_vec();
         golden.resize(64, 0);
         assert_eq!(greeting.encode(0)[..], golden);
@@ -264,35 +240,15 @@ mod tests {
 
     #[test]
     fn each_stage_is_heard_as_soon_as_it_is_there() {
-        let greeting = Greeting {
-            major: 3,
-            minor: 0,
-            mechanism: padded(b"CURVE"),
-            as_server: true,
-        };
-        let opening = Opening::Modern {
-            version: Version::V3_0,
-            greeting,
-        };
-        let expected = vec![
-            (10, Heard::Signature),
-            (11, Heard::Revision(Version::V3_1)),
-            (64, Heard::Opening(opening)),
-        ];
+        let greeting = Greeting { major: 3, minor: 0, mechanism: padded(b"CURVE"), as_server: true };
+        let opening = Opening::Modern { version: Version::V3_0, greeting };
+        let expected =
+            vec![(10, Heard::Signature), (11, Heard::Revision(Version::V3_1)), (64, Heard::Opening(opening))];
         assert_eq!(heard(&greeting.encode(0)), expected);
-        let legacy = |version| {
-            Heard::Opening(Opening::Legacy {
-                version,
-                socket_type: 6,
-            })
-        };
+        let legacy = |version| Heard::Opening(Opening::Legacy { version, socket_type: 6 });
         for (revision, version) in [(0, Version::V1_0), (1, Version::V2_0)] {
             let octets = [0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, revision, 6];
-            let expected = vec![
-                (10, Heard::Signature),
-                (11, Heard::Revision(version)),
-                (12, legacy(version)),
-            ];
+            let expected = vec![(10, Heard::Signature), (11, Heard::Revision(version)), (12, legacy(version))];
             assert_eq!(heard(&octets), expected);
         }
     }
@@ -301,10 +257,7 @@ mod tests {
     fn no_signature_means_1_0() {
         let unversioned = Heard::Opening(Opening::Unversioned);
         assert_eq!(heard(b"\x04\0BOB"), [(1, unversioned.clone())]);
-        assert_eq!(
-            heard(b"\xff\0\0\0\0\0\0\x01\x01\0and the rest"),
-            [(10, unversioned)]
-        );
+        assert_eq!(heard(b"\xff\0\0\0\0\0\0\x01\x01\0and the rest"), [(10, unversioned)]);
     }
 
     #[test]
@@ -316,18 +269,9 @@ mod tests {
             (3, 9, Version::V3_1),
             (4, 0, Version::V3_1),
         ] {
-            let greeting = Greeting {
-                major,
-                minor,
-                mechanism: padded(b"NULL"),
-                as_server: false,
-            };
+            let greeting = Greeting { major, minor, mechanism: padded(b"NULL"), as_server: false };
             let opening = Heard::Opening(Opening::Modern { version, greeting });
-            assert_eq!(
-                heard(&greeting.encode(0)).pop(),
-                Some((64, opening)),
-                "{major}.{minor}"
-            );
+            assert_eq!(heard(&greeting.encode(0)).pop(), Some((64, opening)), "{major}.{minor}");
         }
     }
 }

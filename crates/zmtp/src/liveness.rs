@@ -31,23 +31,9 @@ pub(crate) enum Verdict {
 impl Liveness {
     /// Begins when the handshake is done; `pings` says whether the peer knows PING
     pub(crate) fn new(heartbeat: Heartbeat, pings: bool, reading: bool, now: Instant) -> Self {
-        let heartbeat = if pings {
-            heartbeat
-        } else {
-            Heartbeat::default()
-        };
-        let ping_due = heartbeat
-            .interval
-            .and_then(|interval| now.checked_add(interval));
-        Self {
-            heartbeat,
-            reading,
-            ping_due,
-            asked: false,
-            answer_due: None,
-            peer_ttl: None,
-            ttl_due: None,
-        }
+        let heartbeat = if pings { heartbeat } else { Heartbeat::default() };
+        let ping_due = heartbeat.interval.and_then(|interval| now.checked_add(interval));
+        Self { heartbeat, reading, ping_due, asked: false, answer_due: None, peer_ttl: None, ttl_due: None }
     }
 
     /// Octets arrived, of whatever kind: any traffic counts
@@ -75,28 +61,20 @@ impl Liveness {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.ping_due, self.answer_due, self.ttl_due]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.ping_due, self.answer_due, self.ttl_due].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Verdict {
         let passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if passed(self.answer_due) {
-            return Verdict::Gone(CloseReason::HeartbeatTimedOut {
-                after: self.patience(),
-            });
+            return Verdict::Gone(CloseReason::HeartbeatTimedOut { after: self.patience() });
         }
         if let (true, Some(after)) = (passed(self.ttl_due), self.peer_ttl) {
             return Verdict::Gone(CloseReason::TtlExpired { after });
         }
         if passed(self.ping_due) {
             // Counted from now: after a long sleep one PING is due, not all that were missed.
-            self.ping_due = self
-                .heartbeat
-                .interval
-                .and_then(|interval| now.checked_add(interval.max(SHORTEST)));
+            self.ping_due = self.heartbeat.interval.and_then(|interval| now.checked_add(interval.max(SHORTEST)));
             if !self.asked {
                 self.asked = true;
                 self.expect_answer(now);
@@ -112,25 +90,15 @@ impl Liveness {
     }
 
     fn patience(&self) -> Duration {
-        self.heartbeat
-            .timeout
-            .or(self.heartbeat.interval)
-            .unwrap_or_default()
+        self.heartbeat.timeout.or(self.heartbeat.interval).unwrap_or_default()
     }
 
     fn expect_answer(&mut self, now: Instant) {
-        self.answer_due = if self.reading {
-            now.checked_add(self.patience())
-        } else {
-            None
-        };
+        self.answer_due = if self.reading { now.checked_add(self.patience()) } else { None };
     }
 
     fn restart_ttl(&mut self, now: Instant) {
-        self.ttl_due = self
-            .peer_ttl
-            .filter(|_| self.reading)
-            .and_then(|ttl| now.checked_add(ttl));
+        self.ttl_due = self.peer_ttl.filter(|_| self.reading).and_then(|ttl| now.checked_add(ttl));
     }
 }
 

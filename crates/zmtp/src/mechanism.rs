@@ -32,10 +32,7 @@ impl MechanismConfig {
     /// The name as the greeting has it
     pub(crate) fn padded_name(&self) -> [u8; 20] {
         let mut padded = [0; 20];
-        padded
-            .iter_mut()
-            .zip(self.name().bytes())
-            .for_each(|(to, from)| *to = from);
+        padded.iter_mut().zip(self.name().bytes()).for_each(|(to, from)| *to = from);
         padded
     }
 }
@@ -85,9 +82,7 @@ impl NullAwaitsReady {
     fn handle(self, body: &[u8]) -> Result<Step, CloseReason> {
         match Command::parse(body)? {
             Command::Ready(properties) => Ok(Step::Done(properties)),
-            Command::Error(reason) => Err(CloseReason::ErrorReceived {
-                reason: printable(reason),
-            }),
+            Command::Error(reason) => Err(CloseReason::ErrorReceived { reason: printable(reason) }),
             Command::Ping { .. } => Err(unexpected(b"PING")),
             Command::Pong { .. } => Err(unexpected(b"PONG")),
             Command::Subscribe(_) => Err(unexpected(b"SUBSCRIBE")),
@@ -98,9 +93,7 @@ impl NullAwaitsReady {
 }
 
 fn unexpected(name: &[u8]) -> CloseReason {
-    CloseReason::UnexpectedCommand {
-        name: printable(name),
-    }
+    CloseReason::UnexpectedCommand { name: printable(name) }
 }
 
 /// What we tell of ourselves (RFC 23, "Metadata"), in the order of libzmq
@@ -109,16 +102,9 @@ fn own_properties(config: &Config) -> Properties {
     let kind = config.socket_type;
     let own = [
         ("Socket-Type", Some(kind.name().into())),
-        (
-            "Identity",
-            kind.announces_routing_id()
-                .then(|| config.routing_id.clone()),
-        ),
+        ("Identity", kind.announces_routing_id().then(|| config.routing_id.clone())),
     ];
-    let extra = config
-        .properties
-        .iter()
-        .map(|(name, value)| (name, Some(value.clone())));
+    let extra = config.properties.iter().map(|(name, value)| (name, Some(value.clone())));
     for (name, value) in own.into_iter().chain(extra) {
         // What can't be said is left out: names and values were checked when the configuration was made.
         if let (Some(value), None) = (value, properties.value(name)) {

@@ -78,9 +78,7 @@ impl Message {
 
 impl From<Bytes> for Message {
     fn from(frame: Bytes) -> Self {
-        Self {
-            frames: smallvec![frame],
-        }
+        Self { frames: smallvec![frame] }
     }
 }
 
@@ -139,17 +137,8 @@ impl fmt::Debug for Message {
         for (index, frame) in self.frames.iter().take(DEBUG_FRAMES).enumerate() {
             let separator = if index == 0 { "" } else { ", " };
             let beginning = frame.get(..DEBUG_OCTETS).unwrap_or(frame);
-            let ellipsis = if frame.len() > DEBUG_OCTETS {
-                "…"
-            } else {
-                ""
-            };
-            write!(
-                f,
-                "{separator}{}:\"{}{ellipsis}\"",
-                frame.len(),
-                beginning.escape_ascii()
-            )?;
+            let ellipsis = if frame.len() > DEBUG_OCTETS { "…" } else { "" };
+            write!(f, "{separator}{}:\"{}{ellipsis}\"", frame.len(), beginning.escape_ascii())?;
         }
         if let Some(more @ 1..) = self.frames.len().checked_sub(DEBUG_FRAMES) {
             write!(f, ", {more} more")?;
@@ -184,22 +173,15 @@ mod tests {
         let mut message: Message = ["a", "bc"].into_iter().collect();
         message.push_back("def");
         assert_eq!((message.frame_count(), message.octets()), (3, 6));
-        assert_eq!(
-            (&message).into_iter().map(Bytes::len).collect::<Vec<_>>(),
-            [1, 2, 3]
-        );
+        assert_eq!((&message).into_iter().map(Bytes::len).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(message.clone().into_iter().collect::<Message>(), message);
         assert_eq!(message.into_frames().concat(), b"abcdef");
     }
 
     #[test]
     fn debug_is_short_and_printable() {
-        let message =
-            Message::multipart(vec![Bytes::from("topic\0"), Bytes::from(vec![b'x'; 1000])]);
-        assert_eq!(
-            format!("{message:?}"),
-            r#"Message[6:"topic\x00", 1000:"xxxxxxxxxxxxxxxx…"]"#
-        );
+        let message = Message::multipart(vec![Bytes::from("topic\0"), Bytes::from(vec![b'x'; 1000])]);
+        assert_eq!(format!("{message:?}"), r#"Message[6:"topic\x00", 1000:"xxxxxxxxxxxxxxxx…"]"#);
         assert_eq!(
             format!("{:?}", Message::multipart(["", "", "", "", "", ""])),
             r#"Message[0:"", 0:"", 0:"", 0:"", 2 more]"#

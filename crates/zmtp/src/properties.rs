@@ -33,9 +33,7 @@ impl Properties {
     /// UTF-8.
     pub fn decode(octets: &[u8]) -> Result<Self, MetadataError> {
         if octets.len() as u64 > HANDSHAKE_COMMAND_CEILING {
-            return Err(MetadataError::TooLong {
-                octets: octets.len(),
-            });
+            return Err(MetadataError::TooLong { octets: octets.len() });
         }
         let mut entries = Vec::new();
         let mut rest = octets;
@@ -67,18 +65,12 @@ impl Properties {
 
     /// Octets that [`encode`](Self::encode) writes
     pub fn encoded_len(&self) -> usize {
-        self.entries
-            .iter()
-            .map(|(name, value)| 1 + name.len() + 4 + value.len())
-            .sum()
+        self.entries.iter().map(|(name, value)| 1 + name.len() + 4 + value.len()).sum()
     }
 
     /// The value of the first property of that name, whatever the case
     pub fn value(&self, name: &str) -> Option<&Bytes> {
-        self.entries
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.entries.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Sets a property; one of that name, whatever the case, is replaced where it stands
@@ -86,25 +78,15 @@ impl Properties {
     /// # Errors
     /// When the name has no or more than 255 octets or others than `A-Z a-z 0-9 - _ . +`, or the value more
     /// than 2^31-1 octets.
-    pub fn insert(
-        &mut self,
-        name: impl Into<String>,
-        value: impl Into<Bytes>,
-    ) -> Result<(), MetadataError> {
+    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Result<(), MetadataError> {
         let (name, value) = (name.into(), value.into());
         if name.is_empty() || name.len() > NAME_LIMIT || !name.bytes().all(is_name_octet) {
             return Err(MetadataError::Name { offset: 0 });
         }
         if value.len() > VALUE_LIMIT {
-            return Err(MetadataError::Value {
-                octets: value.len(),
-            });
+            return Err(MetadataError::Value { octets: value.len() });
         }
-        match self
-            .entries
-            .iter_mut()
-            .find(|(known, _)| known.eq_ignore_ascii_case(&name))
-        {
+        match self.entries.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(&name)) {
             Some(entry) => *entry = (name, value),
             None => self.entries.push((name, value)),
         }
@@ -113,9 +95,7 @@ impl Properties {
 
     /// All names and values, in order
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Bytes)> {
-        self.entries
-            .iter()
-            .map(|(name, value)| (name.as_str(), value))
+        self.entries.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// How many properties
@@ -194,10 +174,7 @@ mod tests {
         assert_eq!(Properties::decode(&octets), Ok(properties.clone()));
         let names: Vec<_> = properties.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["Socket-Type", "Identity", "X-Site"]);
-        assert_eq!(
-            properties.value("socket-TYPE"),
-            Some(&Bytes::from("DEALER"))
-        );
+        assert_eq!(properties.value("socket-TYPE"), Some(&Bytes::from("DEALER")));
     }
 
     #[test]
@@ -212,45 +189,25 @@ mod tests {
     #[test]
     fn every_cut_is_refused_but_between_properties() {
         let octets = b"\x01a\0\0\0\x02xy\0\0\0\0\0";
-        assert_eq!(
-            Properties::decode(octets).unwrap().value(""),
-            Some(&Bytes::new()),
-            "a name of no length"
-        );
+        assert_eq!(Properties::decode(octets).unwrap().value(""), Some(&Bytes::new()), "a name of no length");
         for cut in (1..octets.len()).filter(|&cut| cut != 8) {
             let offset = if cut < 8 { 0 } else { 8 };
-            assert_eq!(
-                Properties::decode(&octets[..cut]),
-                Err(MetadataError::Truncated { offset }),
-                "cut at {cut}"
-            );
+            assert_eq!(Properties::decode(&octets[..cut]), Err(MetadataError::Truncated { offset }), "cut at {cut}");
         }
     }
 
     #[test]
     fn too_much_is_refused_before_it_is_read() {
         let octets = vec![0; HANDSHAKE_COMMAND_CEILING as usize + 5];
-        assert_eq!(
-            Properties::decode(&octets),
-            Err(MetadataError::TooLong {
-                octets: octets.len()
-            })
-        );
+        assert_eq!(Properties::decode(&octets), Err(MetadataError::TooLong { octets: octets.len() }));
     }
 
     #[test]
     fn bad_names_are_refused() {
         let mut properties = Properties::new();
         for name in ["", "X Key", "X:Key", &"x".repeat(256)] {
-            assert_eq!(
-                properties.insert(name, "").unwrap_err(),
-                MetadataError::Name { offset: 0 },
-                "{name}"
-            );
+            assert_eq!(properties.insert(name, "").unwrap_err(), MetadataError::Name { offset: 0 }, "{name}");
         }
-        assert_eq!(
-            Properties::decode(b"\x01\xff\0\0\0\0"),
-            Err(MetadataError::Name { offset: 0 })
-        );
+        assert_eq!(Properties::decode(b"\x01\xff\0\0\0\0"), Err(MetadataError::Name { offset: 0 }));
     }
 }

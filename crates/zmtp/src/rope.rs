@@ -49,10 +49,7 @@ impl Rope {
         if octets.len() <= COPY_LIMIT {
             self.small.extend_from_slice(octets);
         } else {
-            self.splices.push_back(Splice {
-                at: self.small.len(),
-                octets: octets.clone(),
-            });
+            self.splices.push_back(Splice { at: self.small.len(), octets: octets.clone() });
         }
     }
 
@@ -60,13 +57,8 @@ impl Rope {
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.reserve(other.small.len() - other.head);
         let (from, to) = (other.head, self.small.len());
-        self.splices
-            .extend(other.splices.drain(..).map(|splice| Splice {
-                at: splice.at - from + to,
-                ..splice
-            }));
-        self.small
-            .extend_from_slice(other.small.get(from..).unwrap_or_default());
+        self.splices.extend(other.splices.drain(..).map(|splice| Splice { at: splice.at - from + to, ..splice }));
+        self.small.extend_from_slice(other.small.get(from..).unwrap_or_default());
         other.clear();
     }
 
@@ -85,11 +77,7 @@ impl Rope {
     /// Drops that many octets from the front; never cuts a splice in two
     pub(crate) fn drop_front(&mut self, mut octets: usize) {
         while octets > 0 {
-            let run = self
-                .splices
-                .front()
-                .map_or(self.small.len(), |splice| splice.at)
-                - self.head;
+            let run = self.splices.front().map_or(self.small.len(), |splice| splice.at) - self.head;
             if run >= octets {
                 self.head += octets;
                 break;
@@ -99,10 +87,7 @@ impl Rope {
             let Some(splice) = self.splices.pop_front() else {
                 break;
             };
-            debug_assert!(
-                splice.octets.len() <= octets,
-                "the front of a rope is dropped by whole messages"
-            );
+            debug_assert!(splice.octets.len() <= octets, "the front of a rope is dropped by whole messages");
             octets = octets.saturating_sub(splice.octets.len());
         }
         if self.head == self.small.len() && self.splices.is_empty() {
@@ -117,18 +102,11 @@ impl Rope {
         let (small_before, splices_before) = self.extent(0, 0, from);
         let (small_taken, splices_taken) = self.extent(small_before, splices_before, len);
         let start = self.head + small_before;
-        let taken = self
-            .small
-            .get(start..start + small_taken)
-            .unwrap_or_default()
-            .to_vec();
-        let pieces = self
-            .splices
-            .drain(splices_before..splices_before + splices_taken);
+        let taken = self.small.get(start..start + small_taken).unwrap_or_default().to_vec();
+        let pieces = self.splices.drain(splices_before..splices_before + splices_taken);
         let pieces = pieces.map(|splice| splice.octets).collect();
         // What stays in front moves up to close the gap.
-        self.small
-            .copy_within(self.head..start, self.head + small_taken);
+        self.small.copy_within(self.head..start, self.head + small_taken);
         for splice in self.splices.iter_mut().take(splices_before) {
             splice.at += small_taken;
         }
@@ -192,10 +170,7 @@ impl Rope {
 
     /// The contiguous pieces from the octet `skip` on, none of them empty
     fn pieces(&self, mut skip: usize) -> impl Iterator<Item = &[u8]> {
-        let ends = self
-            .splices
-            .iter()
-            .map(|splice| (splice.at, &splice.octets[..]));
+        let ends = self.splices.iter().map(|splice| (splice.at, &splice.octets[..]));
         let ends = ends.chain([(self.small.len(), &[][..])]);
         let mut position = self.head;
         ends.flat_map(move |(at, splice)| {

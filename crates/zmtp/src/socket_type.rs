@@ -161,22 +161,12 @@ impl UnknownSocketType {
         let name: String = text.chars().take(64).collect();
         let capitals = name.to_ascii_uppercase();
         let distance = |kind: &SocketType| strsim::damerau_levenshtein(kind.name(), &capitals);
-        let nearest = SocketType::ALL
-            .into_iter()
-            .min_by_key(distance)
-            .filter(|kind| distance(kind) <= 2);
+        let nearest = SocketType::ALL.into_iter().min_by_key(distance).filter(|kind| distance(kind) <= 2);
         let hint = match nearest {
             Some(kind) => format!("did you mean {kind}?"),
-            None => format!(
-                "choose one of {}",
-                SocketType::ALL.map(SocketType::name).join(", ")
-            ),
+            None => format!("choose one of {}", SocketType::ALL.map(SocketType::name).join(", ")),
         };
-        Self {
-            name,
-            nearest,
-            hint,
-        }
+        Self { name, nearest, hint }
     }
 }
 
@@ -214,15 +204,9 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_nearest() {
         let error = "delaer".parse::<SocketType>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no socket type is called \"delaer\"; did you mean DEALER?"
-        );
+        assert_eq!(error.to_string(), "no socket type is called \"delaer\"; did you mean DEALER?");
         let error = "telephone".parse::<SocketType>().unwrap_err();
         assert_eq!(error.nearest, None);
-        assert!(
-            error.to_string().contains("choose one of PAIR, PUB, SUB"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("choose one of PAIR, PUB, SUB"), "{error}");
     }
 }

@@ -60,12 +60,7 @@ impl WriteQueue {
 
     /// Encodes one message in the framing of the peer
     #[inline]
-    pub(crate) fn push_framed(
-        &mut self,
-        framing: Framing,
-        envelope: &[Bytes],
-        body: &Message,
-    ) -> usize {
+    pub(crate) fn push_framed(&mut self, framing: Framing, envelope: &[Bytes], body: &Message) -> usize {
         let frames = envelope.len() + body.frame_count();
         let (mut small, mut large) = (frames * LONGEST_HEADER, 0);
         for frame in envelope.iter().chain(body) {
@@ -79,11 +74,7 @@ impl WriteQueue {
         let before = self.rope.small().len();
         for (index, frame) in envelope.iter().chain(body).enumerate() {
             let more = index + 1 < frames;
-            let header = FrameHeader {
-                more,
-                command: false,
-                body_len: frame.len() as u64,
-            };
+            let header = FrameHeader { more, command: false, body_len: frame.len() as u64 };
             header.encode(framing, self.rope.small());
             self.rope.push(frame);
         }
@@ -218,11 +209,7 @@ impl WriteQueue {
     fn count(&mut self, length: usize, layout: Layout) {
         self.messages += 1;
         self.total += length;
-        self.count_run(Run {
-            length: length as u64,
-            count: 1,
-            layout,
-        });
+        self.count_run(Run { length: length as u64, count: 1, layout });
     }
 
     #[inline]
@@ -289,13 +276,9 @@ mod tests {
             let more = u8::from(index + 1 < frames.len());
             match (framing, frame.len()) {
                 (Framing::V2, len @ 0..=255) => octets.extend([more, len as u8]),
-                (Framing::V2, len) => {
-                    octets.extend([&[more | 2][..], &(len as u64).to_be_bytes()].concat())
-                }
+                (Framing::V2, len) => octets.extend([&[more | 2][..], &(len as u64).to_be_bytes()].concat()),
                 (Framing::V1, len @ 0..=253) => octets.extend([len as u8 + 1, more]),
-                (Framing::V1, len) => {
-                    octets.extend([&[255][..], &(len as u64 + 1).to_be_bytes(), &[more]].concat())
-                }
+                (Framing::V1, len) => octets.extend([&[255][..], &(len as u64 + 1).to_be_bytes(), &[more]].concat()),
             }
             octets.extend_from_slice(frame);
         }
@@ -306,10 +289,7 @@ mod tests {
     fn peek(queue: &WriteQueue, width: usize, limit: usize) -> Vec<u8> {
         let mut slices = vec![IoSlice::new(&[]); width];
         let filled = queue.slices(&mut slices);
-        let mut octets: Vec<u8> = slices[..filled]
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        let mut octets: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
         octets.truncate(limit);
         octets
     }
@@ -332,10 +312,7 @@ mod tests {
         assert_eq!(queue.push(&[], &Message::from("hello")), 7);
         assert_eq!((queue.messages(), queue.octets()), (2, 16));
         assert_eq!(queue.advance(10), 1);
-        assert_eq!(
-            (queue.messages(), queue.octets(), queue.partly_written()),
-            (1, 6, true)
-        );
+        assert_eq!((queue.messages(), queue.octets(), queue.partly_written()), (1, 6, true));
         queue.rewind();
         assert_eq!(drain(&mut queue), b"\0\x05hello");
     }
@@ -348,10 +325,7 @@ mod tests {
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(queue.slices(&mut slices), 2);
         assert_eq!(slices[1].as_ptr(), payload.as_ptr());
-        assert_eq!(
-            queue.pop_front().map(|message| message.first().as_ptr()),
-            Some(payload.as_ptr())
-        );
+        assert_eq!(queue.pop_front().map(|message| message.first().as_ptr()), Some(payload.as_ptr()));
     }
 
     #[test]
@@ -363,10 +337,7 @@ mod tests {
         assert_eq!(queue.runs.len(), 1);
         assert_eq!(queue.advance(12 * 500 + 5), 500);
         assert!(queue.pop_front().is_some());
-        assert_eq!(
-            (queue.messages(), queue.octets(), queue.runs.len()),
-            (499, 12 * 499 - 5, 1)
-        );
+        assert_eq!((queue.messages(), queue.octets(), queue.runs.len()), (499, 12 * 499 - 5, 1));
     }
 
     #[test]
@@ -405,14 +376,27 @@ mod tests {
         theirs.push(&[], &Message::from("one"));
         let capacity = theirs.rope.capacity();
         ours.append(&mut theirs);
-        assert_eq!(
-            (ours.messages(), theirs.messages(), ours.rope.capacity()),
-            (1, 0, capacity)
-        );
+        assert_eq!((ours.messages(), theirs.messages(), ours.rope.capacity()), (1, 0, capacity));
         theirs.push(&[], &Message::from("two"));
         ours.append(&mut theirs);
         assert_eq!(drain(&mut ours), b"\0\x03one\0\x03two");
         assert!(theirs.is_empty() && drain(&mut theirs).is_empty());
+    }
+
+    #[test]
+    fn what_is_appended_begins_anew() {
+        for ours in [&[][..], &["one"]] {
+            let (mut queue, mut theirs) = (WriteQueue::new(), WriteQueue::new());
+            for text in ours {
+                queue.push(&[], &Message::from(*text));
+            }
+            theirs.push(&[], &Message::from("two"));
+            theirs.advance(3);
+            queue.append(&mut theirs);
+            assert!(!queue.partly_written() && !theirs.partly_written());
+            assert_eq!(queue.octets(), 5 * (ours.len() + 1));
+            assert!(drain(&mut queue).ends_with(b"\0\x03two"));
+        }
     }
 
     #[test]
@@ -422,8 +406,12 @@ mod tests {
         assert!(queue.is_empty());
         assert_eq!(queue.push_raw(Bytes::from("GET /")), 5);
         assert_eq!(queue.push_raw(Bytes::from(vec![9; 5000])), 5000);
+        assert_eq!(queue.push(&[], &Message::from("abc")), 5);
+        assert_eq!(queue.push_raw(Bytes::from("as is")), 5);
         assert_eq!(queue.pop_front(), Some(Message::from("GET /")));
         assert_eq!(queue.pop_front(), Some(Message::from(vec![9; 5000])));
+        assert_eq!(queue.pop_front(), Some(Message::from("abc")), "equal in length, not in kind");
+        assert_eq!(queue.pop_front(), Some(Message::from("as is")));
         assert_eq!(queue.pop_front(), None);
     }
 
@@ -440,12 +428,7 @@ mod tests {
     }
 
     fn lengths(count: Range<usize>) -> impl Strategy<Value = Vec<usize>> {
-        let length = prop_oneof![
-            0..4usize,
-            253..258usize,
-            COPY_LIMIT - 1..COPY_LIMIT + 2,
-            Just(9000)
-        ];
+        let length = prop_oneof![0..4usize, 253..258usize, COPY_LIMIT - 1..COPY_LIMIT + 2, Just(9000)];
         prop::collection::vec(length, count)
     }
 
@@ -475,10 +458,7 @@ mod tests {
         fn frame(&mut self, length: usize) -> Bytes {
             self.filled = self.filled.wrapping_add(1);
             let first = self.filled;
-            (0..length)
-                .map(|index| first ^ (index % 251) as u8)
-                .collect::<Vec<u8>>()
-                .into()
+            (0..length).map(|index| first ^ (index % 251) as u8).collect::<Vec<u8>>().into()
         }
 
         fn message(&mut self, lengths: &[usize]) -> Message {
@@ -493,11 +473,7 @@ mod tests {
         }
 
         fn unwritten(&self) -> Vec<u8> {
-            let all: Vec<u8> = self
-                .waiting
-                .iter()
-                .flat_map(|(_, octets)| octets.clone())
-                .collect();
+            let all: Vec<u8> = self.waiting.iter().flat_map(|(_, octets)| octets.clone()).collect();
             all[self.written..].to_vec()
         }
 

@@ -14,11 +14,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn beating(socket_type: SocketType, interval: u64, timeout: u64, ttl: u64) -> Config {
-    let heartbeat = Heartbeat {
-        interval: Some(seconds(interval)),
-        timeout: Some(seconds(timeout)),
-        ttl: seconds(ttl),
-    };
+    let heartbeat = Heartbeat { interval: Some(seconds(interval)), timeout: Some(seconds(timeout)), ttl: seconds(ttl) };
     Config::new(socket_type).heartbeat(heartbeat)
 }
 
@@ -42,32 +38,13 @@ fn older_peers() -> Vec<OlderPeer> {
     let ready = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0";
     let signature = &b"\xff\0\0\0\0\0\0\0\x01\x7f"[..];
     let modern = |minor| [&greeting(minor)[..], ready].concat();
-    let peer = |version, says: &[&[u8]], hears: &[&[u8]]| OlderPeer {
-        version,
-        says: says.concat(),
-        hears: hears.concat(),
-    };
+    let peer =
+        |version, says: &[&[u8]], hears: &[&[u8]]| OlderPeer { version, says: says.concat(), hears: hears.concat() };
     vec![
-        peer(
-            (3, 1),
-            &[&modern(1), b"\0\x02hi"],
-            &[&modern(1), b"\0\x02yo"],
-        ),
-        peer(
-            (3, 0),
-            &[&modern(0), b"\0\x02hi"],
-            &[&modern(1), b"\0\x02yo"],
-        ),
-        peer(
-            (2, 0),
-            &[signature, b"\x01\x05\0\x03BOB\0\x02hi"],
-            &[signature, b"\x03\x05\0\0\0\x02yo"],
-        ),
-        peer(
-            (1, 0),
-            &[signature, b"\0\x05\x04\0BOB\x03\0hi"],
-            &[signature, b"\x03\x05\x01\0\x03\0yo"],
-        ),
+        peer((3, 1), &[&modern(1), b"\0\x02hi"], &[&modern(1), b"\0\x02yo"]),
+        peer((3, 0), &[&modern(0), b"\0\x02hi"], &[&modern(1), b"\0\x02yo"]),
+        peer((2, 0), &[signature, b"\x01\x05\0\x03BOB\0\x02hi"], &[signature, b"\x03\x05\0\0\0\x02yo"]),
+        peer((1, 0), &[signature, b"\0\x05\x04\0BOB\x03\0hi"], &[signature, b"\x03\x05\x01\0\x03\0yo"]),
         peer((1, 0), &[b"\x04\0BOB\x03\0hi"], &[signature, b"\x03\0yo"]),
     ]
 }
@@ -76,19 +53,13 @@ fn older_peers() -> Vec<OlderPeer> {
 fn any_two_compatible_sockets_meet_and_talk() {
     for seed in SEEDS {
         for one in SocketType::ALL {
-            for other in SocketType::ALL
-                .into_iter()
-                .filter(|other| one.accepts(*other))
-            {
+            for other in SocketType::ALL.into_iter().filter(|other| one.accepts(*other)) {
                 let mut network = Network::seeded(seed);
                 let (a, b) = network.link(Config::new(one), Config::new(other));
                 network.send(a, Message::multipart(["", "hello"]));
                 network.send(b, "world");
                 network.run_until_quiet();
-                assert_eq!(
-                    network.peer(a).and_then(|peer| peer.socket_type),
-                    Some(other)
-                );
+                assert_eq!(network.peer(a).and_then(|peer| peer.socket_type), Some(other));
                 assert_eq!(network.peer(b).and_then(|peer| peer.socket_type), Some(one));
                 assert_eq!(network.received(a), [Message::from("world")]);
                 assert_eq!(network.received(b), [Message::multipart(["", "hello"])]);
@@ -101,12 +72,7 @@ fn any_two_compatible_sockets_meet_and_talk() {
 #[test]
 fn peers_of_every_version_meet_and_talk() {
     for seed in SEEDS {
-        for OlderPeer {
-            version,
-            says,
-            hears,
-        } in older_peers()
-        {
+        for OlderPeer { version, says, hears } in older_peers() {
             let mut network = Network::seeded(seed);
             let (ours, theirs) = network.link_to_script(Config::new(SocketType::Dealer));
             network.send(ours, "yo");
@@ -128,10 +94,7 @@ fn incompatible_sockets_both_learn_why() {
         for (end, ours, theirs) in [(a, SocketType::Req, "PUB"), (b, SocketType::Pub, "REQ")] {
             let reason = network.closed(end).map(|(_, reason)| reason);
             let theirs = theirs.to_owned();
-            assert_eq!(
-                reason,
-                Some(CloseReason::IncompatibleSocketType { ours, theirs })
-            );
+            assert_eq!(reason, Some(CloseReason::IncompatibleSocketType { ours, theirs }));
         }
     }
 }
@@ -139,17 +102,10 @@ fn incompatible_sockets_both_learn_why() {
 #[test]
 fn a_peer_that_says_nothing_runs_into_the_handshake_timeout() {
     let mut network = Network::seeded(1);
-    let (ours, theirs) =
-        network.link_to_script(Config::new(SocketType::Pull).handshake_timeout(seconds(7)));
+    let (ours, theirs) = network.link_to_script(Config::new(SocketType::Pull).handshake_timeout(seconds(7)));
     network.say(theirs, b"\xff\0\0\0\0\0\0\0\x01\x7f\x03");
     network.run_until_idle();
-    assert_eq!(
-        network.closed(ours),
-        Some((
-            seconds(7),
-            CloseReason::HandshakeTimedOut { after: seconds(7) }
-        ))
-    );
+    assert_eq!(network.closed(ours), Some((seconds(7), CloseReason::HandshakeTimedOut { after: seconds(7) })));
 }
 
 /// A subscriber with heartbeats and a publisher, met
@@ -164,21 +120,16 @@ fn beating_pair(seed: u64, subscriber: Config) -> (Network, End, End) {
 #[test]
 fn heartbeats_keep_an_idle_connection_for_ever() {
     for seed in SEEDS {
-        let (mut network, subscriber, publisher) =
-            beating_pair(seed, beating(SocketType::Sub, 5, 2, 10));
+        let (mut network, subscriber, publisher) = beating_pair(seed, beating(SocketType::Sub, 5, 2, 10));
         network.run_for(seconds(1000));
-        assert_eq!(
-            (network.closed(subscriber), network.closed(publisher)),
-            (None, None)
-        );
+        assert_eq!((network.closed(subscriber), network.closed(publisher)), (None, None));
     }
 }
 
 #[test]
 fn a_frozen_peer_is_noticed_within_interval_and_timeout() {
     for seed in SEEDS {
-        let (mut network, subscriber, publisher) =
-            beating_pair(seed, beating(SocketType::Sub, 5, 2, 0));
+        let (mut network, subscriber, publisher) = beating_pair(seed, beating(SocketType::Sub, 5, 2, 0));
         network.run_for(seconds(60));
         network.freeze(publisher);
         let frozen = network.elapsed();
@@ -187,13 +138,7 @@ fn a_frozen_peer_is_noticed_within_interval_and_timeout() {
         assert_eq!(reason, CloseReason::HeartbeatTimedOut { after: seconds(2) });
         assert!(closed - frozen <= seconds(7), "{:?}", closed - frozen);
         let told = network.closed(publisher).map(|(_, reason)| reason);
-        assert_eq!(
-            told,
-            Some(CloseReason::PeerClosed {
-                mid_frame: false,
-                mid_handshake: false
-            })
-        );
+        assert_eq!(told, Some(CloseReason::PeerClosed { mid_frame: false, mid_handshake: false }));
     }
 }
 
@@ -201,8 +146,7 @@ fn a_frozen_peer_is_noticed_within_interval_and_timeout() {
 fn a_promise_to_live_binds_the_peer_that_gave_it() {
     for seed in SEEDS {
         // The publisher has no heartbeat of its own: it acts on what the subscriber's PING promised.
-        let (mut network, subscriber, publisher) =
-            beating_pair(seed, beating(SocketType::Sub, 5, 60, 8));
+        let (mut network, subscriber, publisher) = beating_pair(seed, beating(SocketType::Sub, 5, 60, 8));
         network.run_for(seconds(31));
         network.freeze(subscriber);
         let frozen = network.elapsed();
@@ -216,26 +160,21 @@ fn a_promise_to_live_binds_the_peer_that_gave_it() {
 #[test]
 fn a_thaw_in_time_is_no_alarm() {
     for seed in SEEDS {
-        let (mut network, subscriber, publisher) =
-            beating_pair(seed, beating(SocketType::Sub, 5, 20, 30));
+        let (mut network, subscriber, publisher) = beating_pair(seed, beating(SocketType::Sub, 5, 20, 30));
         for _ in 0..10 {
             network.freeze(publisher);
             network.run_for(seconds(15));
             network.thaw(publisher);
             network.run_for(seconds(15));
         }
-        assert_eq!(
-            (network.closed(subscriber), network.closed(publisher)),
-            (None, None)
-        );
+        assert_eq!((network.closed(subscriber), network.closed(publisher)), (None, None));
     }
 }
 
 #[test]
 fn no_alarm_while_we_do_not_read() {
     for seed in SEEDS {
-        let (mut network, subscriber, publisher) =
-            beating_pair(seed, beating(SocketType::Sub, 5, 2, 0));
+        let (mut network, subscriber, publisher) = beating_pair(seed, beating(SocketType::Sub, 5, 2, 0));
         network.set_reading(subscriber, false);
         network.send(publisher, "meanwhile");
         network.run_for(seconds(300));
@@ -257,10 +196,7 @@ fn a_peer_that_is_gone_when_we_read_again_is_noticed() {
     network.set_reading(subscriber, true);
     let resumed = network.elapsed();
     network.run_for(seconds(100));
-    let expected = (
-        resumed + seconds(2),
-        CloseReason::HeartbeatTimedOut { after: seconds(2) },
-    );
+    let expected = (resumed + seconds(2), CloseReason::HeartbeatTimedOut { after: seconds(2) });
     assert_eq!(network.closed(subscriber), Some(expected));
 }
 
@@ -281,22 +217,14 @@ fn a_cut_shows_where_it_struck() {
             (opening + 20, false, false, 3),
         ] {
             let mut network = Network::seeded(seed);
-            let (push, pull) =
-                network.link(Config::new(SocketType::Push), Config::new(SocketType::Pull));
+            let (push, pull) = network.link(Config::new(SocketType::Push), Config::new(SocketType::Pull));
             network.cut_after(push, octets);
             network.send(push, "one");
             network.send(push, "two");
             network.send(push, Message::multipart(["abc", "def"]));
             network.run_until_idle();
             let reason = network.closed(pull).map(|(_, reason)| reason);
-            assert_eq!(
-                reason,
-                Some(CloseReason::PeerClosed {
-                    mid_frame,
-                    mid_handshake
-                }),
-                "after {octets} octets"
-            );
+            assert_eq!(reason, Some(CloseReason::PeerClosed { mid_frame, mid_handshake }), "after {octets} octets");
             assert_eq!(network.received(pull).len(), whole, "after {octets} octets");
         }
     }
@@ -313,10 +241,7 @@ fn a_cut_loses_what_is_under_way_and_both_ends_see_it() {
     network.thaw(push);
     network.cut(push);
     network.run_until_idle();
-    let closed = Some(CloseReason::PeerClosed {
-        mid_frame: false,
-        mid_handshake: false,
-    });
+    let closed = Some(CloseReason::PeerClosed { mid_frame: false, mid_handshake: false });
     assert_eq!(network.closed(pull).map(|(_, reason)| reason), closed);
     assert_eq!(network.closed(push).map(|(_, reason)| reason), closed);
     assert_eq!(network.received(pull), []);
