@@ -141,8 +141,7 @@ fn report(failure: &Failure, json: bool) {
 
 /// Clap's own order, with the examples moved to the front: they are what most readers look for
 const TEMPLATE: &str = "\
-{before-help}{about-with-newline}
-{after-help}
+{before-help}{about}{after-help}
 
 {usage-heading} {usage}
 

@@ -59,6 +59,12 @@ pub(crate) fn rate(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(per / number).map_err(|_| wrong())
 }
 
+/// A number and its noun: `1 message`, `2 messages`
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 /// A duration as a person would write it: `250ms`, `5s`, `1m30s`
 pub(crate) fn display_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

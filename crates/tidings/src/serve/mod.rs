@@ -138,9 +138,11 @@ async fn serve(
             _ = signals.interrupt.recv() => break,
             _ = signals.hangup.recv() => {
                 notify::reloading();
-                health.reloaded(reload::reload(&mut settings, sources, forwarder.as_mut(), log).await);
+                let applied = reload::reload(&mut settings, sources, forwarder.as_mut(), log).await;
+                health.reloaded(applied);
                 health.listens(forwarder.as_ref(), page.as_ref());
                 notify::reloaded();
+                tracing::info!(applied, "reload finished");
             }
             _ = signals.user.recv() => tracing::info!(status = %health.status(), "state"),
             () = ended => {

@@ -189,7 +189,7 @@ pub(super) async fn sample_forever(health: Arc<Health>) {
     }
 }
 
-/// Sums over all sockets
+/// What went through the daemon: messages in at one side, out at the other
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Totals {
     received: u64,
@@ -201,13 +201,22 @@ struct Totals {
 
 impl Totals {
     fn of(sockets: &[Watched]) -> Self {
-        sockets.iter().fold(Self::default(), |sum, Watched { stats, .. }| Self {
-            received: sum.received + stats.received,
-            received_octets: sum.received_octets + stats.received_octets,
-            sent: sum.sent + stats.sent,
-            sent_octets: sum.sent_octets + stats.sent_octets,
-            dropped: sum.dropped + stats.dropped,
-        })
+        let mut totals = Self::default();
+        for Watched { name, stats } in sockets {
+            totals.dropped += stats.dropped;
+            // The other direction carries subscriptions, which nobody takes for messages
+            match *name {
+                "events.in" => {
+                    totals.received += stats.received;
+                    totals.received_octets += stats.received_octets;
+                }
+                _ => {
+                    totals.sent += stats.sent;
+                    totals.sent_octets += stats.sent_octets;
+                }
+            }
+        }
+        totals
     }
 
     fn to_json(self) -> Value {

@@ -195,6 +195,7 @@ fn a_reload_applies_all_or_nothing() {
     write(&format!("\"tcp://127.0.0.1:*\", \"{second}\""), "send-hwm = 5");
     daemon.process.signal(Signal::HUP);
     daemon.process.said("events.send-hwm");
+    daemon.process.said("reload finished");
     assert_eq!(daemon.metric("tidings_reloads_total{result=\"applied\"}"), Some(1));
     let mut subscriber = tidings(&["event", "sub", "--endpoint", &second, "-n", "1", "--timeout", "20s"]);
     let published =
@@ -212,6 +213,7 @@ fn a_reload_applies_all_or_nothing() {
     write("\"tcp://127.0.0.1:*\", \"ipc:///no/such/directory/s\"", "send-hwm = 7");
     daemon.process.signal(Signal::HUP);
     daemon.process.said("reload refused");
+    daemon.process.said("reload finished");
     // The second endpoint still works, as before
     let mut subscriber = tidings(&["event", "sub", "--endpoint", &second, "-n", "1", "--timeout", "20s"]);
     let published =

@@ -66,7 +66,7 @@ impl Outgoing {
     }
 
     /// Whether the messages are lines of input, whose number nobody knows beforehand
-    pub(crate) fn from_lines(&self) -> bool {
+    pub(crate) fn reads_lines(&self) -> bool {
         self.lines.is_some()
     }
 

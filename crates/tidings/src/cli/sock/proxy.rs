@@ -68,6 +68,7 @@ pub(crate) async fn run(args: ProxyArgs, talk: Talk) -> Result<(), Failure> {
     let backend = Side::parse(&args.backend)?;
     let capture = args.capture.as_deref().map(Side::parse).transpose()?;
     let stop = Stop::listen(args.run_for)?;
+    let mut steering = Steering::new(args.steer)?;
     let context = Context::new();
     Watch::start(&context, args.events, false, talk);
     let frontend = frontend.open(&context, &args.frontend_option, args.linger, talk).await?;
@@ -78,7 +79,7 @@ pub(crate) async fn run(args: ProxyArgs, talk: Talk) -> Result<(), Failure> {
     }
     let handle = proxy.spawn().map_err(|error| Failure::new(Exit::Usage, "proxy", error))?;
     talk.say("running: SIGUSR1 pauses and resumes, SIGUSR2 prints statistics, SIGTERM ends");
-    let steered = steer(&args, &handle, &stop, talk).await;
+    let steered = steering.steer(args.stats, &handle, &stop, talk).await;
     handle.terminate();
     let statistics = handle.join().await;
     let report = tokio::select! {
@@ -94,50 +95,68 @@ pub(crate) async fn run(args: ProxyArgs, talk: Talk) -> Result<(), Failure> {
     }
 }
 
-async fn steer(args: &ProxyArgs, handle: &ProxyHandle, stop: &Stop, talk: Talk) -> Result<(), Failure> {
-    let mut toggle = listen(SignalKind::user_defined1())?;
-    let mut show = listen(SignalKind::user_defined2())?;
-    let mut lines = match args.steer {
-        true => Some(Lines::of_stdin().map_err(|error| Failure::new(Exit::Usage, "system", error))?),
-        false => None,
-    };
-    let mut ticks = args.stats.map(|every| {
-        let every = every.max(Duration::from_millis(1));
-        tokio::time::interval_at(tokio::time::Instant::now() + every, every)
-    });
-    loop {
-        let tick = async {
-            match &mut ticks {
-                Some(ticks) => ticks.tick().await,
-                None => std::future::pending().await,
-            }
+/// Where commands come from while the proxy runs; ready before anybody is told of them
+struct Steering {
+    toggle: Signal,
+    show: Signal,
+    lines: Option<Lines>,
+}
+
+impl Steering {
+    fn new(read_stdin: bool) -> Result<Self, Failure> {
+        let lines = match read_stdin {
+            true => Some(Lines::of_stdin().map_err(|error| Failure::new(Exit::Usage, "system", error))?),
+            false => None,
         };
-        let line = async {
-            match &mut lines {
-                Some(lines) => lines.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = stop.stopped() => return Ok(()),
-            _ = toggle.recv() => match handle.statistics().state {
-                ProxyState::Paused => resume(handle, talk),
-                _ => pause(handle, talk),
-            },
-            _ = show.recv() => print_statistics(&handle.statistics(), talk)?,
-            _ = tick => print_statistics(&handle.statistics(), talk)?,
-            line = line => match line {
-                Some(Ok(line)) => match String::from_utf8_lossy(&line).trim() {
-                    "pause" => pause(handle, talk),
-                    "resume" => resume(handle, talk),
-                    "stats" => print_statistics(&handle.statistics(), talk)?,
-                    "terminate" => return Ok(()),
-                    "" => {}
-                    unknown => talk.say(unknown_command(unknown)),
+        Ok(Self { toggle: listen(SignalKind::user_defined1())?, show: listen(SignalKind::user_defined2())?, lines })
+    }
+
+    /// Obeys until the end is asked for
+    async fn steer(
+        &mut self,
+        stats: Option<Duration>,
+        handle: &ProxyHandle,
+        stop: &Stop,
+        talk: Talk,
+    ) -> Result<(), Failure> {
+        let mut ticks = stats.map(|every| {
+            let every = every.max(Duration::from_millis(1));
+            tokio::time::interval_at(tokio::time::Instant::now() + every, every)
+        });
+        loop {
+            let tick = async {
+                match &mut ticks {
+                    Some(ticks) => ticks.tick().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let line = async {
+                match &mut self.lines {
+                    Some(lines) => lines.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = stop.stopped() => return Ok(()),
+                _ = self.toggle.recv() => match handle.statistics().state {
+                    ProxyState::Paused => resume(handle, talk),
+                    _ => pause(handle, talk),
                 },
-                // Whoever steered has gone; the proxy goes on until a signal
-                Some(Err(_)) | None => lines = None,
-            },
+                _ = self.show.recv() => print_statistics(&handle.statistics(), talk)?,
+                _ = tick => print_statistics(&handle.statistics(), talk)?,
+                line = line => match line {
+                    Some(Ok(line)) => match String::from_utf8_lossy(&line).trim() {
+                        "pause" => pause(handle, talk),
+                        "resume" => resume(handle, talk),
+                        "stats" => print_statistics(&handle.statistics(), talk)?,
+                        "terminate" => return Ok(()),
+                        "" => {}
+                        unknown => talk.say(unknown_command(unknown)),
+                    },
+                    // Whoever steered has gone; the proxy goes on until a signal
+                    Some(Err(_)) | None => self.lines = None,
+                },
+            }
         }
     }
 }

@@ -78,9 +78,17 @@ async fn ask(session: &Session, question: Message, deadline: Duration) -> Result
         Some(Ok(reply)) => Ok(Some(reply)),
         Some(Err(RequestError::TimedOut { after, .. })) => Err(session.watch.explain("reply", after)),
         Some(Err(RequestError::Send(error))) => Err(unsendable(&error)),
+        Some(Err(RequestError::PeerGone)) if !session.watch.met_anyone() => {
+            // It never was there: the event that says why is on its way
+            let why = tokio::time::timeout(EVENTS_FOLLOW, session.watch.hopeless()).await;
+            Err(why.unwrap_or_else(|_| session.watch.explain("reply", deadline)))
+        }
         Some(Err(error)) => Err(Failure::new(Exit::Partial, "request", format!("no reply: {error}"))),
     }
 }
+
+/// Events are a moment behind what they tell of
+const EVENTS_FOLLOW: Duration = Duration::from_secs(1);
 
 /// How long a reply is waited for unless --timeout says otherwise
 const REPLY_DEADLINE: Duration = Duration::from_secs(5);

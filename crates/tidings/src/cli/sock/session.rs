@@ -14,7 +14,7 @@ use super::stop::{Stop, Why};
 use super::watch::Watch;
 use crate::cli::frames::decode_hex;
 use crate::cli::output::Printer;
-use crate::cli::units::display_duration;
+use crate::cli::units::{count, display_duration};
 use crate::cli::{Exit, Failure, Talk};
 
 /// What a socket is opened with
@@ -175,7 +175,7 @@ impl Session {
     /// As [`Session::send`], and those of the input.
     pub(crate) async fn send_all(&self, outgoing: &mut Outgoing) -> Result<Tally, Failure> {
         let mut tally = Tally::default();
-        let mut progress = Progress::new(self.talk, outgoing.from_lines());
+        let mut progress = Progress::new(self.talk, outgoing.reads_lines());
         loop {
             let message = tokio::select! {
                 biased;
@@ -243,15 +243,15 @@ impl Session {
         }
         if stats.dropped > 0 {
             talk.say(format_args!(
-                "{} messages were dropped for peers whose queues were full (--option overflow=block waits instead)",
-                stats.dropped
+                "dropped {} for peers whose queues were full (--option overflow=block waits instead)",
+                count(stats.dropped, "message")
             ));
         }
         if talk.json {
             let summary = json!({ "ok": true, "sent": tally.sent, "dropped": stats.dropped });
             printed(talk.data(summary))?;
         } else {
-            talk.detail(format_args!("sent {} messages", tally.sent));
+            talk.detail(format_args!("sent {}", count(tally.sent, "message")));
         }
         Ok(())
     }
@@ -297,8 +297,10 @@ impl Session {
             messages += unflushed.messages;
             octets += unflushed.octets;
             self.talk.say(format_args!(
-                "not delivered: {} messages, {} octets, to {}",
-                unflushed.messages, unflushed.octets, unflushed.endpoint
+                "not delivered: {}, {}, to {}",
+                count(unflushed.messages, "message"),
+                count(unflushed.octets, "octet"),
+                unflushed.endpoint
             ));
         }
         if !self.watch.met_anyone() {
@@ -311,7 +313,9 @@ impl Session {
             Exit::Partial,
             "undelivered",
             format!(
-                "{messages} messages ({octets} octets) were not delivered within {}",
+                "{} ({}) not delivered within {}",
+                count(messages, "message"),
+                count(octets, "octet"),
                 display_duration(Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),))
             ),
         )

@@ -119,7 +119,11 @@ impl Seen {
         let place = || event.endpoint.clone().or_else(|| event.address.clone()).unwrap_or_default();
         match &event.kind {
             EventKind::Handshaken { .. } => self.handshaken += 1,
-            EventKind::ConnectFailed { error, .. } => self.unreachable = Some((place(), error.clone())),
+            EventKind::ConnectFailed { error, .. } => {
+                // The sentence that this ends up in has said so already
+                let why = error.strip_prefix("can't connect: ").unwrap_or(error);
+                self.unreachable = Some((place(), why.to_owned()));
+            }
             EventKind::HandshakeFailed { detail, .. } => self.unreachable = Some((place(), detail.clone())),
             EventKind::Refused { code, reason } => self.refused = Some((place(), code.clone(), reason.clone())),
             _ => {}
