@@ -18,12 +18,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// `interval` of `None` never tries again; a `ceiling` of zero keeps the wait from growing
     pub(crate) fn new(interval: Option<Duration>, ceiling: Duration, seed: u64) -> Self {
-        Self {
-            interval,
-            ceiling,
-            failures: 0,
-            random: seed | 1,
-        }
+        Self { interval, ceiling, failures: 0, random: seed | 1 }
     }
 
     /// A connection came about: the next wait is the shortest again
@@ -35,9 +30,7 @@ impl Backoff {
     pub(crate) fn next_wait(&mut self) -> Option<Duration> {
         let interval = self.interval?;
         let due = if self.ceiling > interval {
-            interval
-                .saturating_mul(1 << self.failures.min(20))
-                .min(self.ceiling)
+            interval.saturating_mul(1 << self.failures.min(20)).min(self.ceiling)
         } else {
             interval
         };
@@ -61,18 +54,12 @@ mod tests {
     use super::*;
 
     fn within(wait: Option<Duration>, ms: u64) -> bool {
-        wait.is_some_and(|wait| {
-            (Duration::from_millis(ms / 2)..=Duration::from_millis(ms)).contains(&wait)
-        })
+        wait.is_some_and(|wait| (Duration::from_millis(ms / 2)..=Duration::from_millis(ms)).contains(&wait))
     }
 
     #[test]
     fn waits_double_up_to_the_ceiling_and_start_over() {
-        let mut backoff = Backoff::new(
-            Some(Duration::from_millis(100)),
-            Duration::from_millis(350),
-            7,
-        );
+        let mut backoff = Backoff::new(Some(Duration::from_millis(100)), Duration::from_millis(350), 7);
         for ms in [100, 200, 350, 350] {
             let wait = backoff.next_wait();
             assert!(within(wait, ms), "{wait:?} for {ms}");
@@ -91,11 +78,9 @@ mod tests {
 
     #[test]
     fn clients_with_other_seeds_come_back_at_other_times() {
-        let wait =
-            |seed| Backoff::new(Some(Duration::from_secs(1)), Duration::ZERO, seed).next_wait();
-        let waits: std::collections::BTreeSet<_> = (0..100u64)
-            .map(|seed| wait(seed * 0x9E37_79B9_7F4A_7C15))
-            .collect();
+        let wait = |seed| Backoff::new(Some(Duration::from_secs(1)), Duration::ZERO, seed).next_wait();
+        let waits: std::collections::BTreeSet<_> =
+            (0..100u64).map(|seed| wait(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
         assert!(waits.len() > 90, "{} of 100 differ", waits.len());
     }
 

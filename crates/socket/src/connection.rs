@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
 use tidings_transport::Stream;
-use tidings_zmtp::{
-    CloseReason, Connection, Event as ProtocolEvent, Message, PeerInfo, SocketType, WriteQueue,
-};
+use tidings_zmtp::{CloseReason, Connection, Event as ProtocolEvent, Message, PeerInfo, SocketType, WriteQueue};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
@@ -162,11 +160,7 @@ impl<'a> Driver<'a> {
             connection: arrival.connection,
             address: arrival.address,
             on_handshake,
-            orders: Orders {
-                room: 0,
-                close: None,
-                drain: false,
-            },
+            orders: Orders { room: 0, close: None, drain: false },
             input: BytesMut::new(),
             read_size: SMALLEST_READ,
             small_reads: 0,
@@ -236,24 +230,12 @@ impl<'a> Driver<'a> {
             address: Some(self.address.clone()),
             driver: PipeDriver::Task(self.waker.clone()),
         };
-        let key = self
-            .shared
-            .with(|state| state.attach(self.key, newcomer, false))?;
+        let key = self.shared.with(|state| state.attach(self.key, newcomer, false))?;
         self.key = Some(key);
         self.attached = true;
         let reporter = &self.shared.reporter;
-        reporter.say(
-            Some(self.connection),
-            Some(&self.endpoint),
-            Some(&self.address),
-            || handshaken(&peer),
-        );
-        (self.on_handshake)(Peer::new(
-            &peer,
-            self.connection,
-            &self.endpoint,
-            &self.address,
-        ));
+        reporter.say(Some(self.connection), Some(&self.endpoint), Some(&self.address), || handshaken(&peer));
+        (self.on_handshake)(Peer::new(&peer, self.connection, &self.endpoint, &self.address));
         Ok(())
     }
 
@@ -266,9 +248,7 @@ impl<'a> Driver<'a> {
         let written = std::mem::take(&mut self.written);
         let decoded = self.protocol.messages();
         let (batch, control) = (&mut self.batch, &mut self.control);
-        self.orders = self
-            .shared
-            .with(|state| state.exchange(key, decoded, written, batch, control));
+        self.orders = self.shared.with(|state| state.exchange(key, decoded, written, batch, control));
         for change in self.control.drain(..) {
             self.protocol.change_subscription(&change);
         }
@@ -289,11 +269,7 @@ impl<'a> Driver<'a> {
                 self.protocol.seal(&mut self.batch, &mut self.sealed);
                 self.written.octets += (before - self.batch.octets()) as u64;
             }
-            let queue = if passthrough {
-                &mut self.batch
-            } else {
-                &mut self.sealed
-            };
+            let queue = if passthrough { &mut self.batch } else { &mut self.sealed };
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut used = 0;
             let commands_first = !self.commands.is_empty() && !queue.partly_written();
@@ -382,10 +358,7 @@ impl<'a> Driver<'a> {
     /// Decodes what was read; whether any message came out
     fn decode(&mut self) -> bool {
         let was_attached = self.attached;
-        self.protocol.handle_input(
-            &mut self.input,
-            if self.attached { self.orders.room } else { 0 },
-        );
+        self.protocol.handle_input(&mut self.input, if self.attached { self.orders.room } else { 0 });
         let decoded = self.protocol.messages().len();
         // Without room decoding stopped early, as it does where the handshake ends
         self.undecoded = !self.input.is_empty() && (!was_attached || decoded >= self.orders.room);
@@ -396,9 +369,7 @@ impl<'a> Driver<'a> {
         let spare = self.input.capacity() - self.input.len();
         let missing = self.protocol.read_hint();
         // A large frame grows the buffer with what has really come, not with what was announced
-        let wanted = missing
-            .min(self.input.len().max(LARGEST_READ))
-            .max(self.read_size);
+        let wanted = missing.min(self.input.len().max(LARGEST_READ)).max(self.read_size);
         if spare < wanted.min(self.read_size) / 2 || spare < missing.min(wanted) {
             self.input.reserve(wanted);
         }
@@ -472,11 +443,7 @@ impl<'a> Driver<'a> {
         if graceful && self.write_failure.is_none() {
             tokio::time::timeout(PARTING, self.part()).await.ok();
         }
-        Ended {
-            why,
-            was_handshaken: self.attached,
-            aftermath,
-        }
+        Ended { why, was_handshaken: self.attached, aftermath }
     }
 
     /// Closes the sending half and lets the peer close the other
@@ -503,11 +470,7 @@ fn handshaken(peer: &PeerInfo) -> EventKind {
         properties: peer
             .properties
             .iter()
-            .filter(|(name, _)| {
-                !["socket-type", "identity"]
-                    .iter()
-                    .any(|known| name.eq_ignore_ascii_case(known))
-            })
+            .filter(|(name, _)| !["socket-type", "identity"].iter().any(|known| name.eq_ignore_ascii_case(known)))
             .map(|(name, value)| (name.to_owned(), readable(value)))
             .collect(),
     }
@@ -560,9 +523,7 @@ impl Protocol {
                     mechanism: "none",
                 }))
             }
-            Self::Raw(raw) if raw.messages.is_empty() => {
-                raw.closed.take().map(ProtocolEvent::Closed)
-            }
+            Self::Raw(raw) if raw.messages.is_empty() => raw.closed.take().map(ProtocolEvent::Closed),
             Self::Raw(_) => None,
         }
     }
@@ -625,12 +586,7 @@ impl Protocol {
     fn handle_eof(&mut self) {
         match self {
             Self::Zmtp(connection) => connection.handle_eof(now()),
-            Self::Raw(raw) => {
-                raw.closed = Some(CloseReason::PeerClosed {
-                    mid_frame: false,
-                    mid_handshake: false,
-                })
-            }
+            Self::Raw(raw) => raw.closed = Some(CloseReason::PeerClosed { mid_frame: false, mid_handshake: false }),
         }
     }
 

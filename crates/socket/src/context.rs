@@ -71,9 +71,7 @@ impl Context {
     pub fn new() -> Self {
         match Handle::try_current() {
             Ok(handle) => ContextBuilder::default().with(Some(handle), None),
-            Err(_) => ContextBuilder::default()
-                .build()
-                .unwrap_or_else(|_| ContextBuilder::default().with(None, None)),
+            Err(_) => ContextBuilder::default().build().unwrap_or_else(|_| ContextBuilder::default().with(None, None)),
         }
     }
 
@@ -94,35 +92,21 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::socket`].
-    pub fn socket_with(
-        &self,
-        socket_type: SocketType,
-        options: Options,
-    ) -> Result<Socket, SocketError> {
+    pub fn socket_with(&self, socket_type: SocketType, options: Options) -> Result<Socket, SocketError> {
         if *lock(&self.inner.closed) {
             return Err(SocketError::Closed);
         }
         let options = match self.inner.blocky {
             true => options,
             // libzmq's BLOCKY: without it sockets do not linger unless told to
-            false => Options {
-                linger: options.linger.or(Some(Duration::ZERO)),
-                ..options
-            },
+            false => Options { linger: options.linger.or(Some(Duration::ZERO)), ..options },
         };
         let mut sockets = lock(&self.inner.sockets);
         sockets.retain(|socket| socket.strong_count() > 0);
         if sockets.len() >= self.inner.max_sockets {
-            return Err(SocketError::TooManySockets {
-                most: self.inner.max_sockets,
-            });
+            return Err(SocketError::TooManySockets { most: self.inner.max_sockets });
         }
-        let (socket, shared) = Socket::new(
-            self.clone(),
-            socket_type,
-            options,
-            self.inner.events.clone(),
-        );
+        let (socket, shared) = Socket::new(self.clone(), socket_type, options, self.inner.events.clone());
         sockets.push(Arc::downgrade(&shared));
         Ok(socket)
     }
@@ -136,10 +120,7 @@ impl Context {
     /// A row of figures for each socket that is open or still closing
     #[must_use]
     pub fn sockets(&self) -> Vec<SocketStats> {
-        self.live()
-            .iter()
-            .map(|shared| SocketStats::of(shared))
-            .collect()
+        self.live().iter().map(|shared| SocketStats::of(shared)).collect()
     }
 
     /// Closes all sockets together; see [`Socket::close`]
@@ -174,10 +155,7 @@ impl Context {
     }
 
     fn live(&self) -> Vec<Arc<Shared>> {
-        lock(&self.inner.sockets)
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect()
+        lock(&self.inner.sockets).iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -191,9 +169,7 @@ impl Context {
         let Some(waiting) = lock(&self.inner.names).bind(name, shared) else {
             return false;
         };
-        waiting
-            .iter()
-            .for_each(|waiting| Link::join(name, waiting, shared));
+        waiting.iter().for_each(|waiting| Link::join(name, waiting, shared));
         true
     }
 
@@ -216,11 +192,7 @@ impl Context {
     /// A number nobody outside can foresee: seeds ids and waits
     pub(crate) fn random(&self) -> u64 {
         let mut hasher = self.inner.random.build_hasher();
-        hasher.write_u64(
-            self.inner
-                .drawn
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-        );
+        hasher.write_u64(self.inner.drawn.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         hasher.finish()
     }
 }
@@ -236,11 +208,7 @@ impl Drop for Inner {
 
 impl Default for ContextBuilder {
     fn default() -> Self {
-        Self {
-            io_threads: 1,
-            max_sockets: 1023,
-            blocky: true,
-        }
+        Self { io_threads: 1, max_sockets: 1023, blocky: true }
     }
 }
 
@@ -270,11 +238,7 @@ impl ContextBuilder {
     pub fn build(self) -> io::Result<Context> {
         if self.io_threads > 1 {
             let mut builder = Builder::new_multi_thread();
-            let runtime = builder
-                .worker_threads(self.io_threads)
-                .thread_name("tidings-io")
-                .enable_all()
-                .build()?;
+            let runtime = builder.worker_threads(self.io_threads).thread_name("tidings-io").enable_all().build()?;
             let handle = runtime.handle().clone();
             return Ok(self.with(Some(handle), Some(Owned::Threads(runtime))));
         }
@@ -282,9 +246,7 @@ impl ContextBuilder {
         let handle = runtime.handle().clone();
         let (held, ended) = oneshot::channel::<()>();
         // An error of `ended` says that the context is gone, which is what it waits for
-        thread::Builder::new()
-            .name("tidings-io".to_owned())
-            .spawn(move || runtime.block_on(ended).ok())?;
+        thread::Builder::new().name("tidings-io".to_owned()).spawn(move || runtime.block_on(ended).ok())?;
         Ok(self.with(Some(handle), Some(Owned::Thread(held))))
     }
 
@@ -301,8 +263,6 @@ impl ContextBuilder {
             random: RandomState::new(),
             drawn: std::sync::atomic::AtomicU64::new(0),
         };
-        Context {
-            inner: Arc::new(inner),
-        }
+        Context { inner: Arc::new(inner) }
     }
 }

@@ -42,12 +42,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(
-        info: &PeerInfo,
-        connection: ConnectionId,
-        endpoint: &str,
-        address: &str,
-    ) -> Self {
+    pub(crate) fn new(info: &PeerInfo, connection: ConnectionId, endpoint: &str, address: &str) -> Self {
         Self {
             connection,
             endpoint: endpoint.to_owned(),
@@ -85,11 +80,7 @@ impl Dialer {
         let seed = shared.context.random();
         Self {
             name: endpoint.to_string().into(),
-            backoff: Backoff::new(
-                options.reconnect_interval,
-                options.reconnect_interval_max,
-                seed,
-            ),
+            backoff: Backoff::new(options.reconnect_interval, options.reconnect_interval_max, seed),
             shared,
             endpoint,
             key,
@@ -118,10 +109,7 @@ impl Dialer {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        self.shared
-            .endpoints()
-            .dialed
-            .retain(|dialed| dialed.endpoint != self.endpoint || dialed.key != self.key);
+        self.shared.endpoints().dialed.retain(|dialed| dialed.endpoint != self.endpoint || dialed.key != self.key);
         // What is still queued is reported by close; without a close nobody is left to send it
         if let Some(key) = self.key
             && self.shared.phase() == Phase::Open
@@ -136,9 +124,7 @@ impl Dialer {
         let connection = ConnectionId::fresh();
         let address: Arc<str> = stream.peer_address().to_string().into();
         let reporter = self.shared.reporter.clone();
-        reporter.say(Some(connection), Some(&self.name), Some(&address), || {
-            EventKind::Connected
-        });
+        reporter.say(Some(connection), Some(&self.name), Some(&address), || EventKind::Connected);
         let arrival = Arrival {
             shared: self.shared.clone(),
             stream,
@@ -157,11 +143,7 @@ impl Dialer {
         if ended.was_handshaken {
             self.backoff.reset();
         }
-        let wait = if self.must_end(&ended) {
-            None
-        } else {
-            self.backoff.next_wait()
-        };
+        let wait = if self.must_end(&ended) { None } else { self.backoff.next_wait() };
         report_end(&self.shared, connection, &self.name, &address, &ended, wait);
         if wait.is_none() && !ended.was_handshaken {
             let error = match ended.why.is_definite() {
@@ -170,10 +152,7 @@ impl Dialer {
                     code: ended.why.code(),
                     reason: ended.why.detail(),
                 },
-                false => ConnectError::GaveUp {
-                    endpoint: self.endpoint.clone(),
-                    reason: ended.why.detail(),
-                },
+                false => ConnectError::GaveUp { endpoint: self.endpoint.clone(), reason: ended.why.detail() },
             };
             self.settle(Err(error));
         }
@@ -186,23 +165,15 @@ impl Dialer {
             Why::Protocol(_) => false,
         };
         let closing = self.shared.phase() != Phase::Open;
-        let unsent = self
-            .key
-            .is_some_and(|key| self.shared.with(|state| state.has_unsent(key)));
+        let unsent = self.key.is_some_and(|key| self.shared.with(|state| state.has_unsent(key)));
         here || ended.why.is_definite() || self.stop.is_cancelled() || (closing && !unsent)
     }
 
     fn handle_failure(&mut self, error: &DialError) -> Option<Duration> {
         let wait = self.backoff.next_wait();
-        self.shared.say(&self.name, || EventKind::ConnectFailed {
-            error: error.to_string(),
-            retry_in_ms: in_ms(wait),
-        });
+        self.shared.say(&self.name, || EventKind::ConnectFailed { error: error.to_string(), retry_in_ms: in_ms(wait) });
         if wait.is_none() {
-            self.settle(Err(ConnectError::GaveUp {
-                endpoint: self.endpoint.clone(),
-                reason: error.to_string(),
-            }));
+            self.settle(Err(ConnectError::GaveUp { endpoint: self.endpoint.clone(), reason: error.to_string() }));
         }
         wait
     }
@@ -229,31 +200,14 @@ pub(crate) fn report_end(
     wait: Option<Duration>,
 ) {
     let (reason, detail, retry_in_ms) = (ended.why.name(), ended.why.detail(), in_ms(wait));
-    let say = |kind| {
-        shared
-            .reporter
-            .say(Some(connection), Some(endpoint), Some(address), || kind)
-    };
+    let say = |kind| shared.reporter.say(Some(connection), Some(endpoint), Some(address), || kind);
     if ended.was_handshaken {
         let (requeued, lost) = (ended.aftermath.requeued, ended.aftermath.lost);
-        say(EventKind::Disconnected {
-            reason,
-            detail,
-            requeued,
-            lost,
-            retry_in_ms,
-        });
+        say(EventKind::Disconnected { reason, detail, requeued, lost, retry_in_ms });
     } else {
-        say(EventKind::HandshakeFailed {
-            reason,
-            detail: detail.clone(),
-            retry_in_ms,
-        });
+        say(EventKind::HandshakeFailed { reason, detail: detail.clone(), retry_in_ms });
         if ended.why.is_definite() {
-            say(EventKind::Refused {
-                code: ended.why.code(),
-                reason: detail,
-            });
+            say(EventKind::Refused { code: ended.why.code(), reason: detail });
         }
     }
 }

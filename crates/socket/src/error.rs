@@ -152,9 +152,7 @@ pub enum ConnectError {
 #[non_exhaustive]
 pub enum SocketError {
     /// The context has as many sockets as it may
-    #[error(
-        "the context has {most} sockets, the most it may have; close some or raise max_sockets"
-    )]
+    #[error("the context has {most} sockets, the most it may have; close some or raise max_sockets")]
     TooManySockets {
         /// The bound
         most: usize,

@@ -75,11 +75,7 @@ pub struct Event {
 
 /// What happened
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(
-    tag = "event",
-    rename_all = "kebab-case",
-    rename_all_fields = "snake_case"
-)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
     /// A bound endpoint accepts connections
@@ -233,40 +229,16 @@ impl fmt::Display for EventKind {
                 write!(f, ": {error}")?;
                 retry(f, retry_in_ms)
             }
-            Self::Handshaken {
-                peer_type,
-                routing_id,
-                version,
-                mechanism,
-                ..
-            } => {
-                write!(
-                    f,
-                    " with {} over ZMTP {version} {mechanism}",
-                    peer_type.unwrap_or("a peer of unknown type")
-                )?;
-                if routing_id.is_empty() {
-                    Ok(())
-                } else {
-                    write!(f, ", routing id {routing_id}")
-                }
+            Self::Handshaken { peer_type, routing_id, version, mechanism, .. } => {
+                write!(f, " with {} over ZMTP {version} {mechanism}", peer_type.unwrap_or("a peer of unknown type"))?;
+                if routing_id.is_empty() { Ok(()) } else { write!(f, ", routing id {routing_id}") }
             }
-            Self::HandshakeFailed {
-                detail,
-                retry_in_ms,
-                ..
-            } => {
+            Self::HandshakeFailed { detail, retry_in_ms, .. } => {
                 write!(f, ": {detail}")?;
                 retry(f, retry_in_ms)
             }
             Self::Refused { code, reason } => write!(f, " ({code}): {reason}"),
-            Self::Disconnected {
-                detail,
-                requeued,
-                lost,
-                retry_in_ms,
-                ..
-            } => {
+            Self::Disconnected { detail, requeued, lost, retry_in_ms, .. } => {
                 write!(f, ": {detail}")?;
                 if *requeued > 0 {
                     write!(f, "; {requeued} messages wait")?;
@@ -280,11 +252,7 @@ impl fmt::Display for EventKind {
             Self::Dropped { count, total } => write!(f, ": {count} messages, {total} in all"),
             Self::DuplicateRoutingId { routing_id, action } => write!(f, " {routing_id}: {action}"),
             Self::Missed { count } => write!(f, ": {count} events"),
-            Self::Unbound
-            | Self::Accepted
-            | Self::AcceptResumed
-            | Self::Connected
-            | Self::Closed => Ok(()),
+            Self::Unbound | Self::Accepted | Self::AcceptResumed | Self::Connected | Self::Closed => Ok(()),
         }
     }
 }
@@ -377,10 +345,7 @@ impl EventSink {
     }
 
     pub(crate) fn stream(&self, socket: Option<(SocketId, SocketType)>) -> EventStream {
-        EventStream {
-            receiver: self.0.subscribe(),
-            socket,
-        }
+        EventStream { receiver: self.0.subscribe(), socket }
     }
 }
 
@@ -388,9 +353,7 @@ impl EventSink {
 pub(crate) fn readable(octets: &[u8]) -> String {
     match std::str::from_utf8(octets) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => octets.iter().fold(String::from("0x"), |text, octet| {
-            text + &format!("{octet:02x}")
-        }),
+        _ => octets.iter().fold(String::from("0x"), |text, octet| text + &format!("{octet:02x}")),
     }
 }
 
@@ -453,13 +416,7 @@ mod tests {
         for _ in 0..RING + 10 {
             sink.emit(|| event(EventKind::Accepted));
         }
-        assert_eq!(
-            stream.next().await.map(|event| event.kind),
-            Some(EventKind::Missed { count: 10 })
-        );
-        assert_eq!(
-            stream.next().await.map(|event| event.kind),
-            Some(EventKind::Accepted)
-        );
+        assert_eq!(stream.next().await.map(|event| event.kind), Some(EventKind::Missed { count: 10 }));
+        assert_eq!(stream.next().await.map(|event| event.kind), Some(EventKind::Accepted));
     }
 }

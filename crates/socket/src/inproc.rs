@@ -17,7 +17,7 @@ use crate::error::ConnectError;
 use crate::events::{ConnectionId, EventKind, readable};
 use crate::pipe::{Driver, PipeKey};
 use crate::shared::{Shared, lock};
-use crate::state::{LocalPeer, Newcomer};
+use crate::state::{LocalPeer, Newcomer, SOCKET_CLOSED, explain};
 
 /// The names that sockets of a context are bound to, and who waits for one
 #[derive(Debug, Default)]
@@ -37,11 +37,7 @@ pub(crate) struct Waiting {
 impl Names {
     /// Binds a name; returns who waited for it, or `None` if another socket has it
     pub(crate) fn bind(&mut self, name: &str, shared: &Arc<Shared>) -> Option<Vec<Waiting>> {
-        if self
-            .bound
-            .get(name)
-            .is_some_and(|holder| holder.strong_count() > 0)
-        {
+        if self.bound.get(name).is_some_and(|holder| holder.strong_count() > 0) {
             return None;
         }
         self.bound.insert(name.to_owned(), Arc::downgrade(shared));
@@ -61,19 +57,14 @@ impl Names {
 
     /// Frees a name, if this socket has it
     pub(crate) fn unbind(&mut self, name: &str, shared: &Shared) {
-        if self
-            .bound
-            .get(name)
-            .is_some_and(|holder| std::ptr::eq(holder.as_ptr(), shared))
-        {
+        if self.bound.get(name).is_some_and(|holder| std::ptr::eq(holder.as_ptr(), shared)) {
             self.bound.remove(name);
         }
     }
 
     /// Frees all names of a socket and forgets what it waits for
     pub(crate) fn forget(&mut self, shared: &Shared) {
-        self.bound
-            .retain(|_, holder| !std::ptr::eq(holder.as_ptr(), shared));
+        self.bound.retain(|_, holder| !std::ptr::eq(holder.as_ptr(), shared));
         for list in self.waiting.values_mut() {
             list.retain(|waiting| !std::ptr::eq(waiting.shared.as_ptr(), shared));
         }
@@ -83,9 +74,7 @@ impl Names {
     /// Forgets one pipe that waits for a name
     pub(crate) fn stop_waiting(&mut self, name: &str, key: PipeKey, shared: &Shared) {
         if let Some(list) = self.waiting.get_mut(name) {
-            list.retain(|waiting| {
-                waiting.key != key || !std::ptr::eq(waiting.shared.as_ptr(), shared)
-            });
+            list.retain(|waiting| waiting.key != key || !std::ptr::eq(waiting.shared.as_ptr(), shared));
         }
     }
 }
@@ -101,6 +90,10 @@ pub(crate) struct Link {
     moving: Mutex<()>,
     /// Somebody asked for a move while one was under way
     again: AtomicBool,
+    /// By end: its inbox is empty, so a sender has to bring what it queues. One that still has
+    /// messages comes for more itself, and the two threads leave each other's locks alone. Written
+    /// under that end's lock only.
+    hungry: [AtomicBool; 2],
     is_cut: AtomicBool,
 }
 
@@ -116,10 +109,7 @@ impl Link {
             for (shared, other) in [(&connecting, types[1]), (bound, types[0])] {
                 shared.say(&address, || EventKind::Refused {
                     code: INCOMPATIBLE.to_owned(),
-                    reason: format!(
-                        "a {} socket does not talk to a {other}",
-                        shared.reporter.socket_type
-                    ),
+                    reason: format!("a {} socket does not talk to a {other}", shared.reporter.socket_type),
                 });
                 shared.with(|state| state.count_close(INCOMPATIBLE));
             }
@@ -137,29 +127,33 @@ impl Link {
             outcome: waiting.outcome.clone(),
             moving: Mutex::new(()),
             again: AtomicBool::new(false),
+            hungry: [AtomicBool::new(true), AtomicBool::new(true)],
             is_cut: AtomicBool::new(false),
         });
-        let ids = [&connecting, bound]
-            .map(|shared| shared.with(|state| state.options.routing_id.clone()));
+        let ids = [&connecting, bound].map(|shared| shared.with(|state| state.options.routing_id.clone()));
         // Both ends stand before anything moves
         let guard = lock(&link.moving);
         let [connecting_id, bound_id] = ids;
-        let attached = link
-            .attach(1, bound, connecting_id)
-            .and_then(|()| link.attach(0, &connecting, bound_id));
+        let attached = link.attach(1, bound, connecting_id).and_then(|()| link.attach(0, &connecting, bound_id));
         drop(guard);
         match attached {
             Ok(()) => link.pump(),
-            Err(reason) => link.cut(reason),
+            Err(SOCKET_CLOSED) => link.cut(SOCKET_CLOSED),
+            Err(reason) => {
+                connecting.with(|state| state.retire(waiting.key));
+                link.cut(reason);
+                waiting.outcome.send_replace(Some(match address.parse() {
+                    Ok(endpoint) => {
+                        let (code, reason) = (reason.to_owned(), explain(reason).to_owned());
+                        Err(ConnectError::Refused { endpoint, code, reason })
+                    }
+                    Err(_) => Err(ConnectError::Closed),
+                }));
+            }
         }
     }
 
-    fn attach(
-        self: &Arc<Self>,
-        end: usize,
-        shared: &Arc<Shared>,
-        peer_id: Bytes,
-    ) -> Result<(), &'static str> {
+    fn attach(self: &Arc<Self>, end: usize, shared: &Arc<Shared>, peer_id: Bytes) -> Result<(), &'static str> {
         let Some(((_, key), connection)) = self.ends.get(end).zip(self.connections.get(end)) else {
             return Ok(());
         };
@@ -170,26 +164,19 @@ impl Link {
             connection: Some(*connection),
             endpoint: address.clone(),
             address: Some(address.clone()),
-            driver: Driver::Link(self.clone()),
+            driver: Driver::Link(self.clone(), end),
         };
         let attached = shared.with(|state| state.attach(known, newcomer, true))?;
         *lock(key) = Some(attached);
-        let peer_type = self
-            .ends
-            .get(1 - end)
-            .and_then(|(peer, _)| peer.upgrade())
-            .map(|peer| peer.reporter.socket_type);
-        shared
-            .reporter
-            .say(Some(*connection), Some(&address), None, || {
-                EventKind::Handshaken {
-                    peer_type: peer_type.map(|peer_type| peer_type.name()),
-                    routing_id: readable(&peer_id),
-                    version: "inproc".to_owned(),
-                    mechanism: "none",
-                    properties: Vec::new(),
-                }
-            });
+        let peer_type =
+            self.ends.get(1 - end).and_then(|(peer, _)| peer.upgrade()).map(|peer| peer.reporter.socket_type);
+        shared.reporter.say(Some(*connection), Some(&address), None, || EventKind::Handshaken {
+            peer_type: peer_type.map(|peer_type| peer_type.name()),
+            routing_id: readable(&peer_id),
+            version: "inproc".to_owned(),
+            mechanism: "none",
+            properties: Vec::new(),
+        });
         if end == 0 {
             self.outcome.send_replace(Some(Ok(Peer {
                 connection: *connection,
@@ -219,7 +206,7 @@ impl Link {
             }
             drop(guard);
             if !open {
-                self.cut(crate::state::SOCKET_CLOSED);
+                self.cut(SOCKET_CLOSED);
                 return;
             }
             if !self.again.load(Ordering::Acquire) {
@@ -233,18 +220,40 @@ impl Link {
         if self.is_cut.load(Ordering::Acquire) {
             return true;
         }
-        let (Some((source, source_key)), Some((target, target_key))) =
-            (self.end(from), self.end(to))
-        else {
+        let (Some((source, source_key)), Some((target, target_key))) = (self.end(from), self.end(to)) else {
             return false;
         };
         let mut batch = VecDeque::new();
         let room = target.with(|state| state.room_for(target_key));
         let peer = source.with(|state| state.take_local(source_key, room, &mut batch));
         if !batch.is_empty() {
-            target.with(|state| state.deliver(target_key, batch.drain(..)));
+            if batch.len() == room {
+                // Full now: the next round finds that out and has the receiver ask for more
+                self.again.store(true, Ordering::Release);
+            }
+            target.with(|state| {
+                state.deliver(target_key, batch.drain(..));
+                if state.has_unread(target_key)
+                    && let Some(hungry) = self.hungry.get(to)
+                {
+                    hungry.store(false, Ordering::Release);
+                }
+            });
         }
         peer == LocalPeer::Open
+    }
+
+    /// The inbox at an end has run empty. Called under that end's lock, before the link is pumped.
+    pub(crate) fn set_hungry(&self, end: usize) {
+        if let Some(hungry) = self.hungry.get(end) {
+            hungry.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the peer of an end waits to be brought something. Called under that end's lock, after queuing:
+    /// either the peer's next look into the queue finds the message, or this finds the peer hungry.
+    pub(crate) fn peer_is_hungry(&self, end: usize) -> bool {
+        self.hungry.get(1 - end.min(1)).is_some_and(|hungry| hungry.load(Ordering::Acquire))
     }
 
     fn end(&self, end: usize) -> Option<(Arc<Shared>, PipeKey)> {
@@ -267,21 +276,16 @@ impl Link {
                 state.detach(key, WriteQueue::new())
             });
             let connection = self.connections.get(end).copied();
-            shared.reporter.say(connection, Some(&address), None, || {
-                EventKind::Disconnected {
-                    reason,
-                    detail: crate::state::explain(reason).to_owned(),
-                    requeued: aftermath.requeued,
-                    lost: aftermath.lost,
-                    retry_in_ms: None,
-                }
+            shared.reporter.say(connection, Some(&address), None, || EventKind::Disconnected {
+                reason,
+                detail: explain(reason).to_owned(),
+                requeued: aftermath.requeued,
+                lost: aftermath.lost,
+                retry_in_ms: None,
             });
-            let waiting = Waiting {
-                shared: Arc::downgrade(&shared),
-                key,
-                outcome: self.outcome.clone(),
-            };
             if end == 0 && shared.with(|state| state.is_waiting_for_peer(key)) {
+                let waiting = Waiting { shared: Arc::downgrade(&shared), key, outcome: self.outcome.clone() };
+                // A socket that closes gives up its names first, so this does not find the same one again
                 shared.context.connect_inproc(&self.name, &waiting);
             }
         }

@@ -32,8 +32,8 @@ pub use socket::{Binding, CloseReport, Connecting, IntoEndpoint, Socket, Unflush
 
 mod typed;
 pub use typed::{
-    DealerSocket, PairSocket, PubSocket, PullSocket, PushSocket, RepSocket, ReqSocket,
-    RouterSocket, StreamSocket, SubSocket, XpubSocket, XsubSocket,
+    DealerSocket, PairSocket, PubSocket, PullSocket, PushSocket, RepSocket, ReqSocket, RouterSocket, StreamSocket,
+    SubSocket, XpubSocket, XsubSocket,
 };
 
 mod options;
@@ -41,8 +41,7 @@ pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, OptionValue, Opti
 
 mod error;
 pub use error::{
-    BindError, ConnectError, NotFound, NotReady, RecvError, RequestError, SendError, SendFailure,
-    SocketError,
+    BindError, ConnectError, NotFound, NotReady, RecvError, RequestError, SendError, SendFailure, SocketError,
 };
 
 mod events;

@@ -24,17 +24,12 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: Cancellat
         match accepted {
             Ok(stream) => serve(&shared, stream, &endpoint, &stop),
             Err(AcceptError::Transient(error)) => {
-                shared.say(&endpoint, || EventKind::AcceptFailed {
-                    error: error.to_string(),
-                });
+                shared.say(&endpoint, || EventKind::AcceptFailed { error: error.to_string() });
             }
             Err(error) => {
                 // No descriptors or memory. Newcomers wait in the backlog, who is here is not disturbed.
                 let retry_in_ms = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
-                shared.say(&endpoint, || EventKind::AcceptPaused {
-                    error: error.to_string(),
-                    retry_in_ms,
-                });
+                shared.say(&endpoint, || EventKind::AcceptPaused { error: error.to_string(), retry_in_ms });
                 shared.paused_listeners.fetch_add(1, Ordering::Relaxed);
                 let stopped = tokio::time::timeout(PAUSE, stop.cancelled()).await.is_ok();
                 shared.paused_listeners.fetch_sub(1, Ordering::Relaxed);
@@ -53,11 +48,7 @@ fn serve(shared: &Arc<Shared>, stream: Stream, endpoint: &Arc<str>, stop: &Cance
     let (shared, endpoint, stop) = (shared.clone(), endpoint.clone(), stop.clone());
     let connection = ConnectionId::fresh();
     let address: Arc<str> = stream.peer_address().to_string().into();
-    shared
-        .reporter
-        .say(Some(connection), Some(&endpoint), Some(&address), || {
-            EventKind::Accepted
-        });
+    shared.reporter.say(Some(connection), Some(&endpoint), Some(&address), || EventKind::Accepted);
     shared.clone().spawn(async move {
         let arrival = Arrival {
             shared: shared.clone(),

@@ -111,9 +111,7 @@ impl Overflow {
     #[must_use]
     pub fn of(socket_type: SocketType) -> Self {
         match socket_type {
-            SocketType::Pub | SocketType::Xpub | SocketType::Router | SocketType::Xsub => {
-                Self::DropNew
-            }
+            SocketType::Pub | SocketType::Xpub | SocketType::Router | SocketType::Xsub => Self::DropNew,
             _ => Self::Block,
         }
     }
@@ -130,16 +128,12 @@ impl std::str::FromStr for Overflow {
     type Err = OptionError;
 
     fn from_str(text: &str) -> Result<Self, OptionError> {
-        let found = Self::WORDS
-            .iter()
-            .find(|(word, _)| word.eq_ignore_ascii_case(text));
-        found
-            .map(|(_, policy)| *policy)
-            .ok_or_else(|| OptionError::Value {
-                name: "overflow",
-                value: text.to_owned(),
-                legal: overflow::LEGAL,
-            })
+        let found = Self::WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+        found.map(|(_, policy)| *policy).ok_or_else(|| OptionError::Value {
+            name: "overflow",
+            value: text.to_owned(),
+            legal: overflow::LEGAL,
+        })
     }
 }
 
@@ -337,11 +331,7 @@ impl Options {
     /// [`OptionError::Unknown`] names the nearest right name, [`OptionError::Value`] what is legal.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), OptionError> {
         let row = row_named(name)?;
-        let bad = |legal| OptionError::Value {
-            name: row.name,
-            value: text.to_owned(),
-            legal,
-        };
+        let bad = |legal| OptionError::Value { name: row.name, value: text.to_owned(), legal };
         let value = (row.parse)(text.trim()).map_err(bad)?;
         (row.set)(self, value).map_err(bad)
     }
@@ -352,16 +342,9 @@ impl Options {
     /// As [`Options::set`].
     pub fn set_number(&mut self, number: i32, value: OptionValue) -> Result<(), OptionError> {
         let row = OPTIONS.iter().find(|row| row.number == number);
-        let row = row.ok_or_else(|| OptionError::Unknown {
-            name: number.to_string(),
-            suggestion: None,
-        })?;
+        let row = row.ok_or_else(|| OptionError::Unknown { name: number.to_string(), suggestion: None })?;
         let shown = value.to_string();
-        (row.set)(self, value).map_err(|legal| OptionError::Value {
-            name: row.name,
-            value: shown,
-            legal,
-        })
+        (row.set)(self, value).map_err(|legal| OptionError::Value { name: row.name, value: shown, legal })
     }
 
     /// The value of an option, by any of its names
@@ -377,11 +360,7 @@ impl Options {
     pub(crate) fn overflow_for(&self, socket_type: SocketType) -> Overflow {
         let conflates = matches!(
             socket_type,
-            SocketType::Push
-                | SocketType::Pull
-                | SocketType::Pub
-                | SocketType::Sub
-                | SocketType::Dealer
+            SocketType::Push | SocketType::Pull | SocketType::Pub | SocketType::Sub | SocketType::Dealer
         );
         match (self.overflow, socket_type) {
             _ if self.conflate && conflates => Overflow::Latest,
@@ -398,9 +377,7 @@ impl Options {
         for line in self.metadata.lines() {
             if let Some((name, value)) = line.split_once(':') {
                 // The table's codec has checked the names
-                properties
-                    .insert(name.trim(), Bytes::copy_from_slice(value.trim().as_bytes()))
-                    .ok();
+                properties.insert(name.trim(), Bytes::copy_from_slice(value.trim().as_bytes())).ok();
             }
         }
         let mut config = Config::new(socket_type)
@@ -421,12 +398,7 @@ impl Options {
 
     /// What the transport of a socket with these options is told
     pub(crate) fn stream_options(&self) -> tidings_transport::StreamOptions {
-        let seconds = |value: i32| {
-            u64::try_from(value)
-                .ok()
-                .filter(|s| *s > 0)
-                .map(Duration::from_secs)
-        };
+        let seconds = |value: i32| u64::try_from(value).ok().filter(|s| *s > 0).map(Duration::from_secs);
         tidings_transport::StreamOptions::default()
             .keepalive(match self.tcp_keepalive {
                 0 => Some(false),
@@ -435,11 +407,7 @@ impl Options {
             })
             .keepalive_idle(seconds(self.tcp_keepalive_idle))
             .keepalive_interval(seconds(self.tcp_keepalive_interval))
-            .keepalive_count(
-                u32::try_from(self.tcp_keepalive_count)
-                    .ok()
-                    .filter(|n| *n > 0),
-            )
+            .keepalive_count(u32::try_from(self.tcp_keepalive_count).ok().filter(|n| *n > 0))
             .tos(u32::from(self.tos))
             .send_buffer(usize::try_from(self.send_buffer).ok())
             .receive_buffer(usize::try_from(self.recv_buffer).ok())
@@ -455,26 +423,13 @@ fn row_named(name: &str) -> Result<&'static OptionRow, OptionError> {
     let wanted = name.trim().to_ascii_lowercase().replace('-', "_");
     let short = wanted.strip_prefix("zmq_").unwrap_or(&wanted);
     let found = OPTIONS.iter().find(|row| {
-        row.name == short
-            || row
-                .c_name
-                .strip_prefix("ZMQ_")
-                .is_some_and(|c| c.eq_ignore_ascii_case(short))
+        row.name == short || row.c_name.strip_prefix("ZMQ_").is_some_and(|c| c.eq_ignore_ascii_case(short))
     });
     found.ok_or_else(|| {
-        let names = OPTIONS.iter().flat_map(|row| {
-            [
-                (row.name, row.name),
-                (
-                    row.c_name.strip_prefix("ZMQ_").unwrap_or(row.name),
-                    row.name,
-                ),
-            ]
-        });
-        OptionError::Unknown {
-            name: name.to_owned(),
-            suggestion: nearest(short, names),
-        }
+        let names = OPTIONS
+            .iter()
+            .flat_map(|row| [(row.name, row.name), (row.c_name.strip_prefix("ZMQ_").unwrap_or(row.name), row.name)]);
+        OptionError::Unknown { name: name.to_owned(), suggestion: nearest(short, names) }
     })
 }
 
@@ -540,12 +495,8 @@ fn number(text: &str) -> Option<OptionValue> {
 }
 
 fn parse_flag(text: &str) -> Option<OptionValue> {
-    let on = ["1", "true", "on", "yes"]
-        .iter()
-        .any(|word| text.eq_ignore_ascii_case(word));
-    let off = ["0", "false", "off", "no"]
-        .iter()
-        .any(|word| text.eq_ignore_ascii_case(word));
+    let on = ["1", "true", "on", "yes"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    let off = ["0", "false", "off", "no"].iter().any(|word| text.eq_ignore_ascii_case(word));
     (on || off).then_some(OptionValue::Number(i64::from(on)))
 }
 
@@ -560,8 +511,7 @@ fn duration(text: &str) -> Option<OptionValue> {
     };
     let value: f64 = digits.trim().parse().ok()?;
     let ms = value * scale;
-    (ms.is_finite() && ms.abs() <= f64::from(i32::MAX))
-        .then_some(OptionValue::Number(ms.round() as i64))
+    (ms.is_finite() && ms.abs() <= f64::from(i32::MAX)).then_some(OptionValue::Number(ms.round() as i64))
 }
 
 fn parse_octets(text: &str) -> Option<OptionValue> {
@@ -571,13 +521,8 @@ fn parse_octets(text: &str) -> Option<OptionValue> {
     if !digits.is_ascii() || digits.len() % 2 != 0 {
         return None;
     }
-    let octets = digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    octets
-        .collect::<Option<Vec<u8>>>()
-        .map(|octets| OptionValue::Octets(octets.into()))
+    let octets = digits.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    octets.collect::<Option<Vec<u8>>>().map(|octets| OptionValue::Octets(octets.into()))
 }
 
 fn from_int<T: TryFrom<i64>>(value: OptionValue, least: i64, most: i64) -> Option<T> {
@@ -621,9 +566,7 @@ fn is_property(line: &str) -> bool {
         rest.is_some_and(|rest| {
             !rest.is_empty()
                 && name.len() <= 255
-                && rest
-                    .bytes()
-                    .all(|c| c.is_ascii_alphanumeric() || b"-_.+".contains(&c))
+                && rest.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.+".contains(&c))
         })
     })
 }
@@ -636,16 +579,9 @@ mod tests {
     fn every_default_is_what_its_row_says() {
         let defaults = Options::new();
         for row in OPTIONS {
-            assert_eq!(
-                (row.value)(&defaults).to_string(),
-                row.default,
-                "{}",
-                row.name
-            );
+            assert_eq!((row.value)(&defaults).to_string(), row.default, "{}", row.name);
             let mut again = Options::new();
-            again
-                .set(row.name, row.default)
-                .unwrap_or_else(|error| panic!("{error}"));
+            again.set(row.name, row.default).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(again, defaults, "{}", row.name);
             assert!(row.doc.ends_with('.'), "{}", row.name);
         }
@@ -673,10 +609,7 @@ mod tests {
     #[test]
     fn a_wrong_name_gets_the_nearest_right_one() {
         let error = Options::new().set("sndhmw", "1").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no socket option is called 'sndhmw'; did you mean 'send_hwm'?"
-        );
+        assert_eq!(error.to_string(), "no socket option is called 'sndhmw'; did you mean 'send_hwm'?");
         let error = Options::new().set("zzz", "1").unwrap_err();
         assert_eq!(error.to_string(), "no socket option is called 'zzz'");
     }
@@ -696,32 +629,21 @@ mod tests {
             ("tcp_keepalive", "2"),
         ] {
             let error = Options::new().set(name, value).unwrap_err().to_string();
-            assert!(
-                error.starts_with(&format!("option {name} can't be '{value}': it takes ")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("option {name} can't be '{value}': it takes ")), "{error}");
         }
     }
 
     #[test]
     fn durations_take_units() {
         let mut options = Options::new();
-        for (text, ms) in [
-            ("250", 250),
-            ("250ms", 250),
-            ("1.5s", 1500),
-            ("2m", 120_000),
-        ] {
+        for (text, ms) in [("250", 250), ("250ms", 250), ("1.5s", 1500), ("2m", 120_000)] {
             options.set("linger", text).unwrap();
             assert_eq!(options.linger, Some(Duration::from_millis(ms)), "{text}");
         }
         options.set("linger", "-1").unwrap();
         assert_eq!(options.linger, None);
         options.set("reconnect_interval", "0").unwrap();
-        assert_eq!(
-            options.reconnect_interval, None,
-            "zero or less never reconnects"
-        );
+        assert_eq!(options.reconnect_interval, None, "zero or less never reconnects");
     }
 
     #[test]
@@ -729,32 +651,9 @@ mod tests {
         let options = Options::new();
         assert_eq!(options.overflow_for(SocketType::Push), Overflow::Block);
         assert_eq!(options.overflow_for(SocketType::Pub), Overflow::DropNew);
-        assert_eq!(
-            options
-                .clone()
-                .xpub_nodrop(true)
-                .overflow_for(SocketType::Pub),
-            Overflow::Block
-        );
-        assert_eq!(
-            options
-                .clone()
-                .router_mandatory(true)
-                .overflow_for(SocketType::Router),
-            Overflow::Block
-        );
-        assert_eq!(
-            options
-                .clone()
-                .conflate(true)
-                .overflow_for(SocketType::Push),
-            Overflow::Latest
-        );
-        assert_eq!(
-            options
-                .overflow(Some(Overflow::DropOld))
-                .overflow_for(SocketType::Push),
-            Overflow::DropOld
-        );
+        assert_eq!(options.clone().xpub_nodrop(true).overflow_for(SocketType::Pub), Overflow::Block);
+        assert_eq!(options.clone().router_mandatory(true).overflow_for(SocketType::Router), Overflow::Block);
+        assert_eq!(options.clone().conflate(true).overflow_for(SocketType::Push), Overflow::Latest);
+        assert_eq!(options.overflow(Some(Overflow::DropOld)).overflow_for(SocketType::Push), Overflow::DropOld);
     }
 }

@@ -60,8 +60,8 @@ pub(crate) enum Driver {
     None,
     /// A connection's task
     Task(Arc<AtomicWaker>),
-    /// The link to a socket of the same context
-    Link(Arc<Link>),
+    /// The link to a socket of the same context, and which end of it this is
+    Link(Arc<Link>, usize),
 }
 
 /// Messages and octets
@@ -99,10 +99,7 @@ impl Control {
     pub(crate) fn of(message: &Message) -> Option<Self> {
         let frame = message.first();
         match (message.frame_count(), frame.first()) {
-            (1, Some(kind @ (0 | 1))) => Some(Self {
-                subscribe: *kind == 1,
-                topic: frame.slice(1..),
-            }),
+            (1, Some(kind @ (0 | 1))) => Some(Self { subscribe: *kind == 1, topic: frame.slice(1..) }),
             _ => None,
         }
     }
@@ -126,21 +123,14 @@ pub(crate) enum Outbox {
 
 impl Outbox {
     pub(crate) fn local() -> Self {
-        Self::Local {
-            messages: VecDeque::new(),
-            octets: 0,
-        }
+        Self::Local { messages: VecDeque::new(), octets: 0 }
     }
 
     /// Queues a message behind an address envelope
     pub(crate) fn push(&mut self, envelope: &[Bytes], message: Message) -> u64 {
         match self {
             Self::Wire(queue) => queue.push(envelope, &message) as u64,
-            Self::Raw(queue) => message
-                .into_frames()
-                .into_iter()
-                .map(|octets| queue.push_raw(octets) as u64)
-                .sum(),
+            Self::Raw(queue) => message.into_frames().into_iter().map(|octets| queue.push_raw(octets) as u64).sum(),
             Self::Local { messages, octets } => {
                 let message = match envelope {
                     [] => message,
@@ -171,14 +161,10 @@ impl Outbox {
     /// What waits in here
     pub(crate) fn load(&self) -> Load {
         match self {
-            Self::Wire(queue) | Self::Raw(queue) => Load {
-                messages: queue.messages() as u64,
-                octets: queue.octets() as u64,
-            },
-            Self::Local { messages, octets } => Load {
-                messages: messages.len() as u64,
-                octets: *octets,
-            },
+            Self::Wire(queue) | Self::Raw(queue) => {
+                Load { messages: queue.messages() as u64, octets: queue.octets() as u64 }
+            }
+            Self::Local { messages, octets } => Load { messages: messages.len() as u64, octets: *octets },
         }
     }
 
@@ -213,13 +199,7 @@ impl Outbox {
 }
 
 impl Pipe {
-    pub(crate) fn new(
-        serial: u32,
-        outbox: Outbox,
-        driver: Driver,
-        endpoint: Arc<str>,
-        persistent: bool,
-    ) -> Self {
+    pub(crate) fn new(serial: u32, outbox: Outbox, driver: Driver, endpoint: Arc<str>, persistent: bool) -> Self {
         Self {
             serial,
             outbox,
@@ -247,10 +227,7 @@ impl Pipe {
     /// What waits to be sent, what the connection holds included
     pub(crate) fn waiting(&self) -> Load {
         let queued = self.outbox.load();
-        Load {
-            messages: queued.messages + self.in_flight.messages,
-            octets: queued.octets + self.in_flight.octets,
-        }
+        Load { messages: queued.messages + self.in_flight.messages, octets: queued.octets + self.in_flight.octets }
     }
 
     /// Whether one more message may be queued under these bounds (0: none)
@@ -277,10 +254,7 @@ impl Pipe {
         let held = self.inbox.len();
         match most.messages {
             0 => BATCH,
-            most => usize::try_from(most)
-                .unwrap_or(usize::MAX)
-                .saturating_sub(held)
-                .min(BATCH),
+            most => usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(held).min(BATCH),
         }
     }
 

@@ -109,11 +109,7 @@ struct Counter {
 impl Proxy {
     /// A proxy between two sockets, which the caller binds and connects
     pub fn new(frontend: impl Into<Socket>, backend: impl Into<Socket>) -> Self {
-        Self {
-            frontend: frontend.into(),
-            backend: backend.into(),
-            capture: None,
-        }
+        Self { frontend: frontend.into(), backend: backend.into(), capture: None }
     }
 
     /// Has a copy of every message sent to a PUB, PUSH, DEALER or PAIR; one that has no room misses it
@@ -133,12 +129,7 @@ impl Proxy {
         if !forward && !back {
             return Err(ProxyError::NothingToPass { frontend, backend });
         }
-        if let Some(capture) = self
-            .capture
-            .as_ref()
-            .map(Socket::socket_type)
-            .filter(|capture| !sends(*capture))
-        {
+        if let Some(capture) = self.capture.as_ref().map(Socket::socket_type).filter(|capture| !sends(*capture)) {
             return Err(ProxyError::Capture(capture));
         }
         let inner = Arc::new(Inner {
@@ -157,13 +148,7 @@ impl Proxy {
                 true => (self.frontend.clone(), self.backend.clone()),
                 false => (self.backend.clone(), self.frontend.clone()),
             };
-            let direction = Direction {
-                from,
-                to,
-                capture: self.capture.clone(),
-                inner: inner.clone(),
-                is_forward,
-            };
+            let direction = Direction { from, to, capture: self.capture.clone(), inner: inner.clone(), is_forward };
             context.spawn(direction.run());
         }
         Ok(ProxyHandle { inner })
@@ -202,12 +187,7 @@ impl ProxyHandle {
     /// Safe: it only waits.
     pub async fn join(&self) -> ProxyStatistics {
         // An error would say that the sender is gone, and this handle holds it
-        self.inner
-            .running
-            .subscribe()
-            .wait_for(|running| *running == 0)
-            .await
-            .ok();
+        self.inner.running.subscribe().wait_for(|running| *running == 0).await.ok();
         self.statistics()
     }
 
@@ -272,9 +252,7 @@ impl Direction {
         }
         // One side that ends takes the other along: half a proxy helps nobody
         self.inner.state.send_replace(ProxyState::Terminated);
-        self.inner
-            .running
-            .send_modify(|running| *running = running.saturating_sub(1));
+        self.inner.running.send_modify(|running| *running = running.saturating_sub(1));
     }
 
     /// Sends a batch on; false when the other side is closed
@@ -282,35 +260,21 @@ impl Direction {
         if let Some(capture) = &self.capture {
             for message in batch.iter() {
                 let missed = capture.try_send(message.clone()).is_err();
-                self.inner
-                    .uncaptured
-                    .fetch_add(u64::from(missed), Ordering::Relaxed);
+                self.inner.uncaptured.fetch_add(u64::from(missed), Ordering::Relaxed);
             }
         }
-        let counter = if self.is_forward {
-            &self.inner.forward
-        } else {
-            &self.inner.back
-        };
+        let counter = if self.is_forward { &self.inner.forward } else { &self.inner.back };
         let octets: u64 = batch.iter().map(|message| message.octets() as u64).sum();
-        counter
-            .messages
-            .fetch_add(batch.len() as u64, Ordering::Relaxed);
+        counter.messages.fetch_add(batch.len() as u64, Ordering::Relaxed);
         counter.octets.fetch_add(octets, Ordering::Relaxed);
         for message in batch.drain(..) {
             let mut message = message;
             loop {
                 match self.to.send(message).await {
                     Ok(()) => break,
-                    Err(SendError {
-                        reason: SendFailure::Closed,
-                        ..
-                    }) => return false,
+                    Err(SendError { reason: SendFailure::Closed, .. }) => return false,
                     // The socket's send_timeout is for applications: a proxy keeps what it took
-                    Err(SendError {
-                        message: again,
-                        reason: SendFailure::TimedOut(_),
-                    }) => message = again,
+                    Err(SendError { message: again, reason: SendFailure::TimedOut(_) }) => message = again,
                     Err(_) => {
                         counter.refused.fetch_add(1, Ordering::Relaxed);
                         break;

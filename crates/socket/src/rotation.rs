@@ -16,11 +16,7 @@ pub(crate) struct Rotation {
 impl Rotation {
     /// The pipe whose turn it is
     pub(crate) fn current(&self) -> Option<u32> {
-        if self.ready == 0 {
-            None
-        } else {
-            self.keys.get(self.current).copied()
-        }
+        if self.ready == 0 { None } else { self.keys.get(self.current).copied() }
     }
 
     /// Gives the turn to the next ready pipe
@@ -97,10 +93,7 @@ impl Rotation {
     }
 
     fn place(&self, key: u32) -> Option<usize> {
-        self.places
-            .get(key as usize)
-            .copied()
-            .filter(|place| *place != ABSENT)
+        self.places.get(key as usize).copied().filter(|place| *place != ABSENT)
     }
 
     fn swap(&mut self, a: usize, b: usize) {

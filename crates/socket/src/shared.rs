@@ -77,9 +77,7 @@ impl Shared {
         let mut state = lock(&self.state);
         let result = work(&mut state);
         let signals = &mut state.signals;
-        if !(signals.readable | signals.writable | signals.changed | signals.closing)
-            && signals.links.is_empty()
-        {
+        if !(signals.readable | signals.writable | signals.changed | signals.closing) && signals.links.is_empty() {
             return result;
         }
         let signals = std::mem::take(signals);
@@ -129,27 +127,21 @@ impl Shared {
 
     /// Stops listening and dialling; connections drain
     pub(crate) fn begin_close(&self) {
+        // First: an inproc peer that finds this socket closing looks for the name again
+        self.context.unbind_all(self);
         self.with(State::begin_close);
         let endpoints = self.endpoints();
         endpoints.bound.iter().for_each(|bound| bound.stop.cancel());
         for dialed in &endpoints.dialed {
-            if !dialed
-                .key
-                .is_some_and(|key| self.with(|state| state.has_unsent(key)))
-            {
+            if !dialed.key.is_some_and(|key| self.with(|state| state.has_unsent(key))) {
                 dialed.stop.cancel();
             }
         }
-        drop(endpoints);
-        self.context.unbind_all(self);
     }
 
     /// Ends everything now
     pub(crate) fn end_close(&self) {
-        self.endpoints()
-            .dialed
-            .iter()
-            .for_each(|dialed| dialed.stop.cancel());
+        self.endpoints().dialed.iter().for_each(|dialed| dialed.stop.cancel());
         self.with(State::end_close);
         self.reporter.say(None, None, None, || EventKind::Closed);
     }

@@ -15,8 +15,7 @@ use crate::blocking::block_on;
 use crate::context::Context;
 use crate::dialer::{Dialer, Outcome, Peer, idle};
 use crate::error::{
-    BindError, ConnectError, NotFound, NotReady, RecvError, RequestError, SendError, SendFailure,
-    SocketError,
+    BindError, ConnectError, NotFound, NotReady, RecvError, RequestError, SendError, SendFailure, SocketError,
 };
 use crate::events::{EventKind, EventSink, EventStream, SocketId};
 use crate::inproc::Waiting;
@@ -90,22 +89,11 @@ impl Socket {
         options: Options,
         sink: EventSink,
     ) -> (Self, Arc<Shared>) {
-        let reporter = Reporter {
-            sink,
-            socket: SocketId::fresh(),
-            socket_type,
-        };
+        let reporter = Reporter { sink, socket: SocketId::fresh(), socket_type };
         let seed = u32::try_from(context.random() >> 32).unwrap_or_default();
         let state = State::new(options, reporter.clone(), seed);
         let shared = Arc::new(Shared::new(state, reporter, context));
-        (
-            Self {
-                handle: Arc::new(Handle {
-                    shared: shared.clone(),
-                }),
-            },
-            shared,
-        )
+        (Self { handle: Arc::new(Handle { shared: shared.clone() }) }, shared)
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -156,25 +144,13 @@ impl Socket {
         let (outcome, receiver) = oneshot::channel();
         let shared = self.shared().clone();
         let stop = CancellationToken::new();
-        let bound = Bound {
-            wanted: endpoint.clone(),
-            actual: None,
-            stop: stop.clone(),
-        };
+        let bound = Bound { wanted: endpoint.clone(), actual: None, stop: stop.clone() };
         shared.endpoints().bound.push(bound);
         if let Endpoint::Inproc(name) = &endpoint {
             let name = name.to_string();
             let free = shared.context.bind_inproc(&name, &shared);
             outcome
-                .send(settle_bind(
-                    &shared,
-                    &endpoint,
-                    if free {
-                        Ok(endpoint.clone())
-                    } else {
-                        Err(IN_USE.to_owned())
-                    },
-                ))
+                .send(settle_bind(&shared, &endpoint, if free { Ok(endpoint.clone()) } else { Err(IN_USE.to_owned()) }))
                 .ok();
             return Ok(Binding { receiver });
         }
@@ -188,16 +164,12 @@ impl Socket {
             let listener = match listening {
                 Ok(listener) => listener,
                 Err(error) => {
-                    outcome
-                        .send(settle_bind(&shared, &endpoint, Err(error.to_string())))
-                        .ok();
+                    outcome.send(settle_bind(&shared, &endpoint, Err(error.to_string()))).ok();
                     return;
                 }
             };
             let actual = listener.local_endpoint().clone();
-            outcome
-                .send(settle_bind(&shared, &endpoint, Ok(actual)))
-                .ok();
+            outcome.send(settle_bind(&shared, &endpoint, Ok(actual))).ok();
             listener::run(shared, listener, stop).await;
         };
         self.shared().spawn(task);
@@ -212,8 +184,7 @@ impl Socket {
     /// # Errors
     /// The text isn't an endpoint, or not one that can be connected to.
     pub fn connect(&self, endpoint: impl IntoEndpoint) -> Result<Connecting, EndpointError> {
-        self.connect_to(endpoint.into_endpoint()?, None)
-            .map(|(connecting, _)| connecting)
+        self.connect_to(endpoint.into_endpoint()?, None).map(|(connecting, _)| connecting)
     }
 
     /// As [`connect`](Self::connect), and the peer gets a name here: ROUTER and STREAM route to it by that
@@ -226,39 +197,17 @@ impl Socket {
         endpoint: impl IntoEndpoint,
         routing_id: impl Into<Bytes>,
     ) -> Result<Connecting, EndpointError> {
-        self.connect_to(endpoint.into_endpoint()?, Some(routing_id.into()))
-            .map(|(connecting, _)| connecting)
+        self.connect_to(endpoint.into_endpoint()?, Some(routing_id.into())).map(|(connecting, _)| connecting)
     }
 
-    fn connect_to(
-        &self,
-        endpoint: Endpoint,
-        name: Option<Bytes>,
-    ) -> Result<(Connecting, ()), EndpointError> {
+    fn connect_to(&self, endpoint: Endpoint, name: Option<Bytes>) -> Result<(Connecting, ()), EndpointError> {
         endpoint.for_connect()?;
         let shared = self.shared().clone();
-        let connecting = |receiver| {
-            (
-                Connecting {
-                    receiver,
-                    endpoint: endpoint.clone(),
-                },
-                (),
-            )
-        };
+        let connecting = |receiver| (Connecting { receiver, endpoint: endpoint.clone() }, ());
         // libzmq: for these types a second connect to the same tcp endpoint changes nothing
         let once = matches!(endpoint, Endpoint::Tcp(_))
-            && matches!(
-                self.socket_type(),
-                SocketType::Dealer | SocketType::Sub | SocketType::Pub | SocketType::Req
-            );
-        if once
-            && let Some(known) = shared
-                .endpoints()
-                .dialed
-                .iter()
-                .find(|dialed| dialed.endpoint == endpoint)
-        {
+            && matches!(self.socket_type(), SocketType::Dealer | SocketType::Sub | SocketType::Pub | SocketType::Req);
+        if once && let Some(known) = shared.endpoints().dialed.iter().find(|dialed| dialed.endpoint == endpoint) {
             return Ok(connecting(known.outcome.clone()));
         }
         let (outcome, receiver) = watch::channel(None);
@@ -270,19 +219,14 @@ impl Socket {
             let made = shared.with(|state| {
                 let key = state.add_pipe(text, idle(), is_inproc)?;
                 match name {
-                    Some(name) => state
-                        .name_peer(key, name)
-                        .map(|()| key)
-                        .inspect_err(|_| state.retire(key)),
+                    Some(name) => state.name_peer(key, name).map(|()| key).inspect_err(|_| state.retire(key)),
                     None => Ok(key),
                 }
             });
             match made {
                 Ok(made) => key = Some(made),
                 Err(reason) => {
-                    let reason = Some(crate::state::explain(reason))
-                        .filter(|text| !text.is_empty())
-                        .unwrap_or(reason);
+                    let reason = Some(crate::state::explain(reason)).filter(|text| !text.is_empty()).unwrap_or(reason);
                     let refused = ConnectError::Refused {
                         endpoint: endpoint.clone(),
                         code: "refused-here".to_owned(),
@@ -302,15 +246,10 @@ impl Socket {
         });
         match (&endpoint, key) {
             (Endpoint::Inproc(name), Some(key)) => {
-                let waiting = Waiting {
-                    shared: Arc::downgrade(&shared),
-                    key,
-                    outcome,
-                };
+                let waiting = Waiting { shared: Arc::downgrade(&shared), key, outcome };
                 shared.context.connect_inproc(&name.to_string(), &waiting);
             }
-            _ => shared
-                .spawn(Dialer::new(shared.clone(), endpoint.clone(), key, stop, outcome).run()),
+            _ => shared.spawn(Dialer::new(shared.clone(), endpoint.clone(), key, stop, outcome).run()),
         }
         Ok(connecting(receiver))
     }
@@ -327,9 +266,7 @@ impl Socket {
             .iter()
             .position(|bound| bound.wanted == *endpoint || bound.actual.as_ref() == Some(endpoint));
         let Some(found) = found else {
-            return Err(NotFound {
-                endpoint: endpoint.clone(),
-            });
+            return Err(NotFound { endpoint: endpoint.clone() });
         };
         let bound = endpoints.bound.swap_remove(found);
         drop(endpoints);
@@ -348,22 +285,14 @@ impl Socket {
     pub fn disconnect(&self, endpoint: &Endpoint) -> Result<(), NotFound> {
         let shared = self.shared();
         let mut endpoints = shared.endpoints();
-        let found = endpoints
-            .dialed
-            .iter()
-            .position(|dialed| dialed.endpoint == *endpoint);
+        let found = endpoints.dialed.iter().position(|dialed| dialed.endpoint == *endpoint);
         let Some(found) = found else {
-            return Err(NotFound {
-                endpoint: endpoint.clone(),
-            });
+            return Err(NotFound { endpoint: endpoint.clone() });
         };
         let dialed = endpoints.dialed.swap_remove(found);
         drop(endpoints);
         if let (Endpoint::Inproc(name), Some(key)) = (endpoint, dialed.key) {
-            shared
-                .context
-                .names()
-                .stop_waiting(&name.to_string(), key, shared);
+            shared.context.names().stop_waiting(&name.to_string(), key, shared);
         }
         if let Some(key) = dialed.key {
             shared.with(|state| state.leave(key));
@@ -375,12 +304,7 @@ impl Socket {
     /// The endpoints it listens on, with their real ports and paths
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.shared()
-            .endpoints()
-            .bound
-            .iter()
-            .filter_map(|bound| bound.actual.clone())
-            .collect()
+        self.shared().endpoints().bound.iter().filter_map(|bound| bound.actual.clone()).collect()
     }
 
     /// Queues a message, waiting for room if the socket type does that
@@ -399,10 +323,7 @@ impl Socket {
                 yield_now_and_then().await;
                 Ok(())
             }
-            Err(SendError {
-                message,
-                reason: SendFailure::WouldBlock,
-            }) => {
+            Err(SendError { message, reason: SendFailure::WouldBlock }) => {
                 let timeout = self.shared().with(|state| state.options.send_timeout);
                 let mut slot = Some(message);
                 let waiting = self.wait_to_send(&mut slot);
@@ -430,10 +351,7 @@ impl Socket {
     /// As `send`.
     pub fn send_blocking(&self, message: Message) -> Result<(), SendError> {
         match self.try_send(message) {
-            Err(SendError {
-                message,
-                reason: SendFailure::WouldBlock,
-            }) => {
+            Err(SendError { message, reason: SendFailure::WouldBlock }) => {
                 let timeout = self.shared().with(|state| state.options.send_timeout);
                 let mut slot = Some(message);
                 let sent = block_on(self.wait_to_send(&mut slot), timeout);
@@ -451,10 +369,7 @@ impl Socket {
                 return Ok(());
             };
             match self.try_send(message) {
-                Err(SendError {
-                    message,
-                    reason: SendFailure::WouldBlock,
-                }) => *slot = Some(message),
+                Err(SendError { message, reason: SendFailure::WouldBlock }) => *slot = Some(message),
                 done => return done,
             }
             writable.await;
@@ -507,11 +422,7 @@ impl Socket {
         let Some(error) = failed else { return Ok(sent) };
         messages.push(error.message);
         messages.extend(rest);
-        if sent > 0 {
-            Ok(sent)
-        } else {
-            Err(error.reason)
-        }
+        if sent > 0 { Ok(sent) } else { Err(error.reason) }
     }
 
     /// As [`send_many`](Self::send_many), for threads without a runtime
@@ -589,10 +500,7 @@ impl Socket {
         }
     }
 
-    async fn wait_to_recv<T>(
-        &self,
-        mut attempt: impl FnMut(&Self) -> Result<T, RecvError>,
-    ) -> Result<T, RecvError> {
+    async fn wait_to_recv<T>(&self, mut attempt: impl FnMut(&Self) -> Result<T, RecvError>) -> Result<T, RecvError> {
         let _waiting = WaitingReceiver::new(self.shared());
         loop {
             let readable = self.shared().readable.notified();
@@ -616,16 +524,10 @@ impl Socket {
             done => return done,
         }
         match self.shared().with(|state| state.options.recv_timeout) {
-            None => {
-                self.wait_to_recv(|socket| socket.try_recv_many(into, max))
-                    .await
-            }
-            Some(timeout) => tokio::time::timeout(
-                timeout,
-                self.wait_to_recv(|socket| socket.try_recv_many(into, max)),
-            )
-            .await
-            .unwrap_or(Err(RecvError::TimedOut(timeout))),
+            None => self.wait_to_recv(|socket| socket.try_recv_many(into, max)).await,
+            Some(timeout) => tokio::time::timeout(timeout, self.wait_to_recv(|socket| socket.try_recv_many(into, max)))
+                .await
+                .unwrap_or(Err(RecvError::TimedOut(timeout))),
         }
     }
 
@@ -652,19 +554,12 @@ impl Socket {
     ///
     /// # Errors
     /// As `recv_many`.
-    pub fn recv_many_blocking(
-        &self,
-        into: &mut Vec<Message>,
-        max: usize,
-    ) -> Result<usize, RecvError> {
+    pub fn recv_many_blocking(&self, into: &mut Vec<Message>, max: usize) -> Result<usize, RecvError> {
         match self.try_recv_many(into, max) {
             Err(RecvError::WouldBlock) => {
                 let timeout = self.shared().with(|state| state.options.recv_timeout);
-                block_on(
-                    self.wait_to_recv(|socket| socket.try_recv_many(into, max)),
-                    timeout,
-                )
-                .unwrap_or_else(|| Err(RecvError::TimedOut(timeout.unwrap_or_default())))
+                block_on(self.wait_to_recv(|socket| socket.try_recv_many(into, max)), timeout)
+                    .unwrap_or_else(|| Err(RecvError::TimedOut(timeout.unwrap_or_default())))
             }
             done => done,
         }
@@ -688,18 +583,12 @@ impl Socket {
     }
 
     fn change_subscription(&self, subscribe: bool, topic: &[u8]) -> Result<(), SocketError> {
-        let control = Control {
-            subscribe,
-            topic: Bytes::copy_from_slice(topic),
-        };
-        match self
-            .shared()
-            .with(|state| state.change_subscription(control))
-        {
+        let control = Control { subscribe, topic: Bytes::copy_from_slice(topic) };
+        match self.shared().with(|state| state.change_subscription(control)) {
             true => Ok(()),
-            false => Err(SocketError::NotSupported(
-                "only SUB, XSUB, and XPUB with xpub_manual, have subscriptions to set",
-            )),
+            false => {
+                Err(SocketError::NotSupported("only SUB, XSUB, and XPUB with xpub_manual, have subscriptions to set"))
+            }
         }
     }
 
@@ -714,18 +603,11 @@ impl Socket {
     ///
     /// # Cancel safety
     /// Safe: when dropped, the request is forgotten; if it was sent, its late reply is dropped and counted.
-    pub async fn request(
-        &self,
-        message: Message,
-        deadline: Duration,
-    ) -> Result<Message, RequestError> {
+    pub async fn request(&self, message: Message, deadline: Duration) -> Result<Message, RequestError> {
         let mut progress = RequestProgress::new(self.shared(), message);
         match tokio::time::timeout(deadline, progress.run()).await {
             Ok(done) => done,
-            Err(_) => Err(RequestError::TimedOut {
-                after: deadline,
-                sent: progress.id.is_some(),
-            }),
+            Err(_) => Err(RequestError::TimedOut { after: deadline, sent: progress.id.is_some() }),
         }
     }
 
@@ -733,18 +615,11 @@ impl Socket {
     ///
     /// # Errors
     /// As `request`.
-    pub fn request_blocking(
-        &self,
-        message: Message,
-        deadline: Duration,
-    ) -> Result<Message, RequestError> {
+    pub fn request_blocking(&self, message: Message, deadline: Duration) -> Result<Message, RequestError> {
         let mut progress = RequestProgress::new(self.shared(), message);
         match block_on(progress.run(), Some(deadline)) {
             Some(done) => done,
-            None => Err(RequestError::TimedOut {
-                after: deadline,
-                sent: progress.id.is_some(),
-            }),
+            None => Err(RequestError::TimedOut { after: deadline, sent: progress.id.is_some() }),
         }
     }
 
@@ -770,8 +645,7 @@ impl Socket {
     /// # Errors
     /// As `ready`.
     pub fn ready_blocking(&self, wanted: usize, deadline: Duration) -> Result<usize, NotReady> {
-        block_on(self.wait_for_peers(wanted), Some(deadline))
-            .ok_or_else(|| self.not_ready(wanted, deadline))
+        block_on(self.wait_for_peers(wanted), Some(deadline)).ok_or_else(|| self.not_ready(wanted, deadline))
     }
 
     async fn wait_for_peers(&self, wanted: usize) -> usize {
@@ -786,11 +660,7 @@ impl Socket {
     }
 
     fn not_ready(&self, wanted: usize, after: Duration) -> NotReady {
-        NotReady {
-            ready: self.shared().with(|state| state.ready_peers()),
-            wanted,
-            after,
-        }
+        NotReady { ready: self.shared().with(|state| state.ready_peers()), wanted, after }
     }
 
     /// What it has done and holds: peers, queue depths, counters
@@ -803,9 +673,7 @@ impl Socket {
     #[must_use]
     pub fn events(&self) -> EventStream {
         let reporter = &self.shared().reporter;
-        reporter
-            .sink
-            .stream(Some((reporter.socket, reporter.socket_type)))
+        reporter.sink.stream(Some((reporter.socket, reporter.socket_type)))
     }
 
     /// Closes the socket for all its handles, sends what is queued until the deadline, and reports
@@ -837,8 +705,7 @@ impl Drop for Handle {
         let shared = self.shared.clone();
         shared.begin_close();
         let linger = shared.with(|state| state.options.linger);
-        if linger == Some(Duration::ZERO)
-            || (shared.tasks() == 0 && shared.with(|state| state.unflushed().is_empty()))
+        if linger == Some(Duration::ZERO) || (shared.tasks() == 0 && shared.with(|state| state.unflushed().is_empty()))
         {
             shared.end_close();
             return;
@@ -897,10 +764,7 @@ impl Connecting {
     /// [`ConnectError`]; [`ConnectError::TimedOut`] when the time is over, while attempts go on.
     pub fn blocking(self, timeout: Duration) -> Result<Peer, ConnectError> {
         let endpoint = self.endpoint.clone();
-        block_on(self.into_future(), Some(timeout)).unwrap_or(Err(ConnectError::TimedOut {
-            endpoint,
-            after: timeout,
-        }))
+        block_on(self.into_future(), Some(timeout)).unwrap_or(Err(ConnectError::TimedOut { endpoint, after: timeout }))
     }
 }
 
@@ -911,9 +775,7 @@ impl IntoFuture for Connecting {
     fn into_future(mut self) -> Self::IntoFuture {
         Box::pin(async move {
             let told = self.receiver.wait_for(Option::is_some).await;
-            told.ok()
-                .and_then(|outcome| outcome.clone())
-                .unwrap_or(Err(ConnectError::Closed))
+            told.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(ConnectError::Closed))
         })
     }
 }
@@ -950,17 +812,14 @@ impl CloseReport {
     pub(crate) fn finish(sockets: &[Arc<Shared>]) -> Self {
         let mut report = Self::default();
         for shared in sockets {
-            let (unflushed, sent) =
-                shared.with(|state| (state.unflushed(), state.totals().0.sent.messages));
+            let (unflushed, sent) = shared.with(|state| (state.unflushed(), state.totals().0.sent.messages));
             let waiting: u64 = unflushed.iter().map(|(_, load)| load.messages).sum();
             report.flushed += sent.saturating_sub(waiting);
-            report.unflushed.extend(unflushed.into_iter().map(
-                |(endpoint, Load { messages, octets })| Unflushed {
-                    endpoint: endpoint.to_string(),
-                    messages,
-                    octets,
-                },
-            ));
+            report.unflushed.extend(unflushed.into_iter().map(|(endpoint, Load { messages, octets })| Unflushed {
+                endpoint: endpoint.to_string(),
+                messages,
+                octets,
+            }));
             shared.end_close();
         }
         report
@@ -976,11 +835,7 @@ struct RequestProgress<'a> {
 
 impl<'a> RequestProgress<'a> {
     fn new(shared: &'a Shared, message: Message) -> Self {
-        Self {
-            shared,
-            message: Some(message),
-            id: None,
-        }
+        Self { shared, message: Some(message), id: None }
     }
 
     async fn run(&mut self) -> Result<Message, RequestError> {
@@ -990,13 +845,7 @@ impl<'a> RequestProgress<'a> {
             let writable = self.shared.writable.notified();
             match self.shared.with(|state| state.request(message, waiting)) {
                 Ok(id) => self.id = Some(id),
-                Err((
-                    SendError {
-                        message,
-                        reason: SendFailure::WouldBlock,
-                    },
-                    waiting,
-                )) => {
+                Err((SendError { message, reason: SendFailure::WouldBlock }, waiting)) => {
                     self.message = Some(message);
                     sender = Some(waiting);
                     writable.await;
@@ -1049,25 +898,16 @@ impl Drop for WaitingReceiver<'_> {
     }
 }
 
-fn settle_bind(
-    shared: &Shared,
-    wanted: &Endpoint,
-    outcome: Result<Endpoint, String>,
-) -> Result<Endpoint, BindError> {
+fn settle_bind(shared: &Shared, wanted: &Endpoint, outcome: Result<Endpoint, String>) -> Result<Endpoint, BindError> {
     let mut endpoints = shared.endpoints();
-    let place = endpoints
-        .bound
-        .iter()
-        .position(|bound| bound.wanted == *wanted && bound.actual.is_none());
+    let place = endpoints.bound.iter().position(|bound| bound.wanted == *wanted && bound.actual.is_none());
     match outcome {
         Ok(actual) => {
             if let Some(bound) = place.and_then(|place| endpoints.bound.get_mut(place)) {
                 bound.actual = Some(actual.clone());
             }
             drop(endpoints);
-            shared.say(&wanted.to_string(), || EventKind::Listening {
-                endpoint: actual.to_string(),
-            });
+            shared.say(&wanted.to_string(), || EventKind::Listening { endpoint: actual.to_string() });
             Ok(actual)
         }
         Err(reason) => {
@@ -1075,23 +915,15 @@ fn settle_bind(
                 endpoints.bound.swap_remove(place);
             }
             drop(endpoints);
-            shared.say(&wanted.to_string(), || EventKind::BindFailed {
-                error: reason.clone(),
-            });
-            Err(BindError::Listen {
-                endpoint: wanted.clone(),
-                reason,
-            })
+            shared.say(&wanted.to_string(), || EventKind::BindFailed { error: reason.clone() });
+            Err(BindError::Listen { endpoint: wanted.clone(), reason })
         }
     }
 }
 
 fn timed_out(slot: Option<Message>, timeout: Option<Duration>) -> Result<(), SendError> {
     match slot {
-        Some(message) => Err(SendError {
-            message,
-            reason: SendFailure::TimedOut(timeout.unwrap_or_default()),
-        }),
+        Some(message) => Err(SendError { message, reason: SendFailure::TimedOut(timeout.unwrap_or_default()) }),
         // The message is out of its slot only while a try is under way, and no try waits
         None => Ok(()),
     }
@@ -1111,5 +943,4 @@ async fn yield_now_and_then() {
     }
 }
 
-const IN_USE: &str =
-    "another socket of this context has this name; choose another or unbind that one first";
+const IN_USE: &str = "another socket of this context has this name; choose another or unbind that one first";

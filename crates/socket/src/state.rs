@@ -248,25 +248,20 @@ impl State {
     /// What a pattern does when a peer appears
     fn introduce(&mut self, key: PipeKey, kept_id: Bytes) -> Result<(), &'static str> {
         let index = key.index as usize;
-        let probes = matches!(
-            self.socket_type,
-            SocketType::Req | SocketType::Dealer | SocketType::Router
-        );
+        let probes = matches!(self.socket_type, SocketType::Req | SocketType::Dealer | SocketType::Router);
         if self.options.probe_router && probes {
             self.enqueue(index, &[], Message::from(Bytes::new()));
         }
         match &mut self.pattern {
             Pattern::Subscriber(subscriber) => {
                 let all: Vec<Control> = subscriber.all().collect();
-                all.into_iter()
-                    .for_each(|control| self.tell(index, control));
+                all.into_iter().for_each(|control| self.tell(index, control));
             }
             Pattern::Publisher(publisher) => {
                 // A peer that comes again tells its subscriptions again
                 let told = publisher.forget(key);
                 if self.socket_type == SocketType::Xpub {
-                    told.into_iter()
-                        .for_each(|message| self.append(index, message));
+                    told.into_iter().for_each(|message| self.append(index, message));
                 }
                 let welcome = self.options.xpub_welcome_message.clone();
                 if !welcome.is_empty() {
@@ -286,11 +281,7 @@ impl State {
         let Pattern::Router(router) = &mut self.pattern else {
             return Ok(());
         };
-        let (mut id, connection, endpoint) = (
-            pipe.routing_id.clone(),
-            pipe.connection,
-            pipe.endpoint.clone(),
-        );
+        let (mut id, connection, endpoint) = (pipe.routing_id.clone(), pipe.connection, pipe.endpoint.clone());
         // A name given with connect_as, or the automatic one of an earlier connection, stays
         let named_here = !kept_id.is_empty();
         if named_here {
@@ -301,11 +292,9 @@ impl State {
         let holder = router.find(&id).filter(|holder| *holder != key);
         if let Some(holder) = holder {
             let takes_over = self.options.router_handover;
-            self.reporter.say(connection, Some(&endpoint), None, || {
-                EventKind::DuplicateRoutingId {
-                    routing_id: readable(&id),
-                    action: if takes_over { "taken-over" } else { "refused" },
-                }
+            self.reporter.say(connection, Some(&endpoint), None, || EventKind::DuplicateRoutingId {
+                routing_id: readable(&id),
+                action: if takes_over { "taken-over" } else { "refused" },
             });
             if !takes_over {
                 return Err(DUPLICATE_ID);
@@ -370,16 +359,10 @@ impl State {
             let unsent = pipe.counts.sent.messages.saturating_sub(waiting);
             self.lose_requests(key, unsent);
             self.refresh_sending(key.index as usize);
-            return Aftermath {
-                requeued: waiting,
-                lost: 0,
-            };
+            return Aftermath { requeued: waiting, lost: 0 };
         }
         self.retire(key);
-        Aftermath {
-            requeued: 0,
-            lost: waiting,
-        }
+        Aftermath { requeued: 0, lost: waiting }
     }
 
     /// Drops a pipe for good; what it holds unread can still be received
@@ -415,14 +398,9 @@ impl State {
             _ => {}
         }
         if self.socket_type != SocketType::Pub && self.phase == Phase::Open {
-            told.into_iter()
-                .for_each(|message| self.append(index, message));
+            told.into_iter().for_each(|message| self.append(index, message));
         }
-        match self
-            .pipes
-            .get(index)
-            .is_some_and(|pipe| pipe.inbox.is_empty())
-        {
+        match self.pipes.get(index).is_some_and(|pipe| pipe.inbox.is_empty()) {
             true => self.remove(index),
             false => self.departed += 1,
         }
@@ -488,11 +466,7 @@ impl State {
         }
         let bound = self.recv_bound();
         let Some(pipe) = self.pipe_mut(key) else {
-            return Orders {
-                room: 0,
-                close: Some(SOCKET_CLOSED),
-                drain: true,
-            };
+            return Orders { room: 0, close: Some(SOCKET_CLOSED), drain: true };
         };
         if batch.is_empty() && !pipe.outbox.is_empty() {
             let load = pipe.outbox.load();
@@ -504,11 +478,7 @@ impl State {
         let room = pipe.reading_room(bound);
         pipe.reading_paused = room == 0;
         let drain = phase != Phase::Open || pipe.leaving;
-        let close = if phase == Phase::Closed {
-            Some(SOCKET_CLOSED)
-        } else {
-            pipe.doomed
-        };
+        let close = if phase == Phase::Closed { Some(SOCKET_CLOSED) } else { pipe.doomed };
         Orders { room, close, drain }
     }
 
@@ -553,24 +523,17 @@ impl State {
             return;
         }
         match &mut self.pattern {
-            Pattern::Pull
-            | Pattern::Dealer
-            | Pattern::Rep(_)
-            | Pattern::Pair(_)
-            | Pattern::Router(_) => {
+            Pattern::Pull | Pattern::Dealer | Pattern::Rep(_) | Pattern::Pair(_) | Pattern::Router(_) => {
                 self.append_all(index, messages);
             }
             Pattern::Subscriber(subscriber) if self.socket_type == SocketType::Sub => {
                 let invert = self.options.invert_matching;
-                let wanted: Vec<Message> = messages
-                    .filter(|message| subscriber.wants(message.first()) != invert)
-                    .collect();
+                let wanted: Vec<Message> =
+                    messages.filter(|message| subscriber.wants(message.first()) != invert).collect();
                 self.append_all(index, wanted.into_iter());
             }
             Pattern::Subscriber(_) => self.append_all(index, messages),
-            Pattern::Publisher(_) => {
-                messages.for_each(|message| self.handle_upstream(key, message))
-            }
+            Pattern::Publisher(_) => messages.for_each(|message| self.handle_upstream(key, message)),
             Pattern::Req(_) => messages.for_each(|message| self.handle_reply(key, message)),
             // RFC 30: a PUSH "SHALL NOT receive messages"
             Pattern::Push => self.unrouted += messages.count() as u64,
@@ -598,8 +561,7 @@ impl State {
         pipe.counts.received.messages += count;
         pipe.counts.received.octets += octets;
         if was_empty && count > 0 {
-            self.receiving
-                .activate(u32::try_from(index).unwrap_or(u32::MAX));
+            self.receiving.activate(u32::try_from(index).unwrap_or(u32::MAX));
         }
         self.signals.readable |= count > 0;
     }
@@ -620,9 +582,7 @@ impl State {
         let Pattern::Publisher(publisher) = &mut self.pattern else {
             return;
         };
-        if control.subscribe
-            && publisher.trie.held_by(key.index) >= self.options.max_subscriptions as usize
-        {
+        if control.subscribe && publisher.trie.held_by(key.index) >= self.options.max_subscriptions as usize {
             self.doom(key, TOO_MANY_SUBSCRIPTIONS);
             return;
         }
@@ -666,12 +626,7 @@ impl State {
     }
 
     /// Takes up to `room` messages for an inproc peer; also what the link must know
-    pub(crate) fn take_local(
-        &mut self,
-        key: PipeKey,
-        room: usize,
-        into: &mut VecDeque<Message>,
-    ) -> LocalPeer {
+    pub(crate) fn take_local(&mut self, key: PipeKey, room: usize, into: &mut VecDeque<Message>) -> LocalPeer {
         let Some(pipe) = self.pipe_mut(key) else {
             return LocalPeer::Gone;
         };
@@ -688,15 +643,17 @@ impl State {
         }
     }
 
+    /// Whether messages of a peer wait to be received
+    pub(crate) fn has_unread(&self, key: PipeKey) -> bool {
+        self.pipe(key).is_some_and(|pipe| !pipe.inbox.is_empty())
+    }
+
     // ---- The application's side ----
 
     /// Queues a message, or hands it back with the reason
     pub(crate) fn send(&mut self, message: Message) -> Result<(), SendError> {
         if self.phase != Phase::Open {
-            return Err(SendError {
-                message,
-                reason: SendFailure::Closed,
-            });
+            return Err(SendError { message, reason: SendFailure::Closed });
         }
         match &mut self.pattern {
             Pattern::Push | Pattern::Dealer => self.send_balanced(&[], message).map(drop),
@@ -711,34 +668,21 @@ impl State {
                     self.reply(key, &envelope, message);
                     Ok(())
                 }
-                None => Err(SendError {
-                    message,
-                    reason: SendFailure::WrongState(REP_SENDS),
-                }),
+                None => Err(SendError { message, reason: SendFailure::WrongState(REP_SENDS) }),
             },
             Pattern::Req(req) => {
                 if req.is_waiting() && !self.options.req_relaxed {
-                    return Err(SendError {
-                        message,
-                        reason: SendFailure::WrongState(REQ_SENDS),
-                    });
+                    return Err(SendError { message, reason: SendFailure::WrongState(REQ_SENDS) });
                 }
                 self.ask(message)
             }
             Pattern::Subscriber(_) => self.send_upstream(message),
-            Pattern::Pull => Err(SendError {
-                message,
-                reason: SendFailure::NotSupported(PULL_SENDS),
-            }),
+            Pattern::Pull => Err(SendError { message, reason: SendFailure::NotSupported(PULL_SENDS) }),
         }
     }
 
     /// To the next peer with room; returns its pipe and the message's place among all sent to it
-    fn send_balanced(
-        &mut self,
-        envelope: &[Bytes],
-        message: Message,
-    ) -> Result<(PipeKey, u64), SendError> {
+    fn send_balanced(&mut self, envelope: &[Bytes], message: Message) -> Result<(PipeKey, u64), SendError> {
         while let Some(number) = self.sending.current() {
             let index = number as usize;
             let bound = self.send_bound();
@@ -754,64 +698,37 @@ impl State {
                 continue;
             }
             let place = pipe.counts.sent.messages;
-            let key = PipeKey {
-                index: number,
-                serial: pipe.serial,
-            };
+            let key = PipeKey { index: number, serial: pipe.serial };
             self.enqueue(index, envelope, message);
             self.sending.advance();
             return Ok((key, place));
         }
         if self.overflow == Overflow::Block {
-            return Err(SendError {
-                message,
-                reason: SendFailure::WouldBlock,
-            });
+            return Err(SendError { message, reason: SendFailure::WouldBlock });
         }
         match self.sending.next_waiting() {
             Some(number) => {
                 let index = number as usize;
                 let pipe = self.pipes.get(index);
-                let key = PipeKey {
-                    index: number,
-                    serial: pipe.map_or(0, |pipe| pipe.serial),
-                };
+                let key = PipeKey { index: number, serial: pipe.map_or(0, |pipe| pipe.serial) };
                 let place = pipe.map_or(0, |pipe| pipe.counts.sent.messages);
-                self.offer(index, envelope, message, self.overflow)
-                    .map(|()| (key, place))
+                self.offer(index, envelope, message, self.overflow).map(|()| (key, place))
             }
-            None => self.refuse_or_drop(message).map(|()| {
-                (
-                    PipeKey {
-                        index: u32::MAX,
-                        serial: 0,
-                    },
-                    0,
-                )
-            }),
+            None => self.refuse_or_drop(message).map(|()| (PipeKey { index: u32::MAX, serial: 0 }, 0)),
         }
     }
 
     /// With nobody to send to: wait under `block`, drop and count under the other policies
     fn refuse_or_drop(&mut self, message: Message) -> Result<(), SendError> {
         if self.overflow == Overflow::Block {
-            return Err(SendError {
-                message,
-                reason: SendFailure::WouldBlock,
-            });
+            return Err(SendError { message, reason: SendFailure::WouldBlock });
         }
         self.unrouted += 1;
         Ok(())
     }
 
     /// To one peer, under a policy for when its queue is full
-    fn offer(
-        &mut self,
-        index: usize,
-        envelope: &[Bytes],
-        message: Message,
-        policy: Overflow,
-    ) -> Result<(), SendError> {
+    fn offer(&mut self, index: usize, envelope: &[Bytes], message: Message, policy: Overflow) -> Result<(), SendError> {
         let bound = self.send_bound();
         let Some(pipe) = self.pipes.get_mut(index) else {
             self.unrouted += 1;
@@ -829,10 +746,7 @@ impl State {
         match policy {
             Overflow::Block => {
                 self.note_slow(index);
-                return Err(SendError {
-                    message,
-                    reason: SendFailure::WouldBlock,
-                });
+                return Err(SendError { message, reason: SendFailure::WouldBlock });
             }
             Overflow::DropOld => {
                 let mut dropped = 0;
@@ -870,28 +784,17 @@ impl State {
             }
         });
         if self.options.invert_matching {
-            let others = self
-                .pipes
-                .iter()
-                .filter(|(_, pipe)| pipe.chosen != round && pipe.attached);
-            chosen = others
-                .filter_map(|(index, _)| u32::try_from(index).ok())
-                .collect();
+            let others = self.pipes.iter().filter(|(_, pipe)| pipe.chosen != round && pipe.attached);
+            chosen = others.filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         }
         let mut outcome = Ok(());
         let bound = self.send_bound();
         if self.overflow == Overflow::Block
-            && let Some(full) = chosen.iter().find(|number| {
-                self.pipes
-                    .get(**number as usize)
-                    .is_some_and(|pipe| !pipe.has_room(bound))
-            })
+            && let Some(full) =
+                chosen.iter().find(|number| self.pipes.get(**number as usize).is_some_and(|pipe| !pipe.has_room(bound)))
         {
             self.note_slow(*full as usize);
-            outcome = Err(SendError {
-                message,
-                reason: SendFailure::WouldBlock,
-            });
+            outcome = Err(SendError { message, reason: SendFailure::WouldBlock });
         } else if let Some((last, others)) = chosen.split_last() {
             for number in others {
                 outcome = self.offer(*number as usize, &[], message.clone(), self.overflow);
@@ -911,26 +814,17 @@ impl State {
         };
         let found = router.find(message.first());
         let is_stream = self.socket_type == SocketType::Stream;
-        let reachable = found.filter(|key| {
-            self.pipe_mut(*key)
-                .is_some_and(|pipe| pipe.attached || pipe.persistent)
-        });
+        let reachable = found.filter(|key| self.pipe_mut(*key).is_some_and(|pipe| pipe.attached || pipe.persistent));
         let Some(key) = reachable else {
             if self.options.router_mandatory || is_stream {
-                return Err(SendError {
-                    message,
-                    reason: SendFailure::Unroutable,
-                });
+                return Err(SendError { message, reason: SendFailure::Unroutable });
             }
             // RFC 28: "SHALL silently drop" what can't be routed; here it is counted
             self.unrouted += 1;
             return Ok(());
         };
         let Some(id) = message.pop_front() else {
-            return Err(SendError {
-                message,
-                reason: SendFailure::Invalid(NO_BODY),
-            });
+            return Err(SendError { message, reason: SendFailure::Invalid(NO_BODY) });
         };
         if is_stream && message.octets() == 0 {
             // libzmq: an empty message to a STREAM peer closes its connection
@@ -940,20 +834,16 @@ impl State {
             self.wake(key.index as usize);
             return Ok(());
         }
-        self.offer(key.index as usize, &[], message, self.overflow)
-            .map_err(|mut error| {
-                error.message.push_front(id);
-                error
-            })
+        self.offer(key.index as usize, &[], message, self.overflow).map_err(|mut error| {
+            error.message.push_front(id);
+            error
+        })
     }
 
     /// REP: back to the peer that asked, if it is still there and listens
     fn reply(&mut self, key: PipeKey, envelope: &[Bytes], message: Message) {
         let index = key.index as usize;
-        match self
-            .pipe_mut(key)
-            .map(|pipe| pipe.attached || pipe.persistent)
-        {
+        match self.pipe_mut(key).map(|pipe| pipe.attached || pipe.persistent) {
             // RFC 28: a REP "SHALL silently discard the reply" when its peer is gone, and never waits
             Some(true) => self.offer(index, envelope, message, Overflow::DropNew).ok(),
             _ => {
@@ -970,11 +860,7 @@ impl State {
             return self.refuse_or_drop(message);
         };
         let (id, envelope) = req.envelope(numbered);
-        let envelope = if numbered {
-            &envelope[..]
-        } else {
-            &envelope[1..]
-        };
+        let envelope = if numbered { &envelope[..] } else { &envelope[1..] };
         let (key, place) = self.send_balanced(envelope, message)?;
         let Pattern::Req(req) = &mut self.pattern else {
             return Ok(());
@@ -982,12 +868,7 @@ impl State {
         req.asked(key, place, id);
         self.peer_gone = false;
         // An old reply that the application did not fetch must not answer the new request
-        let stale: Vec<usize> = self
-            .pipes
-            .iter()
-            .filter(|(_, pipe)| !pipe.inbox.is_empty())
-            .map(|(i, _)| i)
-            .collect();
+        let stale: Vec<usize> = self.pipes.iter().filter(|(_, pipe)| !pipe.inbox.is_empty()).map(|(i, _)| i).collect();
         stale.into_iter().for_each(|index| self.drop_inbox(index));
         Ok(())
     }
@@ -996,8 +877,7 @@ impl State {
         if let Some(pipe) = self.pipes.get_mut(index) {
             pipe.inbox.clear();
             pipe.inbox_octets = 0;
-            self.receiving
-                .deactivate(u32::try_from(index).unwrap_or(u32::MAX));
+            self.receiving.deactivate(u32::try_from(index).unwrap_or(u32::MAX));
         }
     }
 
@@ -1012,11 +892,7 @@ impl State {
             return refuse(message, SendFailure::Closed, reply);
         }
         let Pattern::Req(req) = &mut self.pattern else {
-            return refuse(
-                message,
-                SendFailure::NotSupported("only a REQ socket makes requests"),
-                reply,
-            );
+            return refuse(message, SendFailure::NotSupported("only a REQ socket makes requests"), reply);
         };
         let (id, envelope) = req.envelope(true);
         let id = id.unwrap_or_default();
@@ -1041,27 +917,17 @@ impl State {
     /// XSUB: a subscription in message form, or a message to every publisher
     fn send_upstream(&mut self, message: Message) -> Result<(), SendError> {
         if self.socket_type == SocketType::Sub {
-            return Err(SendError {
-                message,
-                reason: SendFailure::NotSupported(SUB_SENDS),
-            });
+            return Err(SendError { message, reason: SendFailure::NotSupported(SUB_SENDS) });
         }
         if let Some(control) = Control::of(&message) {
             self.change_subscription(control);
             return Ok(());
         }
-        let indices: Vec<usize> = self
-            .pipes
-            .iter()
-            .filter(|(_, pipe)| pipe.attached)
-            .map(|(index, _)| index)
-            .collect();
+        let indices: Vec<usize> = self.pipes.iter().filter(|(_, pipe)| pipe.attached).map(|(index, _)| index).collect();
         if indices.is_empty() {
             self.unrouted += 1;
         }
-        indices
-            .into_iter()
-            .try_for_each(|index| self.offer(index, &[], message.clone(), self.overflow))
+        indices.into_iter().try_for_each(|index| self.offer(index, &[], message.clone(), self.overflow))
     }
 
     /// SUB and XSUB: adds or ends a subscription. XPUB with `xpub_manual`: decides on the one asked for last.
@@ -1069,15 +935,9 @@ impl State {
         match &mut self.pattern {
             Pattern::Subscriber(subscriber) => {
                 if subscriber.apply(&control) {
-                    let attached: Vec<usize> = self
-                        .pipes
-                        .iter()
-                        .filter(|(_, pipe)| pipe.attached)
-                        .map(|(index, _)| index)
-                        .collect();
-                    attached
-                        .into_iter()
-                        .for_each(|index| self.tell(index, control.clone()));
+                    let attached: Vec<usize> =
+                        self.pipes.iter().filter(|(_, pipe)| pipe.attached).map(|(index, _)| index).collect();
+                    attached.into_iter().for_each(|index| self.tell(index, control.clone()));
                 }
                 true
             }
@@ -1113,11 +973,7 @@ impl State {
         }
         loop {
             let Some((key, id, mut message)) = self.next_message() else {
-                return Err(if self.phase == Phase::Open {
-                    RecvError::WouldBlock
-                } else {
-                    RecvError::Closed
-                });
+                return Err(if self.phase == Phase::Open { RecvError::WouldBlock } else { RecvError::Closed });
             };
             match &mut self.pattern {
                 Pattern::Router(_) => message.push_front(id),
@@ -1129,9 +985,7 @@ impl State {
                     }
                 },
                 Pattern::Req(req) => req.answered(),
-                Pattern::Publisher(publisher) if Control::of(&message).is_some() => {
-                    publisher.asking = Some(key)
-                }
+                Pattern::Publisher(publisher) if Control::of(&message).is_some() => publisher.asking = Some(key),
                 _ => {}
             }
             return Ok(message);
@@ -1156,16 +1010,19 @@ impl State {
                 self.receiving.deactivate(number);
                 continue;
             };
-            let key = PipeKey {
-                index: number,
-                serial: pipe.serial,
-            };
+            let key = PipeKey { index: number, serial: pipe.serial };
             let id = match self.pattern {
                 Pattern::Router(_) => pipe.routing_id.clone(),
                 _ => Bytes::new(),
             };
             let resumes = pipe.reading_paused && pipe.reading_may_resume(bound);
             let gone = pipe.inbox.is_empty() && !pipe.attached && !pipe.persistent;
+            if pipe.inbox.is_empty()
+                && let Driver::Link(link, end) = &pipe.driver
+            {
+                link.set_hungry(*end);
+                self.signals.links.push(link.clone());
+            }
             pipe.reading_paused &= !resumes;
             match pipe.inbox.is_empty() {
                 true => self.receiving.deactivate(number),
@@ -1206,17 +1063,13 @@ impl State {
 
     /// What is queued and not handed to the kernel, by peer
     pub(crate) fn unflushed(&self) -> Vec<(Arc<str>, Load)> {
-        let waiting = self
-            .pipes
-            .iter()
-            .map(|(_, pipe)| (pipe.endpoint.clone(), pipe.waiting()));
+        let waiting = self.pipes.iter().map(|(_, pipe)| (pipe.endpoint.clone(), pipe.waiting()));
         waiting.filter(|(_, load)| load.messages > 0).collect()
     }
 
     /// Whether a pipe still has something for its peer
     pub(crate) fn has_unsent(&self, key: PipeKey) -> bool {
-        self.pipe(key)
-            .is_some_and(|pipe| pipe.waiting().messages > 0)
+        self.pipe(key).is_some_and(|pipe| pipe.waiting().messages > 0)
     }
 
     /// Whether an inproc pipe is to be joined again when its name is bound
@@ -1236,19 +1089,14 @@ impl State {
     }
 
     pub(crate) fn pipes(&self) -> impl Iterator<Item = (&Pipe, usize)> {
-        self.pipes
-            .iter()
-            .filter(|(_, pipe)| pipe.attached || pipe.persistent)
-            .map(|(index, pipe)| {
-                let subscriptions = match &self.pattern {
-                    Pattern::Publisher(publisher) => publisher
-                        .trie
-                        .held_by(u32::try_from(index).unwrap_or(u32::MAX)),
-                    Pattern::Subscriber(subscriber) => subscriber.len(),
-                    _ => 0,
-                };
-                (pipe, subscriptions)
-            })
+        self.pipes.iter().filter(|(_, pipe)| pipe.attached || pipe.persistent).map(|(index, pipe)| {
+            let subscriptions = match &self.pattern {
+                Pattern::Publisher(publisher) => publisher.trie.held_by(u32::try_from(index).unwrap_or(u32::MAX)),
+                Pattern::Subscriber(subscriber) => subscriber.len(),
+                _ => 0,
+            };
+            (pipe, subscriptions)
+        })
     }
 
     /// All that was ever counted: by pipes that are there and by those that are gone; and what went nowhere
@@ -1261,11 +1109,7 @@ impl State {
             sum.received.octets += pipe.counts.received.octets;
             sum.dropped += pipe.counts.dropped;
         }
-        let late = if let Pattern::Req(req) = &self.pattern {
-            req.late
-        } else {
-            0
-        };
+        let late = if let Pattern::Req(req) = &self.pattern { req.late } else { 0 };
         (sum, self.unrouted + late)
     }
 
@@ -1283,7 +1127,11 @@ impl State {
         let octets = pipe.outbox.push(envelope, message);
         pipe.counts.sent.messages += 1;
         pipe.counts.sent.octets += octets;
-        if was_idle {
+        let needs_waking = match &pipe.driver {
+            Driver::Link(link, end) => link.peer_is_hungry(*end),
+            _ => was_idle,
+        };
+        if needs_waking {
             self.wake(index);
         }
     }
@@ -1309,7 +1157,7 @@ impl State {
         if let Some(pipe) = self.pipes.get(index) {
             match &pipe.driver {
                 Driver::Task(waker) => waker.wake(),
-                Driver::Link(link) => self.signals.links.push(link.clone()),
+                Driver::Link(link, _) => self.signals.links.push(link.clone()),
                 Driver::None => {}
             }
         }
@@ -1317,10 +1165,7 @@ impl State {
 
     /// Puts a pipe where it belongs in the turns of sending
     fn refresh_sending(&mut self, index: usize) {
-        if !matches!(
-            self.pattern,
-            Pattern::Push | Pattern::Dealer | Pattern::Req(_)
-        ) {
+        if !matches!(self.pattern, Pattern::Push | Pattern::Dealer | Pattern::Req(_)) {
             return;
         }
         let (number, bound) = (u32::try_from(index).unwrap_or(u32::MAX), self.send_bound());
@@ -1337,12 +1182,8 @@ impl State {
             && !mem::replace(&mut pipe.slow_said, true)
         {
             let queued = pipe.waiting().messages;
-            self.reporter.say(
-                pipe.connection,
-                Some(&pipe.endpoint),
-                pipe.address.as_deref(),
-                || EventKind::Slow { queued },
-            );
+            self.reporter
+                .say(pipe.connection, Some(&pipe.endpoint), pipe.address.as_deref(), || EventKind::Slow { queued });
         }
     }
 
@@ -1355,51 +1196,31 @@ impl State {
         let due = match pipe.drops_said {
             None => true,
             // The clock is read for one drop in 64 only: drops come by the million
-            Some((at, said)) => {
-                total - said >= 64 && total.is_multiple_of(64) && at.elapsed() >= DROP_EVENTS_APART
-            }
+            Some((at, said)) => total - said >= 64 && total.is_multiple_of(64) && at.elapsed() >= DROP_EVENTS_APART,
         };
         if due && count > 0 {
-            let said = pipe
-                .drops_said
-                .replace((Instant::now(), total))
-                .map_or(0, |(_, said)| said);
-            self.reporter.say(
-                pipe.connection,
-                Some(&pipe.endpoint),
-                pipe.address.as_deref(),
-                || EventKind::Dropped {
-                    count: total - said,
-                    total,
-                },
-            );
+            let said = pipe.drops_said.replace((Instant::now(), total)).map_or(0, |(_, said)| said);
+            self.reporter.say(pipe.connection, Some(&pipe.endpoint), pipe.address.as_deref(), || EventKind::Dropped {
+                count: total - said,
+                total,
+            });
         }
     }
 
     fn send_bound(&self) -> Load {
-        Load {
-            messages: u64::from(self.options.send_hwm),
-            octets: self.options.send_hwm_octets,
-        }
+        Load { messages: u64::from(self.options.send_hwm), octets: self.options.send_hwm_octets }
     }
 
     fn recv_bound(&self) -> Load {
-        Load {
-            messages: u64::from(self.options.recv_hwm),
-            octets: self.options.recv_hwm_octets,
-        }
+        Load { messages: u64::from(self.options.recv_hwm), octets: self.options.recv_hwm_octets }
     }
 
     fn pipe(&self, key: PipeKey) -> Option<&Pipe> {
-        self.pipes
-            .get(key.index as usize)
-            .filter(|pipe| pipe.serial == key.serial)
+        self.pipes.get(key.index as usize).filter(|pipe| pipe.serial == key.serial)
     }
 
     fn pipe_mut(&mut self, key: PipeKey) -> Option<&mut Pipe> {
-        self.pipes
-            .get_mut(key.index as usize)
-            .filter(|pipe| pipe.serial == key.serial)
+        self.pipes.get_mut(key.index as usize).filter(|pipe| pipe.serial == key.serial)
     }
 }
 
@@ -1419,14 +1240,8 @@ fn conflate(pipe: &mut Pipe) {
 
 /// Keeps the last word on each topic
 fn compact(control: &mut Vec<Control>) {
-    let last: BTreeMap<Bytes, bool> = control
-        .drain(..)
-        .map(|control| (control.topic, control.subscribe))
-        .collect();
-    control.extend(
-        last.into_iter()
-            .map(|(topic, subscribe)| Control { subscribe, topic }),
-    );
+    let last: BTreeMap<Bytes, bool> = control.drain(..).map(|control| (control.topic, control.subscribe)).collect();
+    control.extend(last.into_iter().map(|(topic, subscribe)| Control { subscribe, topic }));
 }
 
 // Reasons for closing a connection that are the socket's own; names in events and metrics
@@ -1445,18 +1260,14 @@ pub(crate) const UNREAD: &str = "unread-messages";
 pub(crate) fn explain(reason: &str) -> &'static str {
     match reason {
         PAIR_TAKEN => "this PAIR socket has its one peer already",
-        DUPLICATE_ID => {
-            "another connected peer has the same routing id; set router_handover to let the newcomer in"
-        }
+        DUPLICATE_ID => "another connected peer has the same routing id; set router_handover to let the newcomer in",
         TAKEN_OVER => "a newcomer with the same routing id took over",
         TOO_SLOW => "the peer could not keep up and the overflow policy is disconnect",
         NO_DELIMITER => "the peer answered a REQ without an empty delimiter frame",
         SOCKET_CLOSED => "the socket was closed",
         CLOSED_HERE => "the application closed this connection",
         TOO_MANY => "no more peers can be numbered",
-        TOO_MANY_SUBSCRIPTIONS => {
-            "the peer holds as many subscriptions as max_subscriptions allows"
-        }
+        TOO_MANY_SUBSCRIPTIONS => "the peer holds as many subscriptions as max_subscriptions allows",
         UNREAD => "too many peers left messages that this socket has not received yet",
         _ => "",
     }
@@ -1465,8 +1276,7 @@ pub(crate) fn explain(reason: &str) -> &'static str {
 const REQ_SENDS: &str = "a REQ socket must receive the reply to its last request before it sends the next; or set req_relaxed, or use request";
 const REQ_RECEIVES: &str = "a REQ socket has nothing to receive before it has sent a request";
 const REP_SENDS: &str = "a REP socket must receive a request before it can reply";
-const REP_RECEIVES: &str =
-    "a REP socket must reply to the last request before it receives the next";
+const REP_RECEIVES: &str = "a REP socket must reply to the last request before it receives the next";
 const PULL_SENDS: &str = "a PULL socket only receives";
 const SUB_SENDS: &str = "a SUB socket only receives";
 const PUSH_RECEIVES: &str = "a PUSH socket only sends";

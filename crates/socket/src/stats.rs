@@ -77,12 +77,7 @@ pub struct PeerStats {
 impl SocketStats {
     pub(crate) fn of(shared: &Shared) -> Self {
         let endpoints = shared.endpoints();
-        let bound = endpoints
-            .bound
-            .iter()
-            .filter_map(|bound| bound.actual.as_ref())
-            .map(ToString::to_string)
-            .collect();
+        let bound = endpoints.bound.iter().filter_map(|bound| bound.actual.as_ref()).map(ToString::to_string).collect();
         drop(endpoints);
         shared.with(|state| {
             let (counts, unrouted) = state.totals();

@@ -9,9 +9,7 @@ use tidings_transport::{Endpoint, EndpointError};
 use tidings_zmtp::{Message, SocketType};
 
 use crate::context::Context;
-use crate::error::{
-    NotFound, NotReady, RecvError, RequestError, SendError, SendFailure, SocketError,
-};
+use crate::error::{NotFound, NotReady, RecvError, RequestError, SendError, SendFailure, SocketError};
 use crate::events::EventStream;
 use crate::options::Options;
 use crate::socket::{Binding, CloseReport, Connecting, IntoEndpoint, Socket};
@@ -166,10 +164,7 @@ macro_rules! ability {
         ///
         /// # Errors
         /// Why not even the first could be queued.
-        pub fn send_many_blocking(
-            &self,
-            messages: &mut Vec<Message>,
-        ) -> Result<usize, SendFailure> {
+        pub fn send_many_blocking(&self, messages: &mut Vec<Message>) -> Result<usize, SendFailure> {
             self.0.send_many_blocking(messages)
         }
     };
@@ -209,11 +204,7 @@ macro_rules! ability {
         ///
         /// # Cancel safety
         /// Safe: messages are taken only when it completes.
-        pub async fn recv_many(
-            &self,
-            into: &mut Vec<Message>,
-            max: usize,
-        ) -> Result<usize, RecvError> {
+        pub async fn recv_many(&self, into: &mut Vec<Message>, max: usize) -> Result<usize, RecvError> {
             self.0.recv_many(into, max).await
         }
 
@@ -221,11 +212,7 @@ macro_rules! ability {
         ///
         /// # Errors
         /// [`RecvError::WouldBlock`] if no message is there.
-        pub fn try_recv_many(
-            &self,
-            into: &mut Vec<Message>,
-            max: usize,
-        ) -> Result<usize, RecvError> {
+        pub fn try_recv_many(&self, into: &mut Vec<Message>, max: usize) -> Result<usize, RecvError> {
             self.0.try_recv_many(into, max)
         }
 
@@ -233,11 +220,7 @@ macro_rules! ability {
         ///
         /// # Errors
         /// [`RecvError`].
-        pub fn recv_many_blocking(
-            &self,
-            into: &mut Vec<Message>,
-            max: usize,
-        ) -> Result<usize, RecvError> {
+        pub fn recv_many_blocking(&self, into: &mut Vec<Message>, max: usize) -> Result<usize, RecvError> {
             self.0.recv_many_blocking(into, max)
         }
     };
@@ -249,11 +232,7 @@ macro_rules! ability {
         ///
         /// # Cancel safety
         /// Safe: a reply that comes after is dropped and counted.
-        pub async fn request(
-            &self,
-            message: Message,
-            deadline: Duration,
-        ) -> Result<Message, RequestError> {
+        pub async fn request(&self, message: Message, deadline: Duration) -> Result<Message, RequestError> {
             self.0.request(message, deadline).await
         }
 
@@ -261,11 +240,7 @@ macro_rules! ability {
         ///
         /// # Errors
         /// [`RequestError`].
-        pub fn request_blocking(
-            &self,
-            message: Message,
-            deadline: Duration,
-        ) -> Result<Message, RequestError> {
+        pub fn request_blocking(&self, message: Message, deadline: Duration) -> Result<Message, RequestError> {
             self.0.request_blocking(message, deadline)
         }
     };

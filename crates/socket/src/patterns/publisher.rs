@@ -43,13 +43,7 @@ impl Publisher {
     pub(crate) fn forget(&mut self, pipe: PipeKey) -> Vec<Message> {
         let mut told = Vec::new();
         self.trie.remove_subscriber(pipe.index, |topic| {
-            told.push(
-                Control {
-                    subscribe: false,
-                    topic: Bytes::from(topic),
-                }
-                .to_message(),
-            );
+            told.push(Control { subscribe: false, topic: Bytes::from(topic) }.to_message());
         });
         if self.asking == Some(pipe) {
             self.asking = None;
@@ -62,48 +56,24 @@ impl Publisher {
 mod tests {
     use super::*;
 
-    const ONE: PipeKey = PipeKey {
-        index: 0,
-        serial: 1,
-    };
-    const TWO: PipeKey = PipeKey {
-        index: 1,
-        serial: 2,
-    };
+    const ONE: PipeKey = PipeKey { index: 0, serial: 1 };
+    const TWO: PipeKey = PipeKey { index: 1, serial: 2 };
 
     fn told(options: &Options) -> Vec<bool> {
         let mut publisher = Publisher::default();
-        let steps = [
-            (ONE, true),
-            (ONE, true),
-            (TWO, true),
-            (TWO, false),
-            (ONE, false),
-            (ONE, false),
-        ];
-        let control = |subscribe| Control {
-            subscribe,
-            topic: Bytes::from("a"),
-        };
-        steps
-            .map(|(pipe, subscribe)| publisher.handle(pipe, &control(subscribe), options))
-            .to_vec()
+        let steps = [(ONE, true), (ONE, true), (TWO, true), (TWO, false), (ONE, false), (ONE, false)];
+        let control = |subscribe| Control { subscribe, topic: Bytes::from("a") };
+        steps.map(|(pipe, subscribe)| publisher.handle(pipe, &control(subscribe), options)).to_vec()
     }
 
     #[test]
     fn the_application_is_told_of_the_first_and_the_last() {
-        assert_eq!(
-            told(&Options::new()),
-            [true, false, false, false, true, false]
-        );
+        assert_eq!(told(&Options::new()), [true, false, false, false, true, false]);
     }
 
     #[test]
     fn verbose_tells_of_every_subscription_and_verboser_of_cancellations_too() {
-        assert_eq!(
-            told(&Options::new().xpub_verbose(true)),
-            [true, true, true, false, true, false]
-        );
+        assert_eq!(told(&Options::new().xpub_verbose(true)), [true, true, true, false, true, false]);
         assert_eq!(told(&Options::new().xpub_verboser(true)), [true; 6]);
     }
 
@@ -111,14 +81,7 @@ mod tests {
     fn a_peer_that_leaves_cancels_what_only_it_wanted() {
         let mut publisher = Publisher::default();
         for (pipe, topic) in [(ONE, "a"), (ONE, "b"), (TWO, "b")] {
-            publisher.handle(
-                pipe,
-                &Control {
-                    subscribe: true,
-                    topic: topic.into(),
-                },
-                &Options::new(),
-            );
+            publisher.handle(pipe, &Control { subscribe: true, topic: topic.into() }, &Options::new());
         }
         assert_eq!(publisher.forget(ONE), [Message::from(&b"\x00a"[..])]);
         assert_eq!(publisher.trie.len(), 1);

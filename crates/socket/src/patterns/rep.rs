@@ -34,10 +34,7 @@ impl Rep {
 mod tests {
     use super::*;
 
-    const PIPE: PipeKey = PipeKey {
-        index: 0,
-        serial: 1,
-    };
+    const PIPE: PipeKey = PipeKey { index: 0, serial: 1 };
 
     #[test]
     fn the_envelope_goes_up_to_the_first_empty_frame() {
@@ -46,10 +43,7 @@ mod tests {
         let body = rep.accept(PIPE, message).unwrap();
         assert_eq!(body, Message::multipart(["body", "", "tail"]));
         let (pipe, envelope) = rep.current.unwrap();
-        assert_eq!(
-            (pipe, &envelope[..]),
-            (PIPE, &[Bytes::from("id"), Bytes::new()][..])
-        );
+        assert_eq!((pipe, &envelope[..]), (PIPE, &[Bytes::from("id"), Bytes::new()][..]));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Lost;
 pub(crate) struct Req {
     next_id: u32,
     strict: Option<Asked>,
+    /// The strict reply is here and the application has not fetched it
+    is_answered: bool,
     numbered: HashMap<u32, (Asked, oneshot::Sender<Reply>)>,
     /// Replies that nobody waits for any more
     pub(crate) late: u64,
@@ -52,17 +54,12 @@ pub(crate) enum Verdict {
 impl Req {
     /// `seed` is the first request's number; libzmq starts at random too
     pub(crate) fn new(seed: u32) -> Self {
-        Self {
-            next_id: seed,
-            strict: None,
-            numbered: HashMap::new(),
-            late: 0,
-        }
+        Self { next_id: seed, strict: None, is_answered: false, numbered: HashMap::new(), late: 0 }
     }
 
-    /// Whether a strict request waits for its reply
+    /// Whether a strict request was sent whose reply the application has not received
     pub(crate) fn is_waiting(&self) -> bool {
-        self.strict.is_some()
+        self.strict.is_some() || self.is_answered
     }
 
     /// The number and address envelope for a new request
@@ -75,36 +72,18 @@ impl Req {
         }
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        (
-            Some(id),
-            [Bytes::copy_from_slice(&id.to_ne_bytes()), Bytes::new()],
-        )
+        (Some(id), [Bytes::copy_from_slice(&id.to_ne_bytes()), Bytes::new()])
     }
 
     /// A strict request went out as message number `place` of a pipe
     pub(crate) fn asked(&mut self, pipe: PipeKey, place: u64, id: Option<u32>) {
         self.strict = Some(Asked { pipe, place, id });
+        self.is_answered = false;
     }
 
     /// A numbered request went out
-    pub(crate) fn asked_numbered(
-        &mut self,
-        pipe: PipeKey,
-        place: u64,
-        id: u32,
-        reply: oneshot::Sender<Reply>,
-    ) {
-        self.numbered.insert(
-            id,
-            (
-                Asked {
-                    pipe,
-                    place,
-                    id: Some(id),
-                },
-                reply,
-            ),
-        );
+    pub(crate) fn asked_numbered(&mut self, pipe: PipeKey, place: u64, id: u32, reply: oneshot::Sender<Reply>) {
+        self.numbered.insert(id, (Asked { pipe, place, id: Some(id) }, reply));
     }
 
     /// Nobody waits for this numbered request any more
@@ -132,10 +111,9 @@ impl Req {
             return Verdict::Done;
         }
         // RFC 28: a REQ "SHALL silently discard" what does not come from the peer it asked
-        if self
-            .strict
-            .is_some_and(|asked| asked.pipe == pipe && asked.id == id)
-        {
+        if self.strict.is_some_and(|asked| asked.pipe == pipe && asked.id == id) {
+            self.strict = None;
+            self.is_answered = true;
             return Verdict::Deliver(message);
         }
         self.late += 1;
@@ -144,7 +122,7 @@ impl Req {
 
     /// The application received the strict reply
     pub(crate) fn answered(&mut self) {
-        self.strict = None;
+        self.is_answered = false;
     }
 
     /// A connection is gone; requests before place `unsent` of the pipe had left and will not be answered
@@ -152,12 +130,7 @@ impl Req {
     /// Returns whether the strict request was among them.
     pub(crate) fn lost(&mut self, pipe: PipeKey, unsent: u64) -> bool {
         let is_lost = |asked: &Asked| asked.pipe == pipe && asked.place < unsent;
-        let gone: Vec<u32> = self
-            .numbered
-            .iter()
-            .filter(|(_, (asked, _))| is_lost(asked))
-            .map(|(id, _)| *id)
-            .collect();
+        let gone: Vec<u32> = self.numbered.iter().filter(|(_, (asked, _))| is_lost(asked)).map(|(id, _)| *id).collect();
         for (_, reply) in gone.into_iter().filter_map(|id| self.numbered.remove(&id)) {
             reply.send(Err(Lost)).ok();
         }
@@ -173,14 +146,8 @@ impl Req {
 mod tests {
     use super::*;
 
-    const PIPE: PipeKey = PipeKey {
-        index: 0,
-        serial: 1,
-    };
-    const OTHER: PipeKey = PipeKey {
-        index: 1,
-        serial: 2,
-    };
+    const PIPE: PipeKey = PipeKey { index: 0, serial: 1 };
+    const OTHER: PipeKey = PipeKey { index: 1, serial: 2 };
 
     fn reply(id: Option<u32>, body: &'static str) -> Message {
         let mut message = Message::from(body);
@@ -196,10 +163,7 @@ mod tests {
         let mut req = Req::new(0);
         req.asked(PIPE, 0, None);
         assert_eq!(req.handle(OTHER, reply(None, "forged")), Verdict::Done);
-        assert_eq!(
-            req.handle(PIPE, reply(None, "real")),
-            Verdict::Deliver(Message::from("real"))
-        );
+        assert_eq!(req.handle(PIPE, reply(None, "real")), Verdict::Deliver(Message::from("real")));
         req.answered();
         assert_eq!(req.handle(PIPE, reply(None, "again")), Verdict::Done);
         assert_eq!(req.late, 2);
@@ -213,10 +177,7 @@ mod tests {
         req.asked(PIPE, 0, id);
         assert_eq!(req.handle(PIPE, reply(Some(40), "old")), Verdict::Done);
         assert_eq!(req.handle(PIPE, reply(None, "bare")), Verdict::Done);
-        assert_eq!(
-            req.handle(PIPE, reply(Some(41), "new")),
-            Verdict::Deliver(Message::from("new"))
-        );
+        assert_eq!(req.handle(PIPE, reply(Some(41), "new")), Verdict::Deliver(Message::from("new")));
     }
 
     #[test]
@@ -236,11 +197,19 @@ mod tests {
     fn what_had_not_left_is_not_lost() {
         let mut req = Req::new(7);
         req.asked(PIPE, 3, None);
-        assert!(
-            !req.lost(PIPE, 3),
-            "the request waits in the queue for the next connection"
-        );
+        assert!(!req.lost(PIPE, 3), "the request waits in the queue for the next connection");
         assert!(req.lost(PIPE, 4));
+        assert!(!req.is_waiting());
+    }
+
+    #[test]
+    fn a_reply_that_is_here_survives_its_sender() {
+        let mut req = Req::new(7);
+        req.asked(PIPE, 0, None);
+        assert!(matches!(req.handle(PIPE, reply(None, "last words")), Verdict::Deliver(_)));
+        assert!(!req.lost(PIPE, u64::MAX), "nothing is lost");
+        assert!(req.is_waiting(), "for the application to receive it");
+        req.answered();
         assert!(!req.is_waiting());
     }
 
@@ -249,9 +218,6 @@ mod tests {
         let mut req = Req::new(7);
         req.asked(PIPE, 0, None);
         assert_eq!(req.handle(PIPE, Message::from("bare")), Verdict::Malformed);
-        assert_eq!(
-            req.handle(PIPE, Message::multipart(["four", "not empty"])),
-            Verdict::Malformed
-        );
+        assert_eq!(req.handle(PIPE, Message::multipart(["four", "not empty"])), Verdict::Malformed);
     }
 }

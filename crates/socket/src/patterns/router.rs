@@ -17,10 +17,7 @@ pub(crate) struct Router {
 impl Router {
     /// `seed` is the first automatic id; libzmq starts at random too
     pub(crate) fn new(seed: u32) -> Self {
-        Self {
-            by_id: HashMap::new(),
-            next_id: seed,
-        }
+        Self { by_id: HashMap::new(), next_id: seed }
     }
 
     /// The pipe of a routing id
@@ -62,32 +59,13 @@ mod tests {
         let mut router = Router::new(u32::MAX);
         let first = router.fresh_id();
         assert_eq!(&first[..], [0, 255, 255, 255, 255]);
-        router.insert(
-            Bytes::from_static(&[0, 0, 0, 0, 0]),
-            PipeKey {
-                index: 0,
-                serial: 0,
-            },
-        );
-        assert_eq!(
-            &router.fresh_id()[..],
-            [0, 0, 0, 0, 1],
-            "the one that is taken is passed over"
-        );
+        router.insert(Bytes::from_static(&[0, 0, 0, 0, 0]), PipeKey { index: 0, serial: 0 });
+        assert_eq!(&router.fresh_id()[..], [0, 0, 0, 0, 1], "the one that is taken is passed over");
     }
 
     #[test]
     fn leaving_does_not_take_the_successor_along() {
-        let (old, new) = (
-            PipeKey {
-                index: 0,
-                serial: 1,
-            },
-            PipeKey {
-                index: 1,
-                serial: 2,
-            },
-        );
+        let (old, new) = (PipeKey { index: 0, serial: 1 }, PipeKey { index: 1, serial: 2 });
         let mut router = Router::new(0);
         let id = Bytes::from("gate");
         router.insert(id.clone(), old);

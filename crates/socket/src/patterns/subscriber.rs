@@ -46,10 +46,7 @@ impl Subscriber {
 
     /// All that a publisher must be told when a connection to it is new
     pub(crate) fn all(&self) -> impl Iterator<Item = Control> {
-        self.counts.keys().map(|topic| Control {
-            subscribe: true,
-            topic: topic.clone(),
-        })
+        self.counts.keys().map(|topic| Control { subscribe: true, topic: topic.clone() })
     }
 
     /// How many topics
@@ -68,16 +65,8 @@ mod tests {
     #[test]
     fn every_subscription_is_told_and_the_last_cancellation() {
         let mut subscriber = Subscriber::default();
-        let mut apply = |subscribe| {
-            subscriber.apply(&Control {
-                subscribe,
-                topic: Bytes::from("a"),
-            })
-        };
-        assert_eq!(
-            [true, true, false, false, false].map(&mut apply),
-            [true, true, false, true, false]
-        );
+        let mut apply = |subscribe| subscriber.apply(&Control { subscribe, topic: Bytes::from("a") });
+        assert_eq!([true, true, false, false, false].map(&mut apply), [true, true, false, true, false]);
         assert!(!subscriber.wants(b"abc"));
     }
 }
