@@ -30,8 +30,9 @@ async fn dial(text: &str) -> Result<Stream, DialError> {
 /// Both ends of a connection to `listener`
 async fn connect(listener: &Listener) -> (Stream, Stream) {
     let text = listener.local_endpoint().to_string();
-    let (dialled, accepted) = tokio::join!(dial(&text), listener.accept());
-    (dialled.unwrap(), accepted.unwrap())
+    // One after the other, so that a failed dial isn't waited for: the backlog holds what is dialled
+    let dialled = dial(&text).await.unwrap();
+    (dialled, listener.accept().await.unwrap())
 }
 
 /// Octets go both ways, and the end of one direction leaves the other open

@@ -10,8 +10,8 @@ use crate::{endpoint, has_ipv6, listen};
 async fn both_ends(text: &str, options: &StreamOptions) -> [Stream; 2] {
     let listener = tidings_transport::listen(&endpoint(text), options).await.unwrap();
     let target = listener.local_endpoint().clone();
-    let (near, far) = tokio::join!(tidings_transport::dial(&target, options), listener.accept());
-    [near.unwrap(), far.unwrap()]
+    let near = tidings_transport::dial(&target, options).await.unwrap();
+    [near, listener.accept().await.unwrap()]
 }
 
 fn socket(stream: &Stream) -> SockRef<'_> {

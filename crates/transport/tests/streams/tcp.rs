@@ -40,8 +40,9 @@ async fn both_ends_know_each_others_address() {
 async fn polling_accepts_as_awaiting_does() {
     let listener = listen("tcp://127.0.0.1:*").await.unwrap();
     let text = listener.local_endpoint().to_string();
-    let (near, far) = tokio::join!(dial(&text), poll_fn(|cx| listener.poll_accept(cx)));
-    assert_connected((near.unwrap(), far.unwrap())).await;
+    let near = dial(&text).await.unwrap();
+    let far = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+    assert_connected((near, far)).await;
 }
 
 #[tokio::test]
@@ -51,8 +52,9 @@ async fn a_wildcard_host_is_every_ipv4_address() {
     assert_eq!(listener.local_endpoint().to_string(), format!("tcp://0.0.0.0:{port}"));
     for host in ["127.0.0.1", "127.0.0.9", "localhost"] {
         let text = format!("tcp://{host}:{port}");
-        let (near, far) = tokio::join!(dial(&text), listener.accept());
-        assert_connected((near.unwrap(), far.unwrap())).await;
+        let near = dial(&text).await.unwrap();
+        let far = listener.accept().await.unwrap();
+        assert_connected((near, far)).await;
     }
     assert!(matches!(dial(&format!("tcp://[::1]:{port}")).await, Err(DialError::Connect { .. })));
 }
@@ -68,12 +70,12 @@ async fn a_wildcard_host_is_both_families_with_ipv6_on() {
     assert_eq!(listener.local_endpoint().to_string(), format!("tcp://[::]:{port}"));
     for host in ["127.0.0.1", "[::1]"] {
         let text = format!("tcp://{host}:{port}");
-        let (near, far) = tokio::join!(dial(&text), listener.accept());
-        let far = far.unwrap();
+        let near = dial(&text).await.unwrap();
+        let far = listener.accept().await.unwrap();
         // An IPv4 peer is shown as one
         let shown = far.peer_address().to_string();
         assert!(shown.starts_with(&format!("{host}:")), "{shown}");
-        assert_connected((near.unwrap(), far)).await;
+        assert_connected((near, far)).await;
     }
 }
 
@@ -93,8 +95,9 @@ async fn a_name_is_tried_in_both_families_with_ipv6_on() {
     let text = format!("tcp://localhost:{}", port(listener.local_endpoint()));
     let options = StreamOptions::default().ipv6(true);
     let target = endpoint(&text);
-    let (near, far) = tokio::join!(tidings_transport::dial(&target, &options), listener.accept());
-    assert_connected((near.unwrap(), far.unwrap())).await;
+    let near = tidings_transport::dial(&target, &options).await.unwrap();
+    let far = listener.accept().await.unwrap();
+    assert_connected((near, far)).await;
 }
 
 #[tokio::test]
@@ -125,11 +128,11 @@ async fn a_source_address_is_where_the_connection_comes_from() {
     let port = port(listener.local_endpoint());
     for (source, from) in [("127.0.0.5:*", "127.0.0.5:"), ("lo:*", "127.0.0.1:"), ("*:*", "127.0.0.1:")] {
         let text = format!("tcp://{source};127.0.0.1:{port}");
-        let (near, far) = tokio::join!(dial(&text), listener.accept());
-        let far = far.unwrap();
+        let near = dial(&text).await.unwrap();
+        let far = listener.accept().await.unwrap();
         let shown = far.peer_address().to_string();
         assert!(shown.starts_with(from), "{source}: {shown}");
-        assert_connected((near.unwrap(), far)).await;
+        assert_connected((near, far)).await;
     }
 }
 
@@ -161,7 +164,8 @@ async fn a_foreign_source_or_bind_address_is_named() {
 
 #[tokio::test]
 async fn a_taken_port_is_refused() {
-    let listener = listen("tcp://127.0.0.1:*").await.unwrap();
+    // An address that no other test takes ports of
+    let listener = listen("tcp://127.0.0.21:*").await.unwrap();
     let text = listener.local_endpoint().to_string();
     let error = listen(&text).await.unwrap_err();
     assert!(matches!(&error, ListenError::InUse { endpoint } if *endpoint == text), "{error:?}");
@@ -171,7 +175,8 @@ async fn a_taken_port_is_refused() {
 
 #[tokio::test]
 async fn a_port_is_free_again_while_its_old_connections_linger() {
-    let listener = listen("tcp://127.0.0.1:*").await.unwrap();
+    // An address that no other test takes ports of
+    let listener = listen("tcp://127.0.0.22:*").await.unwrap();
     let text = listener.local_endpoint().to_string();
     let (near, far) = connect(&listener).await;
     // The accepting end closes first, so TIME_WAIT is on the listener's port
@@ -183,11 +188,11 @@ async fn a_port_is_free_again_while_its_old_connections_linger() {
 
 #[tokio::test]
 async fn nobody_there_is_refused_with_the_address() {
-    let listener = listen("tcp://127.0.0.1:*").await.unwrap();
-    let text = listener.local_endpoint().to_string();
-    let address = text.trim_start_matches("tcp://").to_owned();
-    drop(listener);
-    let error = dial(&text).await.unwrap_err();
+    // Bound but never listening, so that nobody else gets the port meanwhile
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap().to_string();
+    let error = dial(&format!("tcp://{address}")).await.unwrap_err();
     let DialError::Connect { attempts } = &error else { panic!("{error:?}") };
     assert_eq!(attempts.len(), 1);
     assert_eq!(attempts[0].0.to_string(), address);
