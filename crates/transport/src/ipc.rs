@@ -145,9 +145,7 @@ fn listen_at(
                 return Ok((file, listening(socket, endpoint, options)?));
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => clear_stale(path, &address, endpoint)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(no_directory(path));
-            }
+            Err(error) if is_no_directory(&error) => return Err(no_directory(path)),
             Err(error) => return Err(failed(endpoint, error)),
         }
     }

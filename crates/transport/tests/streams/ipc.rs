@@ -160,7 +160,7 @@ async fn a_file_that_took_our_place_stays() {
 async fn of_many_binders_at_once_one_wins() {
     const BINDERS: usize = 6;
     let directory = tempfile::tempdir().unwrap();
-    for round in 0..40 {
+    for round in 0..100 {
         let path = directory.path().join(format!("s{round}"));
         leave_stale(&path);
         let text = at(&path);
