@@ -4,6 +4,8 @@
 //! `zmq_send` does. Every process runs a current-thread tokio runtime, so the application and its
 //! connections share one thread. Every command prints one line of JSON.
 
+mod soak;
+
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -25,9 +27,12 @@ fn main() -> Result<()> {
             ["rep", endpoint] => rep(endpoint).await,
             ["req", endpoint, size, count] => req(endpoint, number(size)?, number(count)?).await,
             ["inproc-throughput", size, count] => inproc_throughput(number(size)?, number(count)?).await,
+            ["soak", minutes, rate] => soak::publisher(minutes.parse()?, rate.parse()?).await,
+            ["soak-fast", endpoint] => soak::fast(endpoint).await,
+            ["soak-frozen", endpoint] => soak::frozen(endpoint).await,
             ["inproc-latency", size, count] => inproc_latency(number(size)?, number(count)?).await,
             _ => bail!(
-                "usage: tidings-bench-sockets push|pull|req ENDPOINT SIZE COUNT | rep ENDPOINT | inproc-throughput|inproc-latency SIZE COUNT"
+                "usage: tidings-bench-sockets push|pull|req ENDPOINT SIZE COUNT | rep ENDPOINT | inproc-throughput|inproc-latency SIZE COUNT | soak MINUTES RATE"
             ),
         }
     })

@@ -1,0 +1,30 @@
+//! Chores of the project: `cargo xtask …`.
+
+mod bench;
+mod soak;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the project", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Measures us and a rival in turn, prints medians, spread and ratios, keeps the raw results
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Publishes for a long time with a frozen subscriber and passing visitors; fails if memory grows
+    Soak(soak::Soak),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().chore {
+        Chore::Bench(bench) => bench.run(),
+        Chore::Soak(soak) => soak.run(),
+    }
+}
