@@ -159,8 +159,22 @@ async fn publish(mut args: PublishArgs, talk: Talk) -> Result<(), Failure> {
                 .hint("--wait-subs 1 waits for a subscriber"));
         }
     }
-    let done = session.send_all(&mut outgoing).await;
+    let done = tokio::select! {
+        biased;
+        done = session.send_all(&mut outgoing) => done,
+        failure = read_on(&session) => Err(failure),
+    };
     session.finish_sending(done).await
+}
+
+/// Takes further subscriptions off the queue: left there, they would fill it, reading would pause
+/// (RFC 29 has XPUB hand them to the application), and later subscribers would get nothing
+async fn read_on(session: &Session) -> Failure {
+    loop {
+        if let Err(error) = session.socket.recv().await {
+            return Failure::new(Exit::Partial, "receive", error);
+        }
+    }
 }
 
 /// Counts those who asked for the topic: until `--wait-subs` have, or, without it, for a moment

@@ -72,6 +72,11 @@ impl Sources {
                 Ok(text) => read_file(&mut settings, &mut problems, &path.display().to_string(), &text),
                 Err(problem) => problems.push(problem),
             }
+            // Tables come in the order of their keys; people read from top to bottom
+            problems.sort_by_key(|problem| match &problem.origin {
+                Origin::File(place) => (place.line, place.column),
+                _ => (0, 0),
+            });
         }
         for (name, text) in &self.environment {
             let key = key_of_variable(name);

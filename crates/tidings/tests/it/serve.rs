@@ -93,6 +93,41 @@ fn an_event_that_nobody_wants_ends_quickly_and_says_so() {
 }
 
 #[test]
+fn a_publisher_that_stays_serves_those_who_come_after_thousands_of_subscriptions() {
+    let daemon = Daemon::start(&[]);
+    let mut publisher = tidings(&["event", "pub", "t", "--stdin", "--endpoint", &daemon.inlet]);
+    publisher.said("nobody subscribes");
+    // More changes than the publisher's queue holds
+    let mut many =
+        tidings(&["sock", "xsub", "-c", &daemon.outlet, "--hex", "--stdin", "--until-eof", "--idle", "100ms"]);
+    for n in 0..3000 {
+        many.tell(&format!("01{n:08x}"));
+    }
+    assert_eq!(many.finish().code, Some(0));
+    let mut subscriber = tidings(&["event", "sub", "t", "--endpoint", &daemon.outlet, "-n", "1", "--timeout", "20s"]);
+    let other =
+        run(&["event", "pub", "t", "first", "--endpoint", &daemon.inlet, "--wait-subs", "1", "--timeout", "20s"]);
+    assert_eq!(other.code, Some(0), "{}", other.err);
+    assert_eq!(subscriber.line(), "t first");
+    let mut subscriber = tidings(&["event", "sub", "t", "--endpoint", &daemon.outlet, "--timeout", "20s"]);
+    // Until the subscription has come through, lines go to nobody: say them until one arrives
+    let (arrived, going_on) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        // Dropped at the end of this scope, be it a panic: the thread ends with it
+        let arrived = arrived;
+        let publisher = &mut publisher;
+        scope.spawn(move || {
+            let pause = std::time::Duration::from_millis(20);
+            while going_on.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                publisher.tell("late");
+            }
+        });
+        assert_eq!(subscriber.line(), "t late");
+        drop(arrived);
+    });
+}
+
+#[test]
 fn the_environment_names_the_forwarder() {
     let daemon = Daemon::start(&[]);
     let mut subscriber = start(

@@ -95,7 +95,7 @@ impl Watch {
                 return Failure::new(Exit::Connect, "connect", format!("can't connect to {endpoint}: {error}"))
                     .hint(format!("gave up after {within}; is anyone listening there?"));
             }
-            return Failure::new(Exit::Deadline, "deadline", format!("no peer within {within}, so no {what}"))
+            return Failure::new(Exit::Deadline, "deadline", format!("no peer came within {within}"))
                 .hint("--events shows what happens to connections");
         }
         Failure::new(Exit::Deadline, "deadline", format!("no {what} within {within}"))
