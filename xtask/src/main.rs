@@ -1,6 +1,7 @@
 //! Chores of the project: `cargo xtask …`.
 
 mod bench;
+mod checks;
 mod soak;
 
 use anyhow::Result;
@@ -15,6 +16,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Takes every check that a change must pass: format, lint, tests, fuzzing, documentation
+    Test(checks::Checks),
     /// Measures us and a rival in turn, prints medians, spread and ratios, keeps the raw results
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -24,6 +27,7 @@ enum Chore {
 
 fn main() -> Result<()> {
     match Arguments::parse().chore {
+        Chore::Test(checks) => checks.run(),
         Chore::Bench(bench) => bench.run(),
         Chore::Soak(soak) => soak.run(),
     }

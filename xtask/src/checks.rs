@@ -1,0 +1,196 @@
+//! `cargo xtask test`: all that must hold before a change goes in. CI runs the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+#[derive(Args)]
+pub(crate) struct Checks {
+    /// Take these steps only; all if none is named
+    #[arg(value_enum)]
+    steps: Vec<Step>,
+    /// How long each fuzz target runs
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    fuzz_seconds: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// rustfmt has nothing to change
+    Format,
+    /// Clippy has nothing to say
+    Lint,
+    /// Every test of the workspace, documentation and peers included
+    Test,
+    /// Each fuzz target for a moment, on its seeds and on what comes of them
+    Fuzz,
+    /// The documentation builds without a warning
+    Docs,
+}
+
+impl Checks {
+    /// Takes every step, also after one that failed, and says how each went
+    pub(crate) fn run(&self) -> Result<()> {
+        let steps = if self.steps.is_empty() { Step::value_variants() } else { &self.steps };
+        let mut outcomes = Vec::new();
+        for step in steps {
+            println!("--- {}", step.name());
+            let began = Instant::now();
+            let outcome = self.take(*step);
+            if let Err(error) = &outcome {
+                eprintln!("{}: {error:#}", step.name());
+            }
+            outcomes.push((step, outcome.is_ok(), began.elapsed()));
+        }
+        println!("---");
+        for (step, is_ok, took) in &outcomes {
+            let verdict = if *is_ok { "ok" } else { "FAILED" };
+            println!("{:<8}{verdict:<8}{:>5.0} s", step.name(), took.as_secs_f64());
+        }
+        let failed: Vec<&str> = outcomes.iter().filter(|(_, is_ok, _)| !is_ok).map(|(step, ..)| step.name()).collect();
+        if !failed.is_empty() {
+            bail!("{} failed; `cargo xtask test {}` goes there again", failed.join(" and "), failed.join(" "));
+        }
+        Ok(())
+    }
+
+    fn take(&self, step: Step) -> Result<()> {
+        match step {
+            Step::Format => cargo(&["fmt", "--all", "--check"]),
+            Step::Lint => cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+            Step::Test => {
+                let peers = install_peers();
+                if let Err(error) = &peers {
+                    // In CI a missing peer is a failure; a person is told
+                    if std::env::var_os("CI").is_some() {
+                        bail!("{error:#}");
+                    }
+                    eprintln!("without pyzmq the tests against libzmq are left out: {error:#}");
+                }
+                let mut command = Command::new(env!("CARGO"));
+                command.args(["test", "--workspace", "--no-fail-fast"]);
+                if let Ok(path) = peers {
+                    command.env("PYTHONPATH", path);
+                }
+                succeed(&mut command)
+            }
+            Step::Fuzz => fuzz(Duration::from_secs(self.fuzz_seconds.into())),
+            Step::Docs => {
+                let mut command = Command::new(env!("CARGO"));
+                command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+                succeed(&mut command)
+            }
+        }
+    }
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Lint => "lint",
+            Self::Test => "test",
+            Self::Fuzz => "fuzz",
+            Self::Docs => "docs",
+        }
+    }
+}
+
+/// Puts the Python packages that drive real peers under `target/`, where they touch nothing else
+///
+/// No virtual environment: Debian's Python can't make one without another package.
+fn install_peers() -> Result<PathBuf> {
+    let wanted = root().join("tests/peers/requirements.txt");
+    let requirements = fs::read_to_string(&wanted).with_context(|| format!("can't read {}", wanted.display()))?;
+    let path = root().join("target/peers");
+    let stamp = path.join("installed.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == requirements) {
+        return Ok(path);
+    }
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"]).arg(&path).arg("-r").arg(&wanted);
+    succeed(&mut command)?;
+    fs::write(&stamp, requirements).with_context(|| format!("can't write {}", stamp.display()))?;
+    Ok(path)
+}
+
+/// Builds the fuzz targets with libFuzzer's instrumentation, on the stable toolchain, and runs each
+///
+/// The flags are those of `fuzz/README.md`; what is found lands in `fuzz/artifacts/`.
+fn fuzz(each: Duration) -> Result<()> {
+    let folder = root().join("fuzz");
+    let host = host()?;
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--release", "--target", &host]).current_dir(&folder);
+    succeed(build.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", FUZZ_FLAGS))?;
+    let mut targets = Vec::new();
+    for entry in fs::read_dir(folder.join("fuzz_targets"))? {
+        let path = entry?.path();
+        targets.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+    }
+    targets.sort();
+    let mut found = Vec::new();
+    for target in &targets {
+        let grown = folder.join("target/corpus").join(target);
+        let artifacts = folder.join("artifacts").join(target);
+        fs::create_dir_all(&grown)?;
+        fs::create_dir_all(&artifacts)?;
+        let program = folder.join("target").join(&host).join("release").join(target);
+        let mut run = Command::new(&program);
+        run.arg(format!("-max_total_time={}", each.as_secs())).args(["-max_len=4096", "-timeout=10"]);
+        run.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&grown);
+        run.arg(folder.join("corpus").join(target));
+        let output = run.output().with_context(|| format!("can't run {}", program.display()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            println!("{target:<14}{}", said.lines().rfind(|line| line.starts_with("Done")).unwrap_or("ran"));
+        } else {
+            eprintln!("{said}");
+            found.push(target.as_str());
+        }
+    }
+    if !found.is_empty() {
+        bail!("findings in {}; the inputs are in {}", found.join(", "), folder.join("artifacts").display());
+    }
+    Ok(())
+}
+
+/// The platform's name: build scripts escape instrumentation only if the target is named
+fn host() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("can't run rustc")?;
+    let text = String::from_utf8(output.stdout).context("rustc -vV is not text")?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc -vV names no host")
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    succeed(Command::new(env!("CARGO")).args(arguments))
+}
+
+/// Runs a command, from the project's root unless it says otherwise, and takes failure for an error
+fn succeed(command: &mut Command) -> Result<()> {
+    if command.get_current_dir().is_none() {
+        command.current_dir(root());
+    }
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("can't run {name}"))?;
+    if !status.success() {
+        bail!("{name} ended with {status}");
+    }
+    Ok(())
+}
+
+/// The workspace's folder
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+const FUZZ_FLAGS: &str = "--cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Zsanitizer=address \
+    -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
