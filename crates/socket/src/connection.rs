@@ -22,7 +22,7 @@ use crate::dialer::Peer;
 use crate::events::{ConnectionId, EventKind, readable};
 use crate::pipe::{Control, Driver as PipeDriver, Load, PipeKey};
 use crate::shared::Shared;
-use crate::state::{Aftermath, Newcomer, Orders, SOCKET_CLOSED, explain};
+use crate::state::{Aftermath, NO_DELIMITER, Newcomer, Orders, explain};
 
 /// How a connection ended
 #[derive(Debug)]
@@ -58,7 +58,8 @@ impl Why {
     pub(crate) fn is_definite(&self) -> bool {
         match self {
             Self::Protocol(reason) => reason.is_definite(),
-            Self::Socket(_) => false,
+            // libzmq forgets the endpoint of a peer that does not answer a REQ as a REP or ROUTER would
+            Self::Socket(reason) => *reason == NO_DELIMITER,
         }
     }
 
@@ -78,6 +79,8 @@ pub(crate) struct Arrival {
     pub(crate) stream: Stream,
     /// The pipe that waits for it, on the side that connects
     pub(crate) key: Option<PipeKey>,
+    /// What the application calls the peer (connect_as); empty if it doesn't
+    pub(crate) peer_name: Bytes,
     pub(crate) endpoint: Arc<str>,
     pub(crate) connection: ConnectionId,
     pub(crate) address: Arc<str>,
@@ -85,12 +88,12 @@ pub(crate) struct Arrival {
 
 /// Runs a connection to its end; `on_handshake` learns of the peer
 ///
-/// `stop` ends it while there is no peer yet; afterwards the pipe says when it must end. `None` when stopped.
+/// `stop` ends it while there is no peer yet; afterwards the pipe says when it must end.
 pub(crate) async fn run(
     arrival: Arrival,
     stop: &CancellationToken,
     mut on_handshake: impl FnMut(Peer) + Send,
-) -> Option<Ended> {
+) -> Ended {
     let shared = arrival.shared.clone();
     let mut driver = Driver::new(arrival, &mut on_handshake);
     let why = tokio::select! {
@@ -98,13 +101,18 @@ pub(crate) async fn run(
         why = poll_fn(|cx| driver.poll(cx)) => why,
         () = stop.cancelled() => {
             if !driver.attached {
-                shared.with(|state| state.count_close(SOCKET_CLOSED));
-                return None;
+                // There is no order to part in: nothing was said yet
+                let reason = shared.with(|state| {
+                    let reason = state.end_reason();
+                    state.count_close(reason);
+                    reason
+                });
+                return Ended { why: Why::Socket(reason), was_handshaken: false, aftermath: Aftermath::default() };
             }
             poll_fn(|cx| driver.poll(cx)).await
         }
     };
-    Some(driver.finish(why).await)
+    driver.finish(why).await
 }
 
 struct Driver<'a> {
@@ -113,6 +121,7 @@ struct Driver<'a> {
     protocol: Protocol,
     waker: Arc<AtomicWaker>,
     key: Option<PipeKey>,
+    peer_name: Bytes,
     attached: bool,
     endpoint: Arc<str>,
     connection: ConnectionId,
@@ -155,12 +164,13 @@ impl<'a> Driver<'a> {
             protocol,
             waker: Arc::new(AtomicWaker::new()),
             key: arrival.key,
+            peer_name: arrival.peer_name,
             attached: false,
             endpoint: arrival.endpoint,
             connection: arrival.connection,
             address: arrival.address,
             on_handshake,
-            orders: Orders { room: 0, close: None, drain: false },
+            orders: Orders { room: 0, close: None, drain: None },
             input: BytesMut::new(),
             read_size: SMALLEST_READ,
             small_reads: 0,
@@ -189,8 +199,10 @@ impl<'a> Driver<'a> {
                 return Poll::Ready(Why::Socket(reason));
             }
             let wrote = self.poll_write(cx);
-            if self.orders.drain && self.nothing_to_write() {
-                return Poll::Ready(Why::Socket(SOCKET_CLOSED));
+            if let Some(reason) = self.orders.drain
+                && self.nothing_to_write()
+            {
+                return Poll::Ready(Why::Socket(reason));
             }
             let read = self.poll_read(cx);
             if !wrote && !read {
@@ -229,6 +241,7 @@ impl<'a> Driver<'a> {
             endpoint: self.endpoint.clone(),
             address: Some(self.address.clone()),
             driver: PipeDriver::Task(self.waker.clone()),
+            name: self.peer_name.clone(),
         };
         let key = self.shared.with(|state| state.attach(self.key, newcomer, false))?;
         self.key = Some(key);
@@ -432,12 +445,11 @@ impl<'a> Driver<'a> {
         if let Some(key) = self.key.filter(|_| self.attached) {
             let (decoded, written) = (self.protocol.messages(), self.written);
             let unwritten = std::mem::take(&mut self.batch);
+            let sealed = self.sealed.messages() as u64;
             aftermath = self.shared.with(|state| {
                 state.hand_over(key, decoded, written);
-                state.detach(key, unwritten)
+                state.detach(key, unwritten, sealed)
             });
-            // Sealed for this connection alone: of no use to the next one
-            aftermath.lost += self.sealed.messages() as u64;
         }
         self.shared.with(|state| state.count_close(why.name()));
         if graceful && self.write_failure.is_none() {

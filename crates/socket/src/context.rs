@@ -185,10 +185,6 @@ impl Context {
         lock(&self.inner.names)
     }
 
-    pub(crate) fn unbind_all(&self, shared: &Shared) {
-        lock(&self.inner.names).forget(shared);
-    }
-
     /// A number nobody outside can foresee: seeds ids and waits
     pub(crate) fn random(&self) -> u64 {
         let mut hasher = self.inner.random.build_hasher();

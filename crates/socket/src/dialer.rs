@@ -1,7 +1,6 @@
 //! The side that connects: dials, waits, dials again, and knows when that is of no use.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,10 +58,14 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct Dialer {
     shared: Arc<Shared>,
+    /// Its place in the socket's list
+    number: u64,
     endpoint: Endpoint,
     name: Arc<str>,
     /// `None` with `immediate`: the pipe comes with each connection
     key: Option<PipeKey>,
+    /// What the peer is called here (connect_as); empty if it isn't
+    peer_name: Bytes,
     stop: CancellationToken,
     outcome: watch::Sender<Option<Outcome>>,
     backoff: Backoff,
@@ -71,6 +74,7 @@ pub(crate) struct Dialer {
 impl Dialer {
     pub(crate) fn new(
         shared: Arc<Shared>,
+        number: u64,
         endpoint: Endpoint,
         key: Option<PipeKey>,
         stop: CancellationToken,
@@ -82,11 +86,18 @@ impl Dialer {
             name: endpoint.to_string().into(),
             backoff: Backoff::new(options.reconnect_interval, options.reconnect_interval_max, seed),
             shared,
+            number,
             endpoint,
             key,
+            peer_name: Bytes::new(),
             stop,
             outcome,
         }
+    }
+
+    /// Routes to whoever is at the endpoint by this name; empty leaves the choice to the peer
+    pub(crate) fn naming_peers(self, peer_name: Bytes) -> Self {
+        Self { peer_name, ..self }
     }
 
     /// Keeps the endpoint connected until it is stopped, refused for good, or must not be tried again
@@ -109,7 +120,7 @@ impl Dialer {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        self.shared.endpoints().dialed.retain(|dialed| dialed.endpoint != self.endpoint || dialed.key != self.key);
+        self.shared.endpoints().dialed.retain(|dialed| dialed.number != self.number);
         // What is still queued is reported by close; without a close nobody is left to send it
         if let Some(key) = self.key
             && self.shared.phase() == Phase::Open
@@ -129,23 +140,20 @@ impl Dialer {
             shared: self.shared.clone(),
             stream,
             key: self.key,
+            peer_name: self.peer_name.clone(),
             endpoint: self.name.clone(),
             connection,
             address: address.clone(),
         };
         let outcome = self.outcome.clone();
-        let met = AtomicBool::new(false);
-        let ended = connection::run(arrival, &self.stop, |peer| {
-            met.store(true, Ordering::Relaxed);
-            outcome.send_replace(Some(Ok(peer)));
-        });
-        let ended = ended.await?;
+        let ended = connection::run(arrival, &self.stop, |peer| drop(outcome.send_replace(Some(Ok(peer))))).await;
         if ended.was_handshaken {
             self.backoff.reset();
         }
         let wait = if self.must_end(&ended) { None } else { self.backoff.next_wait() };
         report_end(&self.shared, connection, &self.name, &address, &ended, wait);
-        if wait.is_none() && !ended.was_handshaken {
+        let stopped = self.stop.is_cancelled() || self.shared.phase() != Phase::Open;
+        if wait.is_none() && !ended.was_handshaken && !stopped {
             let error = match ended.why.is_definite() {
                 true => ConnectError::Refused {
                     endpoint: self.endpoint.clone(),

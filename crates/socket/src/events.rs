@@ -173,7 +173,7 @@ pub enum EventKind {
     DuplicateRoutingId {
         /// The id, hexadecimal if it isn't text
         routing_id: String,
-        /// `ignored` or `taken-over`
+        /// `refused` or `taken-over`
         action: &'static str,
     },
     /// The socket is closed

@@ -17,7 +17,7 @@ use crate::error::ConnectError;
 use crate::events::{ConnectionId, EventKind, readable};
 use crate::pipe::{Driver, PipeKey};
 use crate::shared::{Shared, lock};
-use crate::state::{LocalPeer, Newcomer, SOCKET_CLOSED, explain};
+use crate::state::{Newcomer, SOCKET_CLOSED, explain};
 
 /// The names that sockets of a context are bound to, and who waits for one
 #[derive(Debug, Default)]
@@ -32,6 +32,15 @@ pub(crate) struct Waiting {
     pub(crate) shared: Weak<Shared>,
     pub(crate) key: PipeKey,
     pub(crate) outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Waiting {
+    /// The connect is refused for good: its pipe ends, and whoever awaits it is told
+    fn give_up(&self, connecting: &Shared, error: ConnectError) {
+        connecting.with(|state| state.retire(self.key));
+        connecting.endpoints().dialed.retain(|dialed| dialed.key != Some(self.key));
+        self.outcome.send_replace(Some(Err(error)));
+    }
 }
 
 impl Names {
@@ -62,11 +71,15 @@ impl Names {
         }
     }
 
-    /// Frees all names of a socket and forgets what it waits for
-    pub(crate) fn forget(&mut self, shared: &Shared) {
+    /// Frees all names of a socket
+    pub(crate) fn unbind_all(&mut self, shared: &Shared) {
         self.bound.retain(|_, holder| !std::ptr::eq(holder.as_ptr(), shared));
+    }
+
+    /// Forgets what a socket waits for, except for these pipes
+    pub(crate) fn stop_all_waiting(&mut self, shared: &Shared, except: &[PipeKey]) {
         for list in self.waiting.values_mut() {
-            list.retain(|waiting| !std::ptr::eq(waiting.shared.as_ptr(), shared));
+            list.retain(|waiting| !std::ptr::eq(waiting.shared.as_ptr(), shared) || except.contains(&waiting.key));
         }
         self.waiting.retain(|_, list| !list.is_empty());
     }
@@ -75,6 +88,9 @@ impl Names {
     pub(crate) fn stop_waiting(&mut self, name: &str, key: PipeKey, shared: &Shared) {
         if let Some(list) = self.waiting.get_mut(name) {
             list.retain(|waiting| waiting.key != key || !std::ptr::eq(waiting.shared.as_ptr(), shared));
+            if list.is_empty() {
+                self.waiting.remove(name);
+            }
         }
     }
 }
@@ -113,8 +129,7 @@ impl Link {
                 });
                 shared.with(|state| state.count_close(INCOMPATIBLE));
             }
-            connecting.with(|state| state.retire(waiting.key));
-            waiting.outcome.send_replace(Some(Err(error)));
+            waiting.give_up(&connecting, error);
             return;
         }
         let link = Arc::new(Self {
@@ -138,17 +153,18 @@ impl Link {
         drop(guard);
         match attached {
             Ok(()) => link.pump(),
-            Err(SOCKET_CLOSED) => link.cut(SOCKET_CLOSED),
+            Err(SOCKET_CLOSED) => {
+                // It closed after it was found: without the name, the next cut can't find it again
+                bound.context.names().unbind(name, bound);
+                link.cut(SOCKET_CLOSED);
+            }
             Err(reason) => {
-                connecting.with(|state| state.retire(waiting.key));
+                let refused = |endpoint| {
+                    let (code, reason) = (reason.to_owned(), explain(reason).to_owned());
+                    ConnectError::Refused { endpoint, code, reason }
+                };
+                waiting.give_up(&connecting, address.parse().map_or(ConnectError::Closed, refused));
                 link.cut(reason);
-                waiting.outcome.send_replace(Some(match address.parse() {
-                    Ok(endpoint) => {
-                        let (code, reason) = (reason.to_owned(), explain(reason).to_owned());
-                        Err(ConnectError::Refused { endpoint, code, reason })
-                    }
-                    Err(_) => Err(ConnectError::Closed),
-                }));
             }
         }
     }
@@ -165,6 +181,7 @@ impl Link {
             endpoint: address.clone(),
             address: Some(address.clone()),
             driver: Driver::Link(self.clone(), end),
+            name: Bytes::new(),
         };
         let attached = shared.with(|state| state.attach(known, newcomer, true))?;
         *lock(key) = Some(attached);
@@ -200,13 +217,13 @@ impl Link {
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
-            let mut open = true;
-            while open && self.again.swap(false, Ordering::AcqRel) {
-                open = self.carry(0, 1) && self.carry(1, 0);
+            let mut outcome = Ok(());
+            while outcome.is_ok() && self.again.swap(false, Ordering::AcqRel) {
+                outcome = self.carry(0, 1).and_then(|()| self.carry(1, 0));
             }
             drop(guard);
-            if !open {
-                self.cut(SOCKET_CLOSED);
+            if let Err(reason) = outcome {
+                self.cut(reason);
                 return;
             }
             if !self.again.load(Ordering::Acquire) {
@@ -215,17 +232,17 @@ impl Link {
         }
     }
 
-    /// Moves messages one way; whether both ends are still there
-    fn carry(&self, from: usize, to: usize) -> bool {
+    /// Moves messages one way; an error is the reason why the link ends
+    fn carry(&self, from: usize, to: usize) -> Result<(), &'static str> {
         if self.is_cut.load(Ordering::Acquire) {
-            return true;
+            return Ok(());
         }
         let (Some((source, source_key)), Some((target, target_key))) = (self.end(from), self.end(to)) else {
-            return false;
+            return Err(SOCKET_CLOSED);
         };
         let mut batch = VecDeque::new();
         let room = target.with(|state| state.room_for(target_key));
-        let peer = source.with(|state| state.take_local(source_key, room, &mut batch));
+        let taken = source.with(|state| state.take_local(source_key, room, &mut batch));
         if !batch.is_empty() {
             if batch.len() == room {
                 // Full now: the next round finds that out and has the receiver ask for more
@@ -240,7 +257,7 @@ impl Link {
                 }
             });
         }
-        peer == LocalPeer::Open
+        taken
     }
 
     /// The inbox at an end has run empty. Called under that end's lock, before the link is pumped.
@@ -273,7 +290,7 @@ impl Link {
             };
             let aftermath = shared.with(|state| {
                 state.count_close(reason);
-                state.detach(key, WriteQueue::new())
+                state.detach(key, WriteQueue::new(), 0)
             });
             let connection = self.connections.get(end).copied();
             shared.reporter.say(connection, Some(&address), None, || EventKind::Disconnected {
@@ -292,6 +309,7 @@ impl Link {
     }
 }
 
+#[allow(clippy::result_large_err, reason = "told once for a connect")]
 fn compatible(types: [SocketType; 2], address: &str) -> Result<(), ConnectError> {
     let [connecting, bound] = types;
     if connecting.accepts(bound) && bound.accepts(connecting) {

@@ -1,9 +1,11 @@
 //! The side that binds: accepts connections, each into a task of its own, and pauses when the system has no more.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidings_transport::{AcceptError, Listener, Stream};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +17,7 @@ use crate::shared::Shared;
 /// Accepts until stopped
 pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: CancellationToken) {
     let endpoint: Arc<str> = listener.local_endpoint().to_string().into();
+    let mut paused = Pause { shared: &shared, endpoint: &endpoint, lasts: false };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -22,26 +25,57 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: Cancellat
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(stream) => serve(&shared, stream, &endpoint, &stop),
+            Ok(stream) => {
+                paused.end();
+                serve(&shared, stream, &endpoint, &stop);
+            }
             Err(AcceptError::Transient(error)) => {
                 shared.say(&endpoint, || EventKind::AcceptFailed { error: error.to_string() });
             }
             Err(error) => {
                 // No descriptors or memory. Newcomers wait in the backlog, who is here is not disturbed.
-                let retry_in_ms = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
-                shared.say(&endpoint, || EventKind::AcceptPaused { error: error.to_string(), retry_in_ms });
-                shared.paused_listeners.fetch_add(1, Ordering::Relaxed);
-                let stopped = tokio::time::timeout(PAUSE, stop.cancelled()).await.is_ok();
-                shared.paused_listeners.fetch_sub(1, Ordering::Relaxed);
-                if stopped {
+                paused.begin(&error);
+                if tokio::time::timeout(PAUSE, stop.cancelled()).await.is_ok() {
                     break;
                 }
-                shared.say(&endpoint, || EventKind::AcceptResumed);
             }
         }
     }
     drop(listener);
+    drop(paused);
     shared.say(&endpoint, || EventKind::Unbound);
+}
+
+/// Accepting rests, from the first failure until a connection is accepted again
+struct Pause<'a> {
+    shared: &'a Shared,
+    endpoint: &'a str,
+    lasts: bool,
+}
+
+impl Pause<'_> {
+    fn begin(&mut self, error: &AcceptError) {
+        if !mem::replace(&mut self.lasts, true) {
+            let retry_in_ms = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+            self.shared.say(self.endpoint, || EventKind::AcceptPaused { error: error.to_string(), retry_in_ms });
+            self.shared.paused_listeners.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&mut self) {
+        if mem::replace(&mut self.lasts, false) {
+            self.shared.paused_listeners.fetch_sub(1, Ordering::Relaxed);
+            self.shared.say(self.endpoint, || EventKind::AcceptResumed);
+        }
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        if self.lasts {
+            self.shared.paused_listeners.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 fn serve(shared: &Arc<Shared>, stream: Stream, endpoint: &Arc<str>, stop: &CancellationToken) {
@@ -54,15 +88,15 @@ fn serve(shared: &Arc<Shared>, stream: Stream, endpoint: &Arc<str>, stop: &Cance
             shared: shared.clone(),
             stream,
             key: None,
+            peer_name: Bytes::new(),
             endpoint: endpoint.clone(),
             connection,
             address: address.clone(),
         };
-        if let Some(ended) = connection::run(arrival, &stop, |_| {}).await {
-            report_end(&shared, connection, &endpoint, &address, &ended, None);
-        }
+        let ended = connection::run(arrival, &stop, |_| {}).await;
+        report_end(&shared, connection, &endpoint, &address, &ended, None);
     });
 }
 
-/// How long accepting rests when the system has no descriptors or memory for more
+/// When accepting is tried again after the system had no descriptors or memory for more
 const PAUSE: Duration = Duration::from_millis(200);

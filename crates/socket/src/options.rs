@@ -221,7 +221,7 @@ options! {
     send_hwm_octets: u64 = 268_435_456, size, "" 20_001, "octets", "268435456";
     /// Most octets from one peer that wait to be received; 0 means no limit. Then reading from that peer pauses.
     recv_hwm_octets: u64 = 268_435_456, size, "" 20_002, "octets", "268435456";
-    /// What happens to a message for a peer whose queue is full: default (as libzmq does for the socket type), block, drop-new, drop-old, latest or disconnect.
+    /// What happens to a message for a peer whose queue is full: default (as libzmq does for the socket type), block, drop-new, drop-old, latest or disconnect. A REQ always waits.
     overflow: Option<Overflow> = None, overflow, "" 20_003, "", "default";
     /// How long a closed socket goes on sending what is queued; -1 means until all is sent, 0 drops it at once. SUB and XSUB always start with 0.
     linger: Option<Duration> = None, forever, "ZMQ_LINGER" 17, "ms", "-1";
@@ -364,6 +364,8 @@ impl Options {
         );
         match (self.overflow, socket_type) {
             _ if self.conflate && conflates => Overflow::Latest,
+            // A request dropped behind the application's back is a reply waited for in vain
+            (_, SocketType::Req) => Overflow::Block,
             (Some(policy), _) => policy,
             (None, SocketType::Pub | SocketType::Xpub) if self.xpub_nodrop => Overflow::Block,
             (None, SocketType::Router) if self.router_mandatory => Overflow::Block,

@@ -32,6 +32,8 @@ pub(crate) struct Pipe {
     pub(crate) reading_paused: bool,
     /// Subscriptions to be told to the peer
     pub(crate) control: Vec<Control>,
+    /// How many there were after the last time they were reduced
+    pub(crate) control_reduced: usize,
     /// Kept while there is no connection: the side that connects
     pub(crate) persistent: bool,
     /// A connection (or inproc link) is up
@@ -40,6 +42,8 @@ pub(crate) struct Pipe {
     pub(crate) doomed: Option<&'static str>,
     /// The application gave the peer up: the pipe ends when its outbox is empty
     pub(crate) leaving: bool,
+    /// The peer is gone for good; the pipe stays until its inbox has been received
+    pub(crate) departed: bool,
     pub(crate) driver: Driver,
     pub(crate) routing_id: Bytes,
     pub(crate) connection: Option<ConnectionId>,
@@ -77,6 +81,8 @@ pub(crate) struct Counts {
     pub(crate) sent: Load,
     pub(crate) received: Load,
     pub(crate) dropped: u64,
+    /// Those of `dropped` that had been queued, and so stand in `sent` too
+    pub(crate) discarded: u64,
 }
 
 /// A subscription or its end, on its way to a publisher
@@ -208,10 +214,12 @@ impl Pipe {
             inbox_octets: 0,
             reading_paused: false,
             control: Vec::new(),
+            control_reduced: 0,
             persistent,
             attached: false,
             doomed: None,
             leaving: false,
+            departed: false,
             driver,
             routing_id: Bytes::new(),
             connection: None,
@@ -228,6 +236,18 @@ impl Pipe {
     pub(crate) fn waiting(&self) -> Load {
         let queued = self.outbox.load();
         Load { messages: queued.messages + self.in_flight.messages, octets: queued.octets + self.in_flight.octets }
+    }
+
+    /// Whether messages may still be queued for this peer, now or for its next connection
+    pub(crate) fn is_addressable(&self) -> bool {
+        (self.attached || self.persistent) && !self.leaving
+    }
+
+    /// Drops the oldest queued message
+    pub(crate) fn discard_front(&mut self) -> bool {
+        let was_there = self.outbox.drop_front();
+        self.counts.discarded += u64::from(was_there);
+        was_there
     }
 
     /// Whether one more message may be queued under these bounds (0: none)
@@ -269,13 +289,6 @@ impl Pipe {
         let message = self.inbox.pop_front()?;
         self.inbox_octets -= message.octets() as u64;
         Some(message)
-    }
-
-    /// Wakes the connection's task; an inproc link is moved by whoever holds it
-    pub(crate) fn wake_task(&self) {
-        if let Driver::Task(waker) = &self.driver {
-            waker.wake();
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tidings_zmtp::{Message, SocketType};
 use tokio::sync::watch;
 
-use crate::error::{RecvError, SendError, SendFailure};
+use crate::error::{RecvError, SendFailure};
 use crate::socket::Socket;
 
 /// A proxy that is not running yet
@@ -167,6 +167,8 @@ impl ProxyHandle {
     }
 
     /// Ends the proxy; its sockets stay open
+    ///
+    /// What it had taken and the other side has no room for is dropped and counted as refused.
     pub fn terminate(&self) {
         self.inner.state.send_replace(ProxyState::Terminated);
     }
@@ -215,6 +217,7 @@ struct Direction {
 impl Direction {
     async fn run(self) {
         let mut steering = self.inner.state.subscribe();
+        let mut ending = self.inner.state.subscribe();
         let mut batch = Vec::new();
         loop {
             let state = *steering.borrow_and_update();
@@ -234,7 +237,7 @@ impl Direction {
                     Ok(()) => continue,
                     Err(_) => break,
                 },
-                received = self.from.recv_many(&mut batch, BATCH) => received,
+                received = self.from.recv_many_patiently(&mut batch, BATCH) => received,
             };
             match received {
                 Ok(_) => {}
@@ -246,7 +249,7 @@ impl Direction {
                     break;
                 }
             }
-            if !self.pass_on(&mut batch).await {
+            if !self.pass_on(&mut batch, &mut ending).await {
                 break;
             }
         }
@@ -256,7 +259,7 @@ impl Direction {
     }
 
     /// Sends a batch on; false when the other side is closed
-    async fn pass_on(&self, batch: &mut Vec<Message>) -> bool {
+    async fn pass_on(&self, batch: &mut Vec<Message>, steering: &mut watch::Receiver<ProxyState>) -> bool {
         if let Some(capture) = &self.capture {
             for message in batch.iter() {
                 let missed = capture.try_send(message.clone()).is_err();
@@ -264,22 +267,21 @@ impl Direction {
             }
         }
         let counter = if self.is_forward { &self.inner.forward } else { &self.inner.back };
-        let octets: u64 = batch.iter().map(|message| message.octets() as u64).sum();
-        counter.messages.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        counter.octets.fetch_add(octets, Ordering::Relaxed);
         for message in batch.drain(..) {
-            let mut message = message;
-            loop {
-                match self.to.send(message).await {
-                    Ok(()) => break,
-                    Err(SendError { reason: SendFailure::Closed, .. }) => return false,
-                    // The socket's send_timeout is for applications: a proxy keeps what it took
-                    Err(SendError { message: again, reason: SendFailure::TimedOut(_) }) => message = again,
-                    Err(_) => {
-                        counter.refused.fetch_add(1, Ordering::Relaxed);
-                        break;
-                    }
+            let octets = message.octets() as u64;
+            // Sending comes first: at the end, too, what there is room for goes through
+            let sent = tokio::select! {
+                biased;
+                sent = self.to.send_patiently(message) => sent.map_err(|error| error.reason),
+                _ = steering.wait_for(|state| *state == ProxyState::Terminated) => Err(SendFailure::WouldBlock),
+            };
+            match sent {
+                Ok(()) => {
+                    counter.messages.fetch_add(1, Ordering::Relaxed);
+                    counter.octets.fetch_add(octets, Ordering::Relaxed);
                 }
+                Err(SendFailure::Closed) => return false,
+                Err(_) => drop(counter.refused.fetch_add(1, Ordering::Relaxed)),
             }
         }
         true

@@ -36,11 +36,21 @@ pub(crate) struct Shared {
 pub(crate) struct Endpoints {
     pub(crate) bound: Vec<Bound>,
     pub(crate) dialed: Vec<Dialed>,
+    next_number: u64,
+}
+
+impl Endpoints {
+    /// Tells one bind or connect from another to the same endpoint
+    pub(crate) fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
 }
 
 /// A bound endpoint
 #[derive(Debug)]
 pub(crate) struct Bound {
+    pub(crate) number: u64,
     /// As it was given
     pub(crate) wanted: Endpoint,
     /// With the real port or path, once it listens
@@ -51,6 +61,7 @@ pub(crate) struct Bound {
 /// An endpoint that is connected to
 #[derive(Debug)]
 pub(crate) struct Dialed {
+    pub(crate) number: u64,
     pub(crate) endpoint: Endpoint,
     pub(crate) key: Option<PipeKey>,
     pub(crate) stop: CancellationToken,
@@ -128,12 +139,14 @@ impl Shared {
     /// Stops listening and dialling; connections drain
     pub(crate) fn begin_close(&self) {
         // First: an inproc peer that finds this socket closing looks for the name again
-        self.context.unbind_all(self);
+        self.context.names().unbind_all(self);
         self.with(State::begin_close);
+        let unsent = self.with(|state| state.unsent());
+        self.context.names().stop_all_waiting(self, &unsent);
         let endpoints = self.endpoints();
         endpoints.bound.iter().for_each(|bound| bound.stop.cancel());
         for dialed in &endpoints.dialed {
-            if !dialed.key.is_some_and(|key| self.with(|state| state.has_unsent(key))) {
+            if !dialed.key.is_some_and(|key| unsent.contains(&key)) {
                 dialed.stop.cancel();
             }
         }
@@ -141,16 +154,23 @@ impl Shared {
 
     /// Ends everything now
     pub(crate) fn end_close(&self) {
+        self.context.names().stop_all_waiting(self, &[]);
         self.endpoints().dialed.iter().for_each(|dialed| dialed.stop.cancel());
-        self.with(State::end_close);
-        self.reporter.say(None, None, None, || EventKind::Closed);
+        if self.with(State::end_close) {
+            self.reporter.say(None, None, None, || EventKind::Closed);
+        }
     }
 
-    /// Ends when nothing is left to be written, or no task is left to write it
+    /// Whether nothing is left to be written, or nobody is left to write it
+    pub(crate) fn is_drained(&self) -> bool {
+        self.tasks() == 0 && !self.with(|state| state.has_unsent_local())
+    }
+
+    /// Ends when nothing is left to be written, or nobody is left to write it
     pub(crate) async fn drained(&self) {
         loop {
             let changed = self.changed.notified();
-            if self.tasks() == 0 && self.with(|state| state.unflushed().is_empty()) {
+            if self.is_drained() {
                 return;
             }
             changed.await;

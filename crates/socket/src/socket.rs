@@ -23,7 +23,7 @@ use crate::listener;
 use crate::options::Options;
 use crate::pipe::{Control, Load};
 use crate::shared::{Bound, Dialed, Shared};
-use crate::state::{Reporter, State};
+use crate::state::{Phase, Reporter, State};
 use crate::stats::SocketStats;
 
 /// A socket of any type
@@ -144,13 +144,24 @@ impl Socket {
         let (outcome, receiver) = oneshot::channel();
         let shared = self.shared().clone();
         let stop = CancellationToken::new();
-        let bound = Bound { wanted: endpoint.clone(), actual: None, stop: stop.clone() };
-        shared.endpoints().bound.push(bound);
+        let mut endpoints = shared.endpoints();
+        if shared.phase() != Phase::Open {
+            // Closing goes through the list under its lock; behind that nothing may be added
+            return Ok(Binding { receiver });
+        }
+        let number = endpoints.number();
+        endpoints.bound.push(Bound { number, wanted: endpoint.clone(), actual: None, stop: stop.clone() });
+        drop(endpoints);
         if let Endpoint::Inproc(name) = &endpoint {
             let name = name.to_string();
             let free = shared.context.bind_inproc(&name, &shared);
             outcome
-                .send(settle_bind(&shared, &endpoint, if free { Ok(endpoint.clone()) } else { Err(IN_USE.to_owned()) }))
+                .send(settle_bind(
+                    &shared,
+                    number,
+                    &endpoint,
+                    free.then(|| endpoint.clone()).ok_or_else(|| IN_USE.to_owned()),
+                ))
                 .ok();
             return Ok(Binding { receiver });
         }
@@ -164,12 +175,12 @@ impl Socket {
             let listener = match listening {
                 Ok(listener) => listener,
                 Err(error) => {
-                    outcome.send(settle_bind(&shared, &endpoint, Err(error.to_string()))).ok();
+                    outcome.send(settle_bind(&shared, number, &endpoint, Err(error.to_string()))).ok();
                     return;
                 }
             };
             let actual = listener.local_endpoint().clone();
-            outcome.send(settle_bind(&shared, &endpoint, Ok(actual))).ok();
+            outcome.send(settle_bind(&shared, number, &endpoint, Ok(actual))).ok();
             listener::run(shared, listener, stop).await;
         };
         self.shared().spawn(task);
@@ -184,7 +195,7 @@ impl Socket {
     /// # Errors
     /// The text isn't an endpoint, or not one that can be connected to.
     pub fn connect(&self, endpoint: impl IntoEndpoint) -> Result<Connecting, EndpointError> {
-        self.connect_to(endpoint.into_endpoint()?, None).map(|(connecting, _)| connecting)
+        self.connect_to(endpoint.into_endpoint()?, None)
     }
 
     /// As [`connect`](Self::connect), and the peer gets a name here: ROUTER and STREAM route to it by that
@@ -197,20 +208,32 @@ impl Socket {
         endpoint: impl IntoEndpoint,
         routing_id: impl Into<Bytes>,
     ) -> Result<Connecting, EndpointError> {
-        self.connect_to(endpoint.into_endpoint()?, Some(routing_id.into())).map(|(connecting, _)| connecting)
+        self.connect_to(endpoint.into_endpoint()?, Some(routing_id.into()))
     }
 
-    fn connect_to(&self, endpoint: Endpoint, name: Option<Bytes>) -> Result<(Connecting, ()), EndpointError> {
+    fn connect_to(&self, endpoint: Endpoint, name: Option<Bytes>) -> Result<Connecting, EndpointError> {
         endpoint.for_connect()?;
         let shared = self.shared().clone();
-        let connecting = |receiver| (Connecting { receiver, endpoint: endpoint.clone() }, ());
+        let connecting = |receiver| Connecting { receiver, endpoint: endpoint.clone() };
         // libzmq: for these types a second connect to the same tcp endpoint changes nothing
         let once = matches!(endpoint, Endpoint::Tcp(_))
             && matches!(self.socket_type(), SocketType::Dealer | SocketType::Sub | SocketType::Pub | SocketType::Req);
-        if once && let Some(known) = shared.endpoints().dialed.iter().find(|dialed| dialed.endpoint == endpoint) {
+        if once
+            && name.is_none()
+            && let Some(known) = shared.endpoints().dialed.iter().find(|dialed| dialed.endpoint == endpoint)
+        {
             return Ok(connecting(known.outcome.clone()));
         }
         let (outcome, receiver) = watch::channel(None);
+        let refused_here = |reason: &str| ConnectError::Refused {
+            endpoint: endpoint.clone(),
+            code: "refused-here".to_owned(),
+            reason: reason.to_owned(),
+        };
+        if name.is_some() && !matches!(self.socket_type(), SocketType::Router | SocketType::Stream) {
+            outcome.send_replace(Some(Err(refused_here("only ROUTER and STREAM name their peers"))));
+            return Ok(connecting(receiver));
+        }
         let is_inproc = matches!(endpoint, Endpoint::Inproc(_));
         let waits_for_handshake = !is_inproc && shared.with(|state| state.options.immediate);
         let mut key = None;
@@ -218,7 +241,7 @@ impl Socket {
             let text: Arc<str> = endpoint.to_string().into();
             let made = shared.with(|state| {
                 let key = state.add_pipe(text, idle(), is_inproc)?;
-                match name {
+                match name.clone() {
                     Some(name) => state.name_peer(key, name).map(|()| key).inspect_err(|_| state.retire(key)),
                     None => Ok(key),
                 }
@@ -227,29 +250,37 @@ impl Socket {
                 Ok(made) => key = Some(made),
                 Err(reason) => {
                     let reason = Some(crate::state::explain(reason)).filter(|text| !text.is_empty()).unwrap_or(reason);
-                    let refused = ConnectError::Refused {
-                        endpoint: endpoint.clone(),
-                        code: "refused-here".to_owned(),
-                        reason: reason.to_owned(),
-                    };
-                    outcome.send_replace(Some(Err(refused)));
+                    outcome.send_replace(Some(Err(refused_here(reason))));
                     return Ok(connecting(receiver));
                 }
             }
         }
         let stop = CancellationToken::new();
-        shared.endpoints().dialed.push(Dialed {
+        let mut endpoints = shared.endpoints();
+        if shared.phase() != Phase::Open {
+            drop(endpoints);
+            key.into_iter().for_each(|key| shared.with(|state| state.retire(key)));
+            outcome.send_replace(Some(Err(ConnectError::Closed)));
+            return Ok(connecting(receiver));
+        }
+        let number = endpoints.number();
+        endpoints.dialed.push(Dialed {
+            number,
             endpoint: endpoint.clone(),
             key,
             stop: stop.clone(),
             outcome: receiver.clone(),
         });
+        drop(endpoints);
         match (&endpoint, key) {
             (Endpoint::Inproc(name), Some(key)) => {
                 let waiting = Waiting { shared: Arc::downgrade(&shared), key, outcome };
                 shared.context.connect_inproc(&name.to_string(), &waiting);
             }
-            _ => shared.spawn(Dialer::new(shared.clone(), endpoint.clone(), key, stop, outcome).run()),
+            _ => {
+                let dialer = Dialer::new(shared.clone(), number, endpoint.clone(), key, stop, outcome);
+                shared.spawn(dialer.naming_peers(name.unwrap_or_default()).run());
+            }
         }
         Ok(connecting(receiver))
     }
@@ -318,11 +349,9 @@ impl Socket {
     /// # Cancel safety
     /// Safe: when dropped before it completes, nothing was queued.
     pub async fn send(&self, message: Message) -> Result<(), SendError> {
+        // Before anything is queued: who drops this future must know that nothing was
+        yield_now_and_then().await;
         match self.try_send(message) {
-            Ok(()) => {
-                yield_now_and_then().await;
-                Ok(())
-            }
             Err(SendError { message, reason: SendFailure::WouldBlock }) => {
                 let timeout = self.shared().with(|state| state.options.send_timeout);
                 let mut slot = Some(message);
@@ -333,7 +362,7 @@ impl Socket {
                 };
                 sent.unwrap_or_else(|| timed_out(slot, timeout))
             }
-            Err(error) => Err(error),
+            done => done,
         }
     }
 
@@ -361,6 +390,12 @@ impl Socket {
         }
     }
 
+    /// As [`send`](Self::send), whatever `send_timeout` says
+    pub(crate) async fn send_patiently(&self, message: Message) -> Result<(), SendError> {
+        yield_now_and_then().await;
+        self.wait_to_send(&mut Some(message)).await
+    }
+
     /// Tries whenever there may be room; the message stays in `slot` between tries
     async fn wait_to_send(&self, slot: &mut Option<Message>) -> Result<(), SendError> {
         loop {
@@ -386,8 +421,9 @@ impl Socket {
     /// # Cancel safety
     /// Safe: when dropped before it completes, nothing was queued.
     pub async fn send_many(&self, messages: &mut Vec<Message>) -> Result<usize, SendFailure> {
+        yield_now_and_then().await;
         let timeout = self.shared().with(|state| state.options.send_timeout);
-        let sent = match self.try_send_many(messages) {
+        match self.try_send_many(messages) {
             Err(SendFailure::WouldBlock) => match timeout {
                 None => self.wait_to_send_many(messages).await,
                 Some(timeout) => tokio::time::timeout(timeout, self.wait_to_send_many(messages))
@@ -395,9 +431,7 @@ impl Socket {
                     .unwrap_or(Err(SendFailure::TimedOut(timeout))),
             },
             done => done,
-        };
-        yield_now_and_then().await;
-        sent
+        }
     }
 
     /// Queues messages from the front of `messages`, as many as there is room for now
@@ -460,6 +494,7 @@ impl Socket {
     /// # Cancel safety
     /// Safe: a message is taken only when it is returned.
     pub async fn recv(&self) -> Result<Message, RecvError> {
+        yield_now_and_then().await;
         match self.try_recv() {
             Err(RecvError::WouldBlock) => {}
             done => return done,
@@ -519,6 +554,7 @@ impl Socket {
     /// # Cancel safety
     /// Safe: messages are taken only when it completes.
     pub async fn recv_many(&self, into: &mut Vec<Message>, max: usize) -> Result<usize, RecvError> {
+        yield_now_and_then().await;
         match self.try_recv_many(into, max) {
             Err(RecvError::WouldBlock) => {}
             done => return done,
@@ -529,6 +565,12 @@ impl Socket {
                 .await
                 .unwrap_or(Err(RecvError::TimedOut(timeout))),
         }
+    }
+
+    /// As [`recv_many`](Self::recv_many), whatever `recv_timeout` says
+    pub(crate) async fn recv_many_patiently(&self, into: &mut Vec<Message>, max: usize) -> Result<usize, RecvError> {
+        yield_now_and_then().await;
+        self.wait_to_recv(|socket| socket.try_recv_many(into, max)).await
     }
 
     /// Receives up to `max` messages that are there
@@ -705,8 +747,7 @@ impl Drop for Handle {
         let shared = self.shared.clone();
         shared.begin_close();
         let linger = shared.with(|state| state.options.linger);
-        if linger == Some(Duration::ZERO) || (shared.tasks() == 0 && shared.with(|state| state.unflushed().is_empty()))
-        {
+        if linger == Some(Duration::ZERO) || shared.is_drained() {
             shared.end_close();
             return;
         }
@@ -762,6 +803,7 @@ impl Connecting {
     ///
     /// # Errors
     /// [`ConnectError`]; [`ConnectError::TimedOut`] when the time is over, while attempts go on.
+    #[allow(clippy::result_large_err, reason = "told once for a connect")]
     pub fn blocking(self, timeout: Duration) -> Result<Peer, ConnectError> {
         let endpoint = self.endpoint.clone();
         block_on(self.into_future(), Some(timeout)).unwrap_or(Err(ConnectError::TimedOut { endpoint, after: timeout }))
@@ -812,9 +854,9 @@ impl CloseReport {
     pub(crate) fn finish(sockets: &[Arc<Shared>]) -> Self {
         let mut report = Self::default();
         for shared in sockets {
-            let (unflushed, sent) = shared.with(|state| (state.unflushed(), state.totals().0.sent.messages));
+            let (unflushed, counts) = shared.with(|state| (state.unflushed(), state.totals().0));
             let waiting: u64 = unflushed.iter().map(|(_, load)| load.messages).sum();
-            report.flushed += sent.saturating_sub(waiting);
+            report.flushed += counts.sent.messages.saturating_sub(waiting + counts.discarded);
             report.unflushed.extend(unflushed.into_iter().map(|(endpoint, Load { messages, octets })| Unflushed {
                 endpoint: endpoint.to_string(),
                 messages,
@@ -850,13 +892,14 @@ impl<'a> RequestProgress<'a> {
                     sender = Some(waiting);
                     writable.await;
                 }
+                Err((SendError { reason: SendFailure::Closed, .. }, _)) => return Err(RequestError::Closed),
                 Err((error, _)) => return Err(error.into()),
             }
         }
         let closing = async {
             loop {
                 let changed = self.shared.changed.notified();
-                if self.shared.phase() != crate::state::Phase::Open {
+                if self.shared.phase() != Phase::Open {
                     return;
                 }
                 changed.await;
@@ -898,9 +941,14 @@ impl Drop for WaitingReceiver<'_> {
     }
 }
 
-fn settle_bind(shared: &Shared, wanted: &Endpoint, outcome: Result<Endpoint, String>) -> Result<Endpoint, BindError> {
+fn settle_bind(
+    shared: &Shared,
+    number: u64,
+    wanted: &Endpoint,
+    outcome: Result<Endpoint, String>,
+) -> Result<Endpoint, BindError> {
     let mut endpoints = shared.endpoints();
-    let place = endpoints.bound.iter().position(|bound| bound.wanted == *wanted && bound.actual.is_none());
+    let place = endpoints.bound.iter().position(|bound| bound.number == number);
     match outcome {
         Ok(actual) => {
             if let Some(bound) = place.and_then(|place| endpoints.bound.get_mut(place)) {
@@ -929,16 +977,16 @@ fn timed_out(slot: Option<Message>, timeout: Option<Duration>) -> Result<(), Sen
     }
 }
 
-/// Lets other tasks run when this one has sent for long without waiting
+/// Lets other tasks run when this one has sent or received for long without waiting
 ///
-/// Tokio's own budget, of 128, is spent once in 16 messages: a sender that never meets a full queue
+/// Tokio's own budget, of 128, is spent once in 16 calls: a sender that never meets a full queue
 /// (no high-water mark) would otherwise starve the connections on a current-thread runtime.
 async fn yield_now_and_then() {
     use std::cell::Cell;
-    thread_local!(static SENT: Cell<u32> = const { Cell::new(0) });
-    let sent = SENT.get().wrapping_add(1);
-    SENT.set(sent);
-    if sent.is_multiple_of(16) && tokio::runtime::Handle::try_current().is_ok() {
+    thread_local!(static CALLS: Cell<u32> = const { Cell::new(0) });
+    let calls = CALLS.get().wrapping_add(1);
+    CALLS.set(calls);
+    if calls.is_multiple_of(16) && tokio::runtime::Handle::try_current().is_ok() {
         tokio::task::coop::consume_budget().await;
     }
 }

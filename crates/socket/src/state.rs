@@ -81,8 +81,8 @@ pub(crate) struct Orders {
     pub(crate) room: usize,
     /// Close, for this reason
     pub(crate) close: Option<&'static str>,
-    /// The socket is closing: end when all is written
-    pub(crate) drain: bool,
+    /// Nothing more will be queued: end for this reason when all that was taken is written
+    pub(crate) drain: Option<&'static str>,
 }
 
 /// What became of a pipe's messages when its connection ended
@@ -102,6 +102,8 @@ pub(crate) struct Newcomer {
     pub(crate) endpoint: Arc<str>,
     pub(crate) address: Option<Arc<str>>,
     pub(crate) driver: Driver,
+    /// What the application calls the peer (connect_as); empty if it doesn't
+    pub(crate) name: Bytes,
 }
 
 /// Says what happens, on behalf of one socket
@@ -165,7 +167,7 @@ impl State {
         let indices: Vec<usize> = self.pipes.iter().map(|(index, _)| index).collect();
         for index in indices {
             self.refresh_sending(index);
-            self.pipes.get(index).inspect(|pipe| pipe.wake_task());
+            self.wake(index);
         }
     }
 
@@ -222,8 +224,9 @@ impl State {
             Some(key) => key,
             None => self.add_pipe(newcomer.endpoint.clone(), Driver::None, local)?,
         };
-        let Some(pipe) = self.pipe_mut(key) else {
-            return Err(SOCKET_CLOSED);
+        let gone = self.end_reason();
+        let Some(pipe) = self.pipe_mut(key).filter(|pipe| !pipe.departed && !pipe.leaving) else {
+            return Err(gone);
         };
         pipe.persistent &= !accepted;
         pipe.connection = newcomer.connection;
@@ -233,9 +236,14 @@ impl State {
         pipe.doomed = None;
         pipe.reading_paused = false;
         pipe.control.clear();
-        let kept_id = mem::replace(&mut pipe.routing_id, newcomer.routing_id);
+        pipe.control_reduced = 0;
+        let known_as = mem::replace(&mut pipe.routing_id, newcomer.routing_id);
+        let kept_id = if known_as.is_empty() { newcomer.name } else { known_as.clone() };
         if let Err(reason) = self.introduce(key, kept_id) {
-            self.discard(key);
+            match accepted {
+                true => self.discard(key),
+                false => self.turn_away(key, known_as),
+            }
             return Err(reason);
         }
         self.refresh_sending(key.index as usize);
@@ -248,10 +256,6 @@ impl State {
     /// What a pattern does when a peer appears
     fn introduce(&mut self, key: PipeKey, kept_id: Bytes) -> Result<(), &'static str> {
         let index = key.index as usize;
-        let probes = matches!(self.socket_type, SocketType::Req | SocketType::Dealer | SocketType::Router);
-        if self.options.probe_router && probes {
-            self.enqueue(index, &[], Message::from(Bytes::new()));
-        }
         match &mut self.pattern {
             Pattern::Subscriber(subscriber) => {
                 let all: Vec<Control> = subscriber.all().collect();
@@ -270,6 +274,10 @@ impl State {
             }
             Pattern::Router(_) => self.enter_routing_table(key, kept_id)?,
             _ => {}
+        }
+        let probes = matches!(self.socket_type, SocketType::Req | SocketType::Dealer | SocketType::Router);
+        if self.options.probe_router && probes {
+            self.enqueue(index, &[], Message::from(Bytes::new()));
         }
         Ok(())
     }
@@ -299,10 +307,7 @@ impl State {
             if !takes_over {
                 return Err(DUPLICATE_ID);
             }
-            if let Some(old) = self.pipe_mut(holder) {
-                old.doomed = Some(TAKEN_OVER);
-                old.wake_task();
-            }
+            self.doom(holder, TAKEN_OVER);
         }
         let Pattern::Router(router) = &mut self.pattern else {
             return Ok(());
@@ -311,14 +316,20 @@ impl State {
         if let Some(pipe) = self.pipes.get_mut(key.index as usize) {
             pipe.routing_id = id;
         }
-        let notifies = match self.socket_type {
-            SocketType::Stream => self.options.stream_notify,
-            _ => self.options.router_notify & 1 != 0,
+        self.notify(key, NOTIFY_CONNECT);
+        Ok(())
+    }
+
+    /// ROUTER and STREAM: an empty message from a peer that came or went, if the application wants one
+    fn notify(&mut self, key: PipeKey, what: u8) {
+        let notifies = match (&self.pattern, self.socket_type) {
+            (Pattern::Router(_), SocketType::Stream) => self.options.stream_notify,
+            (Pattern::Router(_), _) => self.options.router_notify & what != 0,
+            _ => false,
         };
-        if notifies {
+        if notifies && self.phase == Phase::Open {
             self.append(key.index as usize, Message::from(Bytes::new()));
         }
-        Ok(())
     }
 
     /// Names the peer that a pipe will lead to (CONNECT_ROUTING_ID)
@@ -339,42 +350,52 @@ impl State {
         Ok(())
     }
 
-    /// A connection ended; `unwritten` is what it had taken and not handed to the kernel whole
-    pub(crate) fn detach(&mut self, key: PipeKey, mut unwritten: WriteQueue) -> Aftermath {
-        let keeps = self.phase != Phase::Closed && !self.options.immediate;
+    /// A connection ended; `unwritten` is what it had taken and not handed to the kernel whole, besides
+    /// `sealed` messages in a form that is of no use to the next connection
+    pub(crate) fn detach(&mut self, key: PipeKey, mut unwritten: WriteQueue, sealed: u64) -> Aftermath {
+        let closed = self.phase == Phase::Closed;
         self.signals.changed = true;
-        let Some(pipe) = self.pipe_mut(key) else {
+        let Some(pipe) = self.pipe_mut(key).filter(|pipe| !pipe.departed) else {
             return Aftermath::default();
         };
-        pipe.attached = false;
+        let was_attached = mem::replace(&mut pipe.attached, false);
+        pipe.driver = Driver::None;
         pipe.in_flight = Load::default();
         pipe.reading_paused = false;
-        unwritten.rewind();
-        let waiting = unwritten.messages() as u64 + pipe.outbox.load().messages;
-        if pipe.persistent && keeps {
-            if let Outbox::Wire(queue) | Outbox::Raw(queue) = &mut pipe.outbox {
-                unwritten.append(queue);
-                mem::swap(queue, &mut unwritten);
-            }
+        pipe.counts.dropped += sealed;
+        pipe.counts.discarded += sealed;
+        if let Outbox::Wire(queue) | Outbox::Raw(queue) = &mut pipe.outbox {
+            unwritten.rewind();
+            unwritten.append(queue);
+            mem::swap(queue, &mut unwritten);
+        }
+        let waiting = pipe.outbox.load().messages;
+        let keeps = pipe.persistent && !pipe.leaving && !closed;
+        if was_attached {
+            self.notify(key, NOTIFY_DISCONNECT);
+        }
+        if keeps && let Some(pipe) = self.pipe_mut(key) {
             let unsent = pipe.counts.sent.messages.saturating_sub(waiting);
             self.lose_requests(key, unsent);
             self.refresh_sending(key.index as usize);
-            return Aftermath { requeued: waiting, lost: 0 };
+            return Aftermath { requeued: waiting, lost: sealed };
         }
         self.retire(key);
-        Aftermath { requeued: 0, lost: waiting }
+        Aftermath { requeued: 0, lost: waiting + sealed }
     }
 
     /// Drops a pipe for good; what it holds unread can still be received
     pub(crate) fn retire(&mut self, key: PipeKey) {
         let index = key.index as usize;
-        let Some(pipe) = self.pipe_mut(key) else {
+        let Some(pipe) = self.pipe_mut(key).filter(|pipe| !pipe.departed) else {
             return;
         };
         let lost = pipe.waiting().messages;
+        pipe.departed = true;
         pipe.attached = false;
         pipe.persistent = false;
         pipe.counts.dropped += lost;
+        pipe.counts.discarded += lost;
         pipe.outbox = Outbox::local();
         pipe.in_flight = Load::default();
         pipe.driver = Driver::None;
@@ -385,16 +406,7 @@ impl State {
         match &mut self.pattern {
             Pattern::Publisher(publisher) => told = publisher.forget(key),
             Pattern::Pair(owner) if *owner == Some(key) => *owner = None,
-            Pattern::Router(router) => {
-                router.remove(&id, key);
-                let notifies = match self.socket_type {
-                    SocketType::Stream => self.options.stream_notify,
-                    _ => self.options.router_notify & 2 != 0,
-                };
-                if notifies && !id.is_empty() {
-                    told.push(Message::from(Bytes::new()));
-                }
-            }
+            Pattern::Router(router) => router.remove(&id, key),
             _ => {}
         }
         if self.socket_type != SocketType::Pub && self.phase == Phase::Open {
@@ -420,6 +432,17 @@ impl State {
         }
     }
 
+    /// Has a pipe of ours wait for another connection: the socket does not want this one
+    fn turn_away(&mut self, key: PipeKey, routing_id: Bytes) {
+        if let Some(pipe) = self.pipe_mut(key) {
+            pipe.attached = false;
+            pipe.driver = Driver::None;
+            pipe.connection = None;
+            pipe.address = None;
+            pipe.routing_id = routing_id;
+        }
+    }
+
     fn remove(&mut self, index: usize) {
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         self.sending.remove(number);
@@ -430,6 +453,7 @@ impl State {
             self.retired.received.messages += pipe.counts.received.messages;
             self.retired.received.octets += pipe.counts.received.octets;
             self.retired.dropped += pipe.counts.dropped;
+            self.retired.discarded += pipe.counts.discarded;
         }
     }
 
@@ -464,9 +488,11 @@ impl State {
         if written != Load::default() {
             self.credit(index, written);
         }
-        let bound = self.recv_bound();
+        // A socket that closes has no use for what comes in, and must not miss that the peer closes too
+        let bound = if phase == Phase::Open { self.recv_bound() } else { Load::default() };
+        let reason = self.end_reason();
         let Some(pipe) = self.pipe_mut(key) else {
-            return Orders { room: 0, close: Some(SOCKET_CLOSED), drain: true };
+            return Orders { room: 0, close: Some(reason), drain: None };
         };
         if batch.is_empty() && !pipe.outbox.is_empty() {
             let load = pipe.outbox.load();
@@ -475,10 +501,12 @@ impl State {
             pipe.in_flight.octets += load.octets;
         }
         control.append(&mut pipe.control);
+        pipe.control_reduced = 0;
         let room = pipe.reading_room(bound);
         pipe.reading_paused = room == 0;
-        let drain = phase != Phase::Open || pipe.leaving;
-        let close = if phase == Phase::Closed { Some(SOCKET_CLOSED) } else { pipe.doomed };
+        let drains = (phase != Phase::Open || pipe.leaving) && pipe.outbox.is_empty();
+        let drain = drains.then_some(reason);
+        let close = if phase == Phase::Closed { Some(reason) } else { pipe.doomed };
         Orders { room, close, drain }
     }
 
@@ -490,11 +518,26 @@ impl State {
 
     /// The application gives a peer up: what is queued is still written, then its connection ends
     pub(crate) fn leave(&mut self, key: PipeKey) {
-        if let Some(pipe) = self.pipe_mut(key) {
-            pipe.leaving = true;
+        let Some(pipe) = self.pipe_mut(key).filter(|pipe| !pipe.departed) else {
+            return;
+        };
+        pipe.leaving = true;
+        let attached = pipe.attached;
+        if let Pattern::Pair(owner) = &mut self.pattern
+            && *owner == Some(key)
+        {
+            *owner = None;
         }
         self.sending.remove(key.index);
-        self.wake(key.index as usize);
+        match attached {
+            true => self.wake(key.index as usize),
+            false => self.retire(key),
+        }
+    }
+
+    /// Why a connection ends that has nothing left to do
+    pub(crate) fn end_reason(&self) -> &'static str {
+        if self.phase == Phase::Open { CLOSED_HERE } else { SOCKET_CLOSED }
     }
 
     /// The kernel took what the connection had taken
@@ -606,10 +649,10 @@ impl State {
 
     /// Has a connection closed
     pub(crate) fn doom(&mut self, key: PipeKey, reason: &'static str) {
-        if let Some(pipe) = self.pipe_mut(key) {
+        if let Some(pipe) = self.pipe_mut(key).filter(|pipe| pipe.attached) {
             pipe.doomed = Some(reason);
+            self.wake(key.index as usize);
         }
-        self.wake(key.index as usize);
     }
 
     // ---- The link's side (inproc) ----
@@ -625,22 +668,27 @@ impl State {
         room
     }
 
-    /// Takes up to `room` messages for an inproc peer; also what the link must know
-    pub(crate) fn take_local(&mut self, key: PipeKey, room: usize, into: &mut VecDeque<Message>) -> LocalPeer {
-        let Some(pipe) = self.pipe_mut(key) else {
-            return LocalPeer::Gone;
+    /// Takes up to `room` messages for an inproc peer
+    ///
+    /// # Errors
+    /// The name of the reason for which the link ends, after what was taken.
+    pub(crate) fn take_local(
+        &mut self,
+        key: PipeKey,
+        room: usize,
+        into: &mut VecDeque<Message>,
+    ) -> Result<(), &'static str> {
+        let (phase, reason) = (self.phase, self.end_reason());
+        let Some(pipe) = self.pipe_mut(key).filter(|_| phase != Phase::Closed) else {
+            return Err(reason);
         };
-        if pipe.doomed.is_some() || (pipe.leaving && pipe.outbox.is_empty()) {
-            return LocalPeer::Gone;
+        if let Some(doom) = pipe.doomed {
+            return Err(doom);
         }
         pipe.outbox.take_local(room, into);
-        let is_empty = pipe.outbox.is_empty();
+        let ends = (phase != Phase::Open || pipe.leaving) && pipe.outbox.is_empty();
         self.credit(key.index as usize, Load::default());
-        match self.phase {
-            Phase::Open => LocalPeer::Open,
-            Phase::Draining if !is_empty => LocalPeer::Open,
-            Phase::Draining | Phase::Closed => LocalPeer::Gone,
-        }
+        if ends { Err(reason) } else { Ok(()) }
     }
 
     /// Whether messages of a peer wait to be received
@@ -750,16 +798,16 @@ impl State {
             }
             Overflow::DropOld => {
                 let mut dropped = 0;
-                while !pipe.has_room(bound) && pipe.outbox.drop_front() {
+                while !pipe.has_room(bound) && pipe.discard_front() {
                     dropped += 1;
                 }
                 self.count_drops(index, dropped);
                 self.enqueue(index, envelope, message);
             }
             Overflow::Disconnect => {
-                pipe.doomed = Some(TOO_SLOW);
+                let key = PipeKey { index: u32::try_from(index).unwrap_or(u32::MAX), serial: pipe.serial };
                 self.count_drops(index, 1);
-                self.wake(index);
+                self.doom(key, TOO_SLOW);
             }
             Overflow::DropNew | Overflow::Latest => self.count_drops(index, 1),
         }
@@ -778,22 +826,19 @@ impl State {
         publisher.trie.matches(message.first(), |number| {
             if let Some(pipe) = self.pipes.get_mut(number as usize)
                 && pipe.chosen != round
+                && !pipe.leaving
             {
                 pipe.chosen = round;
                 chosen.push(number);
             }
         });
         if self.options.invert_matching {
-            let others = self.pipes.iter().filter(|(_, pipe)| pipe.chosen != round && pipe.attached);
+            let others = self.pipes.iter().filter(|(_, pipe)| pipe.chosen != round && pipe.attached && !pipe.leaving);
             chosen = others.filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         }
         let mut outcome = Ok(());
-        let bound = self.send_bound();
-        if self.overflow == Overflow::Block
-            && let Some(full) =
-                chosen.iter().find(|number| self.pipes.get(**number as usize).is_some_and(|pipe| !pipe.has_room(bound)))
-        {
-            self.note_slow(*full as usize);
+        if let Some(full) = self.blocked(chosen.iter().map(|number| *number as usize)) {
+            self.note_slow(full);
             outcome = Err(SendError { message, reason: SendFailure::WouldBlock });
         } else if let Some((last, others)) = chosen.split_last() {
             for number in others {
@@ -807,6 +852,15 @@ impl State {
         outcome
     }
 
+    /// Under `block`: the first of these peers that has no room; all get a message or none
+    fn blocked(&self, mut indices: impl Iterator<Item = usize>) -> Option<usize> {
+        let bound = self.send_bound();
+        match self.overflow {
+            Overflow::Block => indices.find(|index| self.pipes.get(*index).is_some_and(|pipe| !pipe.has_room(bound))),
+            _ => None,
+        }
+    }
+
     /// ROUTER: the first frame names the peer
     fn send_routed(&mut self, mut message: Message) -> Result<(), SendError> {
         let Pattern::Router(router) = &mut self.pattern else {
@@ -814,7 +868,7 @@ impl State {
         };
         let found = router.find(message.first());
         let is_stream = self.socket_type == SocketType::Stream;
-        let reachable = found.filter(|key| self.pipe_mut(*key).is_some_and(|pipe| pipe.attached || pipe.persistent));
+        let reachable = found.filter(|key| self.pipe(*key).is_some_and(Pipe::is_addressable));
         let Some(key) = reachable else {
             if self.options.router_mandatory || is_stream {
                 return Err(SendError { message, reason: SendFailure::Unroutable });
@@ -827,11 +881,8 @@ impl State {
             return Err(SendError { message, reason: SendFailure::Invalid(NO_BODY) });
         };
         if is_stream && message.octets() == 0 {
-            // libzmq: an empty message to a STREAM peer closes its connection
-            if let Some(pipe) = self.pipe_mut(key) {
-                pipe.doomed = Some(CLOSED_HERE);
-            }
-            self.wake(key.index as usize);
+            // libzmq: an empty message to a STREAM peer closes its connection, behind what was sent before
+            self.leave(key);
             return Ok(());
         }
         self.offer(key.index as usize, &[], message, self.overflow).map_err(|mut error| {
@@ -843,7 +894,7 @@ impl State {
     /// REP: back to the peer that asked, if it is still there and listens
     fn reply(&mut self, key: PipeKey, envelope: &[Bytes], message: Message) {
         let index = key.index as usize;
-        match self.pipe_mut(key).map(|pipe| pipe.attached || pipe.persistent) {
+        match self.pipe(key).map(Pipe::is_addressable) {
             // RFC 28: a REP "SHALL silently discard the reply" when its peer is gone, and never waits
             Some(true) => self.offer(index, envelope, message, Overflow::DropNew).ok(),
             _ => {
@@ -877,7 +928,7 @@ impl State {
         if let Some(pipe) = self.pipes.get_mut(index) {
             pipe.inbox.clear();
             pipe.inbox_octets = 0;
-            self.receiving.deactivate(u32::try_from(index).unwrap_or(u32::MAX));
+            self.after_taking(u32::try_from(index).unwrap_or(u32::MAX));
         }
     }
 
@@ -923,9 +974,14 @@ impl State {
             self.change_subscription(control);
             return Ok(());
         }
-        let indices: Vec<usize> = self.pipes.iter().filter(|(_, pipe)| pipe.attached).map(|(index, _)| index).collect();
+        let reachable = self.pipes.iter().filter(|(_, pipe)| pipe.attached && !pipe.leaving);
+        let indices: Vec<usize> = reachable.map(|(index, _)| index).collect();
         if indices.is_empty() {
             self.unrouted += 1;
+        }
+        if let Some(full) = self.blocked(indices.iter().copied()) {
+            self.note_slow(full);
+            return Err(SendError { message, reason: SendFailure::WouldBlock });
         }
         indices.into_iter().try_for_each(|index| self.offer(index, &[], message.clone(), self.overflow))
     }
@@ -1000,9 +1056,7 @@ impl State {
     fn next_message(&mut self) -> Option<(PipeKey, Bytes, Message)> {
         loop {
             let number = self.receiving.current()?;
-            let index = number as usize;
-            let bound = self.recv_bound();
-            let Some(pipe) = self.pipes.get_mut(index) else {
+            let Some(pipe) = self.pipes.get_mut(number as usize) else {
                 self.receiving.remove(number);
                 continue;
             };
@@ -1015,27 +1069,39 @@ impl State {
                 Pattern::Router(_) => pipe.routing_id.clone(),
                 _ => Bytes::new(),
             };
-            let resumes = pipe.reading_paused && pipe.reading_may_resume(bound);
-            let gone = pipe.inbox.is_empty() && !pipe.attached && !pipe.persistent;
-            if pipe.inbox.is_empty()
-                && let Driver::Link(link, end) = &pipe.driver
-            {
-                link.set_hungry(*end);
-                self.signals.links.push(link.clone());
+            if !pipe.inbox.is_empty() {
+                self.receiving.advance();
             }
-            pipe.reading_paused &= !resumes;
-            match pipe.inbox.is_empty() {
-                true => self.receiving.deactivate(number),
-                false => self.receiving.advance(),
-            }
-            if resumes {
-                self.wake(index);
-            }
-            if gone {
-                self.departed = self.departed.saturating_sub(1);
-                self.remove(index);
-            }
+            self.after_taking(number);
             return Some((key, id, message));
+        }
+    }
+
+    /// Messages of a pipe's inbox were taken: its connection may read on, an inproc peer must bring the
+    /// next one, and a pipe without a peer ends with its last message
+    fn after_taking(&mut self, number: u32) {
+        let index = number as usize;
+        let bound = self.recv_bound();
+        let Some(pipe) = self.pipes.get_mut(index) else {
+            return;
+        };
+        let is_empty = pipe.inbox.is_empty();
+        let gone = is_empty && pipe.departed;
+        let resumes = pipe.reading_paused && pipe.reading_may_resume(bound);
+        pipe.reading_paused &= !resumes;
+        if is_empty && let Driver::Link(link, end) = &pipe.driver {
+            link.set_hungry(*end);
+            self.signals.links.push(link.clone());
+        }
+        if is_empty {
+            self.receiving.deactivate(number);
+        }
+        if resumes {
+            self.wake(index);
+        }
+        if gone {
+            self.departed = self.departed.saturating_sub(1);
+            self.remove(index);
         }
     }
 
@@ -1049,10 +1115,13 @@ impl State {
         }
     }
 
-    /// Whatever is left is dropped
-    pub(crate) fn end_close(&mut self) {
-        self.phase = Phase::Closed;
-        self.announce_end();
+    /// Whatever is left is dropped; whether the socket was open or draining until now
+    pub(crate) fn end_close(&mut self) -> bool {
+        let ends = mem::replace(&mut self.phase, Phase::Closed) != Phase::Closed;
+        if ends {
+            self.announce_end();
+        }
+        ends
     }
 
     fn announce_end(&mut self) {
@@ -1072,10 +1141,27 @@ impl State {
         self.pipe(key).is_some_and(|pipe| pipe.waiting().messages > 0)
     }
 
+    /// The pipes that still have something for their peers
+    pub(crate) fn unsent(&self) -> Vec<PipeKey> {
+        let unsent = self.pipes.iter().filter(|(_, pipe)| pipe.waiting().messages > 0);
+        let key =
+            |(index, pipe): (usize, &Pipe)| Some(PipeKey { index: u32::try_from(index).ok()?, serial: pipe.serial });
+        unsent.filter_map(key).collect()
+    }
+
+    /// Whether something waits for an inproc peer: such are sent without a task
+    pub(crate) fn has_unsent_local(&self) -> bool {
+        self.pipes.iter().any(|(_, pipe)| matches!(pipe.outbox, Outbox::Local { .. }) && !pipe.outbox.is_empty())
+    }
+
     /// Whether an inproc pipe is to be joined again when its name is bound
     pub(crate) fn is_waiting_for_peer(&self, key: PipeKey) -> bool {
-        let waits = |pipe: &Pipe| pipe.persistent && !pipe.attached && !pipe.leaving;
-        self.phase == Phase::Open && self.pipe(key).is_some_and(waits)
+        let waits = |pipe: &Pipe| match self.phase {
+            Phase::Open => pipe.persistent && !pipe.attached && !pipe.leaving,
+            Phase::Draining => pipe.persistent && !pipe.attached && !pipe.outbox.is_empty(),
+            Phase::Closed => false,
+        };
+        self.pipe(key).is_some_and(waits)
     }
 
     // ---- Counting ----
@@ -1108,6 +1194,7 @@ impl State {
             sum.received.messages += pipe.counts.received.messages;
             sum.received.octets += pipe.counts.received.octets;
             sum.dropped += pipe.counts.dropped;
+            sum.discarded += pipe.counts.discarded;
         }
         let late = if let Pattern::Req(req) = &self.pattern { req.late } else { 0 };
         (sum, self.unrouted + late)
@@ -1120,6 +1207,7 @@ impl State {
     // ---- Helpers ----
 
     fn enqueue(&mut self, index: usize, envelope: &[Bytes], message: Message) {
+        let bound = self.send_bound();
         let Some(pipe) = self.pipes.get_mut(index) else {
             return;
         };
@@ -1128,7 +1216,8 @@ impl State {
         pipe.counts.sent.messages += 1;
         pipe.counts.sent.octets += octets;
         let needs_waking = match &pipe.driver {
-            Driver::Link(link, end) => link.peer_is_hungry(*end),
+            // Both sides' high-water marks add up: a full queue is moved on as far as the peer has room
+            Driver::Link(link, end) => link.peer_is_hungry(*end) || !pipe.has_room(bound),
             _ => was_idle,
         };
         if needs_waking {
@@ -1144,8 +1233,10 @@ impl State {
         match &mut pipe.outbox {
             Outbox::Local { .. } => drop(pipe.outbox.push(&[], control.to_message())),
             _ => {
-                if pipe.control.len() >= COMPACT_CONTROL {
+                // Twice what was left the last time, so that many different topics don't cost a pass each
+                if pipe.control.len() >= COMPACT_CONTROL.max(2 * pipe.control_reduced) {
                     compact(&mut pipe.control);
+                    pipe.control_reduced = pipe.control.len();
                 }
                 pipe.control.push(control);
             }
@@ -1196,7 +1287,9 @@ impl State {
         let due = match pipe.drops_said {
             None => true,
             // The clock is read for one drop in 64 only: drops come by the million
-            Some((at, said)) => total - said >= 64 && total.is_multiple_of(64) && at.elapsed() >= DROP_EVENTS_APART,
+            Some((at, said)) => {
+                total - said >= 64 && total / 64 != (total - count) / 64 && at.elapsed() >= DROP_EVENTS_APART
+            }
         };
         if due && count > 0 {
             let said = pipe.drops_said.replace((Instant::now(), total)).map_or(0, |(_, said)| said);
@@ -1212,6 +1305,10 @@ impl State {
     }
 
     fn recv_bound(&self) -> Load {
+        if self.options.conflate && self.overflow == Overflow::Latest {
+            // One message is kept, and it can be the newest only if reading goes on (libzmq ignores the mark too)
+            return Load::default();
+        }
         Load { messages: u64::from(self.options.recv_hwm), octets: self.options.recv_hwm_octets }
     }
 
@@ -1224,16 +1321,9 @@ impl State {
     }
 }
 
-/// What a link learns of the socket at one of its ends
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LocalPeer {
-    Open,
-    Gone,
-}
-
 /// Under `latest` a queue holds one message: the newest
 fn conflate(pipe: &mut Pipe) {
-    while pipe.outbox.drop_front() {
+    while pipe.discard_front() {
         pipe.counts.dropped += 1;
     }
 }
@@ -1282,6 +1372,10 @@ const SUB_SENDS: &str = "a SUB socket only receives";
 const PUSH_RECEIVES: &str = "a PUSH socket only sends";
 const PUB_RECEIVES: &str = "a PUB socket only sends";
 const NO_BODY: &str = "a message needs a body behind the routing id";
+
+/// Bits of the option `router_notify`
+const NOTIFY_CONNECT: u8 = 1;
+const NOTIFY_DISCONNECT: u8 = 2;
 
 const DROP_EVENTS_APART: Duration = Duration::from_secs(1);
 /// Departed peers with unread messages; more and newcomers are turned away until the application reads
