@@ -106,7 +106,7 @@ impl Step {
 fn install_peers() -> Result<PathBuf> {
     let wanted = root().join("tests/peers/requirements.txt");
     let requirements = fs::read_to_string(&wanted).with_context(|| format!("can't read {}", wanted.display()))?;
-    let path = root().join("target/peers");
+    let path = root().join("target/python");
     let stamp = path.join("installed.txt");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == requirements) {
         return Ok(path);

@@ -1,0 +1,11 @@
+//! The five ZeroMQ patterns, each as a program in `src/bin`.
+//!
+//! This library is empty: it has the Rust of README and of the book compiled and run as tests.
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/src/getting-started.md")]
+mod getting_started {}
