@@ -48,10 +48,27 @@ fn the_architecture_says_where_every_option_takes_effect() {
 }
 
 #[test]
+fn the_functions_where_options_take_effect_are_there() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let table = text.split_once("| options | file").map(|(_, rest)| rest.split("\n\n").next().unwrap_or_default());
+    let rows: Vec<Vec<&str>> = table.unwrap().lines().skip(2).map(|row| row.split('|').collect()).collect();
+    assert!(rows.len() > 10, "the table of options is not where it was");
+    for row in rows {
+        let [_, _, files, functions, _] = row[..] else { panic!("a row of other columns: {row:?}") };
+        let sources: String =
+            quoted(files).iter().map(|file| read(&root().join("crates/socket/src").join(file))).collect();
+        for function in quoted(functions) {
+            let is_there = function.contains('/') || sources.contains(&format!("fn {function}("));
+            assert!(is_there, "{function} is in none of{files}");
+        }
+    }
+}
+
+#[test]
 fn every_file_that_is_named_exists() {
     for page in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"] {
         let text = read(&root().join(page));
-        for name in text.split('`').skip(1).step_by(2) {
+        for name in quoted(&text) {
             let is_path = name.contains('/') && !name.contains([' ', ':', '*', '…']);
             if is_path && !name.starts_with("target/") && (name.ends_with(".rs") || name.ends_with('/')) {
                 let beside = root().join("crates/socket/src").join(name);
@@ -102,6 +119,11 @@ fn options_page() -> String {
         page += &format!("\n## {}\n\n{c_name}, {number} · {kind} · default {default}\n\n{}\n", row.name, row.doc);
     }
     page
+}
+
+/// What a text has between back quotes
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
 }
 
 /// What stands between `before` and the next quotation mark, wherever it occurs in a source
