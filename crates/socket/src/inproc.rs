@@ -17,7 +17,7 @@ use crate::error::ConnectError;
 use crate::events::{ConnectionId, EventKind, readable};
 use crate::pipe::{Driver, PipeKey};
 use crate::shared::{Shared, lock};
-use crate::state::{Newcomer, SOCKET_CLOSED, explain};
+use crate::state::{Newcomer, SOCKET_CLOSED, TOO_SLOW, explain};
 
 /// The names that sockets of a context are bound to, and who waits for one
 #[derive(Debug, Default)]
@@ -164,7 +164,30 @@ impl Link {
                     ConnectError::Refused { endpoint, code, reason }
                 };
                 waiting.give_up(&connecting, address.parse().map_or(ConnectError::Closed, refused));
+                link.report_failure(reason);
                 link.cut(reason);
+            }
+        }
+    }
+
+    /// Says why the ends that did not come about did not
+    fn report_failure(&self, reason: &'static str) {
+        let address = format!("inproc://{}", self.name);
+        for (end, connection) in self.connections.iter().enumerate() {
+            let Some((shared, key)) =
+                self.ends.get(end).and_then(|(shared, key)| Some((shared.upgrade()?, *lock(key))))
+            else {
+                continue;
+            };
+            if key.is_some_and(|key| shared.with(|state| state.is_attached(key))) {
+                continue;
+            }
+            shared.with(|state| state.count_close(reason));
+            let say = |kind| shared.reporter.say(Some(*connection), Some(&address), None, || kind);
+            let detail = explain(reason).to_owned();
+            say(EventKind::HandshakeFailed { reason, detail: detail.clone(), retry_in_ms: None });
+            if end == 0 {
+                say(EventKind::Refused { code: reason.to_owned(), reason: detail });
             }
         }
     }
@@ -289,18 +312,28 @@ impl Link {
                 continue;
             };
             let aftermath = shared.with(|state| {
-                state.count_close(reason);
-                state.detach(key, WriteQueue::new(), 0)
+                let was_attached = state.is_attached(key);
+                let aftermath = state.detach(key, WriteQueue::new(), 0);
+                if was_attached {
+                    state.count_close(reason);
+                }
+                was_attached.then_some(aftermath)
             });
-            let connection = self.connections.get(end).copied();
-            shared.reporter.say(connection, Some(&address), None, || EventKind::Disconnected {
-                reason,
-                detail: explain(reason).to_owned(),
-                requeued: aftermath.requeued,
-                lost: aftermath.lost,
-                retry_in_ms: None,
-            });
-            if end == 0 && shared.with(|state| state.is_waiting_for_peer(key)) {
+            if let Some(aftermath) = aftermath {
+                let connection = self.connections.get(end).copied();
+                shared.reporter.say(connection, Some(&address), None, || EventKind::Disconnected {
+                    reason,
+                    detail: explain(reason).to_owned(),
+                    requeued: aftermath.requeued,
+                    lost: aftermath.lost,
+                    retry_in_ms: None,
+                });
+            }
+            if end == 0 && ![SOCKET_CLOSED, TOO_SLOW].contains(&reason) {
+                // To join again at once would only repeat it, and two that take over from each other never end
+                shared.with(|state| state.retire(key));
+                shared.endpoints().dialed.retain(|dialed| dialed.key != Some(key));
+            } else if end == 0 && shared.with(|state| state.is_waiting_for_peer(key)) {
                 let waiting = Waiting { shared: Arc::downgrade(&shared), key, outcome: self.outcome.clone() };
                 // A socket that closes gives up its names first, so this does not find the same one again
                 shared.context.connect_inproc(&self.name, &waiting);

@@ -691,6 +691,11 @@ impl State {
         if ends { Err(reason) } else { Ok(()) }
     }
 
+    /// Whether a pipe has its peer
+    pub(crate) fn is_attached(&self, key: PipeKey) -> bool {
+        self.pipe(key).is_some_and(|pipe| pipe.attached)
+    }
+
     /// Whether messages of a peer wait to be received
     pub(crate) fn has_unread(&self, key: PipeKey) -> bool {
         self.pipe(key).is_some_and(|pipe| !pipe.inbox.is_empty())

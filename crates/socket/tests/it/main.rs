@@ -1,0 +1,38 @@
+//! How sockets behave, seen from outside: one expectation, over tcp, ipc and inproc.
+//!
+//! | module | what is asked there |
+//! |---|---|
+//! | [`patterns`] | what each socket type does with a message (RFC 28 to 31) |
+//! | [`stream`] | STREAM against plain TCP programs |
+//! | [`publishing`] | the options of PUB, XPUB and XSUB |
+//! | [`subscriptions`] | prefixes, counts, many of them, again after a reconnection |
+//! | [`queues`] | high-water marks, overflow policies, back-pressure, depth |
+//! | [`options`] | the options that are no queue's: timeouts, immediate, routing ids, probes |
+//! | [`lifecycle`] | events and outcomes of binding, connecting, refusing, parting, returning |
+//! | [`close`] | what a close sends, drops, reports and wakes |
+//! | [`requests`] | `request`: many at once, late replies, deadlines, lost peers |
+//! | [`sharing`] | one socket in many tasks, and futures dropped half-way |
+//! | [`inproc`] | what only sockets of one context can do to each other |
+//! | [`proxy`] | pass, capture, pause, count, end |
+//! | [`blocking`] | the same from threads without a runtime |
+//! | [`bad_input`] | peers that break the protocol, or say nothing |
+//!
+//! Running out of descriptors concerns the whole process: that is `tests/descriptors.rs`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
+
+mod bad_input;
+mod blocking;
+mod close;
+mod inproc;
+mod lifecycle;
+mod options;
+mod patterns;
+mod proxy;
+mod publishing;
+mod queues;
+mod requests;
+mod sharing;
+mod stream;
+mod subscriptions;
+mod support;
