@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tidings_socket::{Context, Message, PullSocket, PushSocket, RepSocket, ReqSocket};
 
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -207,8 +208,8 @@ impl Cpu {
         let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
-        let per_second = rustix::param::clock_ticks_per_second() as f64;
-        Self(ticks(11) / per_second, ticks(12) / per_second)
+        // USER_HZ, which is 100 on Linux whatever the kernel's own tick
+        Self(ticks(11) / 100.0, ticks(12) / 100.0)
     }
 
     fn elapsed(&self) -> (f64, f64) {

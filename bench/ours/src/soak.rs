@@ -135,9 +135,10 @@ async fn visit(endpoint: String) {
 }
 
 fn resident_octets() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: u64 = text.split_whitespace().nth(1).context("statm has a second field")?.parse()?;
-    Ok(pages * rustix::param::page_size() as u64)
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("status has VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
 }
 
 /// A child that does not outlive its parent's interest
