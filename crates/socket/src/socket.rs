@@ -840,7 +840,7 @@ pub struct Unflushed {
     pub endpoint: String,
     /// How many
     pub messages: u64,
-    /// Their octets
+    /// Their octets as they were to be written, framing included
     pub octets: u64,
 }
 

@@ -696,9 +696,13 @@ impl State {
         self.pipe(key).is_some_and(|pipe| pipe.attached)
     }
 
-    /// Whether messages of a peer wait to be received
-    pub(crate) fn has_unread(&self, key: PipeKey) -> bool {
-        self.pipe(key).is_some_and(|pipe| !pipe.inbox.is_empty())
+    /// Whether the application, when it receives what waits here, takes an inproc peer's next messages along
+    ///
+    /// Not where messages take effect before they are received, or in place of those that wait.
+    pub(crate) fn comes_for_more(&self, key: PipeKey) -> bool {
+        let at_once =
+            matches!(self.pattern, Pattern::Publisher(_) | Pattern::Req(_)) || self.overflow == Overflow::Latest;
+        !at_once && self.pipe(key).is_some_and(|pipe| !pipe.inbox.is_empty())
     }
 
     // ---- The application's side ----
@@ -1217,9 +1221,10 @@ impl State {
             return;
         };
         let was_idle = pipe.outbox.is_empty();
-        let octets = pipe.outbox.push(envelope, message);
         pipe.counts.sent.messages += 1;
-        pipe.counts.sent.octets += octets;
+        // As the other end counts them: without framing
+        pipe.counts.sent.octets += (message.octets() + envelope.iter().map(Bytes::len).sum::<usize>()) as u64;
+        pipe.outbox.push(envelope, message);
         let needs_waking = match &pipe.driver {
             // Both sides' high-water marks add up: a full queue is moved on as far as the peer has room
             Driver::Link(link, end) => link.peer_is_hungry(*end) || !pipe.has_room(bound),

@@ -22,7 +22,7 @@ pub struct SocketStats {
     pub peers: Vec<PeerStats>,
     /// Messages queued for peers since the socket was made; a published one counts for each subscriber
     pub sent: u64,
-    /// Octets of those, as queued
+    /// Octets of those, framing not counted
     pub sent_octets: u64,
     /// Messages that came from peers
     pub received: u64,
