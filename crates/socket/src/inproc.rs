@@ -273,7 +273,7 @@ impl Link {
             }
             target.with(|state| {
                 state.deliver(target_key, batch.drain(..));
-                if state.has_unread(target_key)
+                if state.comes_for_more(target_key)
                     && let Some(hungry) = self.hungry.get(to)
                 {
                     hungry.store(false, Ordering::Release);
