@@ -2,6 +2,8 @@
 //!
 //! The transcripts are in `tests/peers/recorded/`; `tests/peers/record.py` makes them again.
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
