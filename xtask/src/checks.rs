@@ -113,6 +113,7 @@ fn install_peers() -> Result<PathBuf> {
     }
     let mut command = Command::new("python3");
     command.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"]).arg(&path).arg("-r").arg(&wanted);
+    command.envs([("PIP_ROOT_USER_ACTION", "ignore"), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")]);
     succeed(&mut command)?;
     fs::write(&stamp, requirements).with_context(|| format!("can't write {}", stamp.display()))?;
     Ok(path)
