@@ -103,7 +103,7 @@ impl Step {
 /// Puts the Python packages that drive real peers under `target/`, where they touch nothing else
 ///
 /// No virtual environment: Debian's Python can't make one without another package.
-fn install_peers() -> Result<PathBuf> {
+pub(crate) fn install_peers() -> Result<PathBuf> {
     let wanted = root().join("tests/peers/requirements.txt");
     let requirements = fs::read_to_string(&wanted).with_context(|| format!("can't read {}", wanted.display()))?;
     let path = root().join("target/python");
@@ -173,7 +173,7 @@ fn cargo(arguments: &[&str]) -> Result<()> {
 }
 
 /// Runs a command, from the project's root unless it says otherwise, and takes failure for an error
-fn succeed(command: &mut Command) -> Result<()> {
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     if command.get_current_dir().is_none() {
         command.current_dir(root());
     }
@@ -186,7 +186,7 @@ fn succeed(command: &mut Command) -> Result<()> {
 }
 
 /// The workspace's folder
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod checks;
+mod interop;
 mod soak;
 
 use anyhow::Result;
@@ -18,6 +19,8 @@ struct Arguments {
 enum Chore {
     /// Takes every check that a change must pass: format, lint, tests, fuzzing, documentation
     Test(checks::Checks),
+    /// Tests the sockets against a real libzmq, pyzmq's, and prints the table of pairs, transports and bind sides
+    Interop(interop::Interop),
     /// Measures us and a rival in turn, prints medians, spread and ratios, keeps the raw results
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -28,6 +31,7 @@ enum Chore {
 fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Test(checks) => checks.run(),
+        Chore::Interop(interop) => interop.run(),
         Chore::Bench(bench) => bench.run(),
         Chore::Soak(soak) => soak.run(),
     }
