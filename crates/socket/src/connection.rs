@@ -77,6 +77,8 @@ impl Why {
 pub(crate) struct Arrival {
     pub(crate) shared: Arc<Shared>,
     pub(crate) stream: Stream,
+    /// Whether this side connected: then a stop is for the connection, too, and not for the listener alone
+    pub(crate) dialled: bool,
     /// The pipe that waits for it, on the side that connects
     pub(crate) key: Option<PipeKey>,
     /// What the application calls the peer (connect_as); empty if it doesn't
@@ -88,13 +90,14 @@ pub(crate) struct Arrival {
 
 /// Runs a connection to its end; `on_handshake` learns of the peer
 ///
-/// `stop` ends it while there is no peer yet; afterwards the pipe says when it must end.
+/// `stop` ends it while there is no peer yet. Afterwards the pipe says when it must end, and a stop
+/// tells the pipe if this side dialled.
 pub(crate) async fn run(
     arrival: Arrival,
     stop: &CancellationToken,
     mut on_handshake: impl FnMut(Peer) + Send,
 ) -> Ended {
-    let shared = arrival.shared.clone();
+    let (shared, dialled) = (arrival.shared.clone(), arrival.dialled);
     let mut driver = Driver::new(arrival, &mut on_handshake);
     let why = tokio::select! {
         biased;
@@ -108,6 +111,9 @@ pub(crate) async fn run(
                     reason
                 });
                 return Ended { why: Why::Socket(reason), was_handshaken: false, aftermath: Aftermath::default() };
+            }
+            if let Some(key) = driver.key.filter(|_| dialled) {
+                shared.with(|state| state.leave(key));
             }
             poll_fn(|cx| driver.poll(cx)).await
         }

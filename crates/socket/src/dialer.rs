@@ -139,6 +139,7 @@ impl Dialer {
         let arrival = Arrival {
             shared: self.shared.clone(),
             stream,
+            dialled: true,
             key: self.key,
             peer_name: self.peer_name.clone(),
             endpoint: self.name.clone(),

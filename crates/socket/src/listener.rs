@@ -87,6 +87,7 @@ fn serve(shared: &Arc<Shared>, stream: Stream, endpoint: &Arc<str>, stop: &Cance
         let arrival = Arrival {
             shared: shared.clone(),
             stream,
+            dialled: false,
             key: None,
             peer_name: Bytes::new(),
             endpoint: endpoint.clone(),

@@ -745,6 +745,9 @@ impl Socket {
 impl Drop for Handle {
     fn drop(&mut self) {
         let shared = self.shared.clone();
+        if shared.phase() == Phase::Closed {
+            return;
+        }
         shared.begin_close();
         let linger = shared.with(|state| state.options.linger);
         if linger == Some(Duration::ZERO) || shared.is_drained() {
@@ -909,7 +912,8 @@ impl<'a> RequestProgress<'a> {
             biased;
             answered = reply => match answered {
                 Ok(Ok(message)) => Ok(message),
-                Ok(Err(_)) => Err(RequestError::PeerGone),
+                Ok(Err(_)) if self.shared.phase() == Phase::Open => Err(RequestError::PeerGone),
+                Ok(Err(_)) => Err(RequestError::Closed),
                 Err(_) => Err(RequestError::Closed),
             },
             () = closing => Err(RequestError::Closed),

@@ -1019,6 +1019,9 @@ impl State {
 
     /// Takes the next message
     pub(crate) fn recv(&mut self) -> Result<Message, RecvError> {
+        if self.phase != Phase::Open && !self.has_messages() {
+            return Err(RecvError::Closed);
+        }
         match &self.pattern {
             Pattern::Push => return Err(RecvError::NotSupported(PUSH_RECEIVES)),
             Pattern::Publisher(_) if self.socket_type == SocketType::Pub => {
@@ -1160,7 +1163,8 @@ impl State {
 
     /// Whether something waits for an inproc peer: such are sent without a task
     pub(crate) fn has_unsent_local(&self) -> bool {
-        self.pipes.iter().any(|(_, pipe)| matches!(pipe.outbox, Outbox::Local { .. }) && !pipe.outbox.is_empty())
+        self.phase != Phase::Closed
+            && self.pipes.iter().any(|(_, pipe)| matches!(pipe.outbox, Outbox::Local { .. }) && !pipe.outbox.is_empty())
     }
 
     /// Whether an inproc pipe is to be joined again when its name is bound

@@ -15,22 +15,25 @@ pub(crate) const TRANSPORTS: [&str; 3] = ["tcp", "ipc", "inproc"];
 /// A fresh endpoint to bind
 pub(crate) fn endpoint(transport: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     match transport {
         "tcp" => "tcp://127.0.0.1:*".to_owned(),
-        "ipc" => "ipc://*".to_owned(),
-        _ => format!("inproc://it-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        "ipc" => format!("ipc://@tidings-it-{}-{number}", std::process::id()),
+        _ => format!("inproc://it-{number}"),
     }
 }
 
 /// An endpoint where nobody listens, and that can be bound later
 pub(crate) async fn free_endpoint(context: &Context, transport: &str) -> Endpoint {
-    if transport == "ipc" {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        return format!("ipc://@tidings-it-{}-{number}", std::process::id()).parse().unwrap();
+    if transport != "tcp" {
+        return endpoint(transport).parse().unwrap();
     }
+    // An address of its own, so that nobody gets the port meanwhile
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let holder = socket(context, SocketType::Pair);
-    let at = bind(&holder, transport).await;
+    let any = format!("tcp://127.77.{}.{}:*", number / 250, number % 250 + 1);
+    let at = soon("bind", holder.bind(any).unwrap()).await.unwrap();
     holder.close(LONG).await;
     at
 }
