@@ -226,7 +226,10 @@ fn decode(field: &Value) -> Result<Bytes> {
 
 /// Octet i is i mod 251, as the driver fills its messages
 pub(crate) fn fill(length: usize) -> Vec<u8> {
-    (0..=250).cycle().take(length).collect()
+    let period: Vec<u8> = (0..=250).collect();
+    let mut octets = period.repeat(length / period.len() + 1);
+    octets.truncate(length);
+    octets
 }
 
 fn skip<T>(why: &str) -> Result<Option<T>> {

@@ -40,20 +40,21 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<PAIR$}", "ours - libzmq's")?;
-        Way::ALL.iter().try_for_each(|way| write!(f, "  {way:<CELL$}"))?;
-        writeln!(f)?;
+        let header = Way::ALL
+            .iter()
+            .fold(format!("{:<PAIR$}", "ours - libzmq's"), |line, way| line + &format!("  {way:<CELL$}"));
+        writeln!(f, "{}", header.trim_end())?;
         for (row, pair) in self.rows.iter().enumerate() {
-            write!(f, "{pair:<PAIR$}")?;
+            let mut line = format!("{pair:<PAIR$}");
             for column in 0..Way::ALL.len() {
                 let text = match self.cells.get(&(row, column)) {
                     None => "-".to_owned(),
-                    Some(Ok(took)) => format!("ok {:>5} ms", took.as_millis()),
+                    Some(Ok(took)) => format!("ok {:>4} ms", took.as_millis()),
                     Some(Err(_)) => "FAILED".to_owned(),
                 };
-                write!(f, "  {text:<CELL$}")?;
+                line += &format!("  {text:<CELL$}");
             }
-            writeln!(f)?;
+            writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
     }
