@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::interop::run_with_table;
+
 #[derive(Args)]
 pub(crate) struct Checks {
     /// Take these steps only; all if none is named
@@ -76,7 +78,7 @@ impl Checks {
                 if let Ok(path) = peers {
                     command.env("PYTHONPATH", path);
                 }
-                succeed(&mut command)
+                run_with_table(&mut command)
             }
             Step::Fuzz => fuzz(Duration::from_secs(self.fuzz_seconds.into())),
             Step::Docs => {

@@ -21,16 +21,21 @@ impl Interop {
     /// Installs pyzmq if need be, runs the tests, and prints the table at the end even if some failed
     pub(crate) fn run(&self) -> Result<()> {
         let packages = if self.keep { root().join("target/python") } else { install_peers()? };
-        let table = root().join("target/interop-table.txt");
-        // Without a table of an earlier run: a run without the matrix prints none
-        fs::remove_file(&table).ok();
         let mut tests = Command::new(env!("CARGO"));
         tests.args(["test", "-p", "tidings-socket", "--test", "interop", "--"]).args(&self.names);
-        tests.env("PYTHONPATH", packages).env("TIDINGS_REQUIRE_PEERS", "1").env("TIDINGS_INTEROP_TABLE", &table);
-        let outcome = succeed(&mut tests);
-        if table.exists() {
-            print!("\n{}", fs::read_to_string(&table).with_context(|| format!("can't read {}", table.display()))?);
-        }
-        outcome
+        tests.env("PYTHONPATH", packages).env("TIDINGS_REQUIRE_PEERS", "1");
+        run_with_table(&mut tests)
     }
+}
+
+/// Runs tests, and prints the table of socket pairs if the matrix was among them
+pub(crate) fn run_with_table(tests: &mut Command) -> Result<()> {
+    let table = root().join("target/interop-table.txt");
+    // Without a table of an earlier run: a run without the matrix prints none
+    fs::remove_file(&table).ok();
+    let outcome = succeed(tests.env("TIDINGS_INTEROP_TABLE", &table));
+    if table.exists() {
+        print!("\n{}", fs::read_to_string(&table).with_context(|| format!("can't read {}", table.display()))?);
+    }
+    outcome
 }
