@@ -374,7 +374,9 @@ mod tests {
 
     fn matching(trie: &SubscriptionTrie, topic: &[u8]) -> BTreeSet<u32> {
         let mut found = BTreeSet::new();
-        trie.matches(topic, |subscriber| drop(found.insert(subscriber)));
+        trie.matches(topic, |subscriber| {
+            found.insert(subscriber);
+        });
         found
     }
 
@@ -404,7 +406,9 @@ mod tests {
         }
         trie.insert(b"ab", 2);
         let mut gone = BTreeSet::new();
-        trie.remove_subscriber(1, |topic| drop(gone.insert(topic)));
+        trie.remove_subscriber(1, |topic| {
+            gone.insert(topic);
+        });
         assert_eq!(gone, [b"a".to_vec(), b"abc".to_vec(), b"b".to_vec()].into());
         assert_eq!((trie.len(), trie.is_empty()), (1, false));
     }

@@ -1,1 +1,130 @@
-//! to be
+//! What only sockets of one context can do to each other.
+
+use tidings_socket::SocketType::{Dealer, Pair, Pull, Push, Rep, Req, Router};
+use tidings_socket::{Bytes, Context, Options};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn payloads_are_handed_over_not_copied() {
+    let context = Context::new();
+    let (pull, push) = (socket(&context, Pull), socket(&context, Push));
+    link("inproc", &pull, &push).await;
+    let payload = Bytes::from(vec![7; 100]);
+    push.try_send(payload.clone().into()).unwrap();
+    let received = soon("the payload", pull.recv()).await.unwrap();
+    assert_eq!(received.first().as_ptr(), payload.as_ptr());
+}
+
+#[tokio::test]
+async fn names_belong_to_a_context() {
+    let (here, there) = (Context::new(), Context::new());
+    let (pull, push) = (socket(&here, Pull), socket(&there, Push));
+    soon("bind", pull.bind("inproc://name").unwrap()).await.unwrap();
+    let mut connecting = push.connect("inproc://name").unwrap().into_future();
+    tokio::select! {
+        biased;
+        outcome = &mut connecting => panic!("connected across contexts: {outcome:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let same = socket(&there, Pull);
+    soon("bind", same.bind("inproc://name").unwrap()).await.unwrap();
+    soon("connect", connecting).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_can_be_bound_again_and_who_waited_is_joined() {
+    let context = Context::new();
+    let push = socket(&context, Push);
+    drop(push.connect("inproc://again").unwrap());
+    for round in 0..5 {
+        let pull = socket(&context, Pull);
+        soon("bind", pull.bind("inproc://again").unwrap()).await.unwrap();
+        send(&push, &round.to_string()).await;
+        assert_eq!(receive(&pull, "again").await, round.to_string());
+        pull.close(LONG).await;
+        eventually("parted", || connected(&push) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_pair_may_wait_for_a_name_and_give_it_up() {
+    let context = Context::new();
+    let pair = socket(&context, Pair);
+    for name in ["one", "two", "three"] {
+        let at = format!("inproc://{name}").parse().unwrap();
+        drop(pair.connect(&at).unwrap());
+        pair.disconnect(&at).unwrap();
+    }
+    assert!(pair.stats().peers.is_empty());
+    let other = socket(&context, Pair);
+    link("inproc", &other, &pair).await;
+    send(&pair, "hello").await;
+    assert_eq!(receive(&other, "pair").await, "hello");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn names_come_and_go_under_load() {
+    let context = Context::new();
+    let push = socket_with(&context, Push, Options::new().send_hwm(10));
+    drop(push.connect("inproc://load").unwrap());
+    let sending = tokio::spawn(async move {
+        let mut sent = 0u64;
+        while push.send(sent.to_string().into()).await.is_ok() {
+            sent += 1;
+        }
+    });
+    for round in 0..200 {
+        let pull = socket_with(&context, Pull, Options::new().recv_hwm(3));
+        soon("bind", pull.bind("inproc://load").unwrap()).await.unwrap();
+        for _ in 0..20 {
+            receive(&pull, format!("round {round}")).await;
+        }
+        pull.close(LONG).await;
+    }
+    sending.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_threads_that_talk_both_ways_do_not_lock_each_other_out() {
+    let context = Context::new();
+    let small = Options::new().send_hwm(2).recv_hwm(2);
+    let (one, two) = (socket_with(&context, Dealer, small.clone()), socket_with(&context, Dealer, small));
+    link("inproc", &one, &two).await;
+    let mut tasks = Vec::new();
+    for socket in [&one, &two] {
+        let (sends, receives) = (socket.clone(), socket.clone());
+        tasks.push(tokio::spawn(async move {
+            for number in 0..50_000u32 {
+                sends.send(number.to_string().into()).await.unwrap();
+            }
+        }));
+        tasks.push(tokio::spawn(async move {
+            for number in 0..50_000u32 {
+                assert_eq!(text(&receives.recv().await.unwrap()), number.to_string());
+            }
+        }));
+    }
+    for task in tasks {
+        soon("both ways", task).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn request_and_reply_across_a_chain() {
+    let context = Context::new();
+    let (router, dealer) = (socket(&context, Router), socket(&context, Dealer));
+    let (req, rep) = (socket(&context, Req), socket(&context, Rep));
+    link("inproc", &router, &req).await;
+    link("inproc", &dealer, &rep).await;
+    for round in 0..100 {
+        send(&req, &round.to_string()).await;
+        let request = soon("router", router.recv()).await.unwrap();
+        dealer.try_send(request).unwrap();
+        assert_eq!(receive(&rep, "rep").await, round.to_string());
+        send(&rep, "reply").await;
+        let reply = soon("dealer", dealer.recv()).await.unwrap();
+        router.try_send(reply).unwrap();
+        assert_eq!(receive(&req, "req").await, "reply");
+    }
+}

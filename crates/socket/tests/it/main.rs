@@ -17,7 +17,7 @@
 //! | [`blocking`] | the same from threads without a runtime |
 //! | [`bad_input`] | peers that break the protocol, or say nothing |
 //!
-//! Running out of descriptors concerns the whole process: that is `tests/descriptors.rs`.
+//! What concerns the whole process stands in binaries of its own: `tests/descriptors.rs`, `tests/memory.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 

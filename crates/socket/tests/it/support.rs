@@ -189,6 +189,37 @@ impl RawPeer {
     }
 }
 
+/// A bound socket, with a well-behaved peer whose messages must keep coming
+#[derive(Debug)]
+pub(crate) struct Victim {
+    pub(crate) pull: Socket,
+    pub(crate) good: Socket,
+    pub(crate) at: Endpoint,
+    sent: usize,
+}
+
+impl Victim {
+    pub(crate) async fn new(options: Options) -> Self {
+        let context = Context::new();
+        let (pull, good) = (socket_with(&context, SocketType::Pull, options), socket(&context, SocketType::Push));
+        let at = link("tcp", &pull, &good).await;
+        Self { pull, good, at, sent: 0 }
+    }
+
+    /// The good peer notices nothing
+    pub(crate) async fn still_serves(&mut self, label: &str) {
+        self.sent += 1;
+        send(&self.good, &self.sent.to_string()).await;
+        assert_eq!(receive(&self.pull, label).await, self.sent.to_string(), "{label}");
+        assert_eq!(connected(&self.good), 1, "{label}");
+        assert_eq!(self.good.stats().closes.len(), 0, "{label}");
+    }
+
+    pub(crate) fn closes(&self, reason: &str) -> u64 {
+        self.pull.stats().closes.get(reason).copied().unwrap_or_default()
+    }
+}
+
 pub(crate) fn address(at: &Endpoint) -> SocketAddr {
     at.to_string().trim_start_matches("tcp://").parse().unwrap()
 }
