@@ -147,7 +147,7 @@ impl Peer {
     pub(crate) async fn recv(&mut self, id: &str) -> Result<Vec<Bytes>> {
         let answer = self.tell(json!({"op": "recv", "id": id})).await?;
         let frames = answer["frames"].as_array().context("no frames")?;
-        frames.iter().map(|frame| decode(frame)).collect()
+        frames.iter().map(decode).collect()
     }
 
     /// Receives one message and compares
@@ -245,10 +245,9 @@ fn skip<T>(why: &str) -> Result<Option<T>> {
 }
 
 fn shortened(value: &Value) -> String {
-    let mut text = value.to_string();
-    if text.len() > 300 {
-        text.truncate(text.floor_char_boundary(300));
-        text.push('…');
+    let text = value.to_string();
+    match text.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
-    text
 }
