@@ -107,7 +107,11 @@ pub enum CloseReason {
     },
     /// The peer closed the byte stream; dialling again may help
     #[error("peer closed the connection{}{}",
-        if *mid_handshake { " during the handshake" } else { "" },
+        if *mid_handshake {
+            " during the handshake, as one does that has no use for this socket's type or mechanism"
+        } else {
+            ""
+        },
         if *mid_frame { ", in the middle of a frame or message" } else { "" })]
     PeerClosed {
         /// A frame, or a message of several, was begun and not ended: it is lost

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Exit, Failure, Talk};
+use super::{Exit, Failure, Talk, printed};
 use crate::config::{Settings, Sources};
 
 /// Check a configuration file, with the line and column of whatever is wrong
@@ -29,13 +29,13 @@ pub(crate) fn run(args: &CheckArgs, talk: Talk) -> Result<(), Failure> {
     let settings = match Sources::new(args.file.clone()).load() {
         Ok(settings) => settings,
         Err(problems) if talk.json => {
-            talk.data(problems.to_json()).map_err(|error| unwritable(&error))?;
+            printed(talk.data(problems.to_json()))?;
             // Said already, with every problem as an object
             return Err(Failure::new(Exit::Usage, "configuration", ""));
         }
         Err(problems) => return Err(problems.into()),
     };
-    let printed = if talk.json {
+    let outcome = if talk.json {
         talk.data(json!({ "ok": true, "file": args.file, "settings": rows_json(&settings) }))
     } else if args.print {
         talk.data(effective(&settings).trim_end())
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &CheckArgs, talk: Talk) -> Result<(), Failure> {
         talk.say(format_args!("{name}: the configuration is right"));
         Ok(())
     };
-    printed.map_err(|error| unwritable(&error))
+    printed(outcome).map(|_| ())
 }
 
 fn rows_json(settings: &Settings) -> serde_json::Value {
@@ -68,10 +68,6 @@ fn effective(settings: &Settings) -> String {
         text.push_str(&format!("# {} ({})\n{key} = {}\n", row.doc, row.origin, row.value));
     }
     text
-}
-
-fn unwritable(error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Usage, "output", format!("can't write to standard output: {error}"))
 }
 
 const EXAMPLES: &str = "\

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Exit, Failure, command};
+use super::{Exit, Failure, command, printed};
 
 /// Print completions for a shell
 #[derive(Args, Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct ManArgs {
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "tidings", &mut script);
-    io::stdout().write_all(&script).map_err(|error| unwritable("standard output", &error))
+    printed(io::stdout().write_all(&script)).map(|_| ())
 }
 
 /// `tidings man [--dir DIR]`
@@ -42,7 +42,7 @@ pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
 pub(crate) fn man(args: &ManArgs) -> Result<(), Failure> {
     let Some(dir) = &args.dir else {
         let page = page(&command()).map_err(|error| unwritable("the page", &error))?;
-        return io::stdout().write_all(&page).map_err(|error| unwritable("standard output", &error));
+        return printed(io::stdout().write_all(&page)).map(|_| ());
     };
     let written = std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(command(), dir));
     written.map_err(|error| unwritable(&dir.display().to_string(), &error))

@@ -81,6 +81,18 @@ pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
         .map(|(_, name)| name)
 }
 
+/// Whether printing may go on; a reader that has gone away is the end, and no failure
+///
+/// # Errors
+/// All other errors of writing.
+pub(crate) fn printed(result: std::io::Result<()>) -> Result<bool, Failure> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(Exit::Data, "output", format!("can't write to standard output: {error}"))),
+    }
+}
+
 /// Likeness (0 to 1) from which a suggestion helps more than it misleads; clap's own threshold
 const LIKELY: f64 = 0.7;
 

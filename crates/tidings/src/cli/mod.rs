@@ -12,7 +12,7 @@ mod talk;
 mod template;
 pub(crate) mod units;
 
-pub(crate) use failure::{Exit, Failure, nearest};
+pub(crate) use failure::{Exit, Failure, nearest, printed};
 pub(crate) use talk::Talk;
 
 use std::ffi::OsString;

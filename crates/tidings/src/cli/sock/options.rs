@@ -4,8 +4,7 @@ use clap::Args;
 use serde_json::json;
 use tidings::{OPTIONS, OptionRow};
 
-use super::session::printed;
-use crate::cli::{Exit, Failure, Talk, nearest};
+use crate::cli::{Exit, Failure, Talk, nearest, printed};
 
 /// What `sock options` is given
 #[derive(Args, Debug)]

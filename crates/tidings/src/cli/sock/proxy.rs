@@ -7,12 +7,12 @@ use serde_json::json;
 use tidings::{Context, Flow, Options, Proxy, ProxyHandle, ProxyState, ProxyStatistics, Socket, SocketType};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::session::{attach, printed, set_options};
+use super::session::{attach, set_options};
 use super::stop::Stop;
 use super::watch::Watch;
 use crate::cli::input::Lines;
 use crate::cli::units;
-use crate::cli::{Exit, Failure, Talk, nearest};
+use crate::cli::{Exit, Failure, Talk, nearest, printed};
 
 /// What `sock proxy` is given
 #[derive(Args, Debug)]

@@ -8,11 +8,11 @@ use tidings::{Message, SocketType};
 
 use super::args::{ReceivingArgs, SendingArgs, SocketArgs};
 use super::exec::Command;
-use super::session::{Opening, Session, Tally, printed, unreceivable};
+use super::session::{Opening, Session, Tally, unreceivable};
 use crate::cli::output::Printer;
 use crate::cli::template::FrameTemplate;
 use crate::cli::units;
-use crate::cli::{Failure, Talk};
+use crate::cli::{Failure, Talk, printed};
 
 /// What `sock rep` is given
 #[derive(Args, Debug)]

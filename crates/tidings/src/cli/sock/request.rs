@@ -7,9 +7,9 @@ use tidings::{Message, RequestError, SocketType};
 
 use super::Outgoing;
 use super::args::{ReceivingArgs, SendingArgs, SocketArgs};
-use super::session::{Opening, Session, Tally, printed, unsendable};
+use super::session::{Opening, Session, Tally, unsendable};
 use crate::cli::output::Printer;
-use crate::cli::{Exit, Failure, Talk};
+use crate::cli::{Exit, Failure, Talk, printed};
 
 /// What `sock req` is given
 #[derive(Args, Debug)]

@@ -1,7 +1,6 @@
 //! One socket from its opening to its end: what every `sock` command does around its own loop.
 
 use std::cell::Cell;
-use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use super::watch::Watch;
 use crate::cli::frames::decode_hex;
 use crate::cli::output::Printer;
 use crate::cli::units::{count, display_duration};
-use crate::cli::{Exit, Failure, Talk};
+use crate::cli::{Exit, Failure, Talk, printed};
 
 /// What a socket is opened with
 #[derive(Clone, Debug)]
@@ -381,18 +380,6 @@ pub(crate) fn set_options(options: &mut Options, texts: &[String]) -> Result<(),
             .map_err(|error| Failure::usage(error).hint("`tidings sock options` lists every option with its values"))?;
     }
     Ok(())
-}
-
-/// Whether printing may go on; a reader that has gone away is the end, and no failure
-///
-/// # Errors
-/// All other errors of writing.
-pub(crate) fn printed(result: io::Result<()>) -> Result<bool, Failure> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::new(Exit::Data, "output", format!("can't write to standard output: {error}"))),
-    }
 }
 
 pub(crate) fn unsendable(error: &SendError) -> Failure {
