@@ -2,7 +2,7 @@
 //!
 //! The process is `tests/peers/pyzmq_peer.py`; the tests tell it what to do by lines of JSON and
 //! check what both ends saw. Without pyzmq they are skipped with a word, but fail where `CI` or
-//! `TIDINGS_REQUIRE_PEERS=1` is set. `cargo xtask interop` installs pyzmq under `target/peers`, runs
+//! `TIDINGS_REQUIRE_PEERS=1` is set. `cargo xtask interop` installs pyzmq under `target/python`, runs
 //! everything and prints the table of the matrix.
 //!
 //! | file | what it shows |
@@ -15,6 +15,7 @@
 //! | `requests.rs` | correlate and relaxed in both roles, `request`, a REP that dies |
 //! | `restarts.rs` | peers killed with -9 and started again at the same endpoint |
 //! | `refusals.rs` | incompatible socket types: what each side makes of it |
+//! | `options.rs` | the option table: names, numbers and defaults |
 //! | `queues.rs` | conflate, immediate, welcome message, invert matching |
 //!
 //! Helpers: `peer.rs` steers libzmq, `way.rs` joins a socket of ours to one of its, `tap.rs` sits on a
@@ -24,6 +25,7 @@
 
 mod heartbeats;
 mod matrix;
+mod options;
 mod peer;
 mod queues;
 mod refusals;

@@ -33,6 +33,11 @@ pub(crate) struct Peer {
     directory: Arc<TempDir>,
 }
 
+/// The Python that has pyzmq
+pub(crate) fn python() -> std::ffi::OsString {
+    env::var_os("TIDINGS_PYTHON").unwrap_or_else(|| "python3".into())
+}
+
 impl Peer {
     /// Starts the process; `None` where there is no pyzmq and that is no failure
     pub(crate) async fn start() -> Result<Option<Self>> {
@@ -47,7 +52,7 @@ impl Peer {
     }
 
     async fn start_in(directory: Arc<TempDir>) -> Result<Option<Self>> {
-        let python = env::var_os("TIDINGS_PYTHON").unwrap_or_else(|| "python3".into());
+        let python = python();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/peers/pyzmq_peer.py");
         let spawned =
             Command::new(&python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
