@@ -125,6 +125,8 @@ impl Socket {
     }
 
     /// Changes options: bounds and policies at once, the rest for connections made from then on
+    ///
+    /// `change` runs under the socket's lock and must not call the socket itself.
     pub fn set_options(&self, change: impl FnOnce(Options) -> Options) {
         self.shared().with(|state| {
             let changed = change(state.options.clone());

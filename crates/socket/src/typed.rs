@@ -334,6 +334,9 @@ typed! {
 }
 typed! {
     /// XPUB: as PUB, and receives the subscriptions (RFC 29)
+    ///
+    /// Receive them: when as many of a peer's as `recv_hwm` allows wait unread, nothing more is read from
+    /// that peer, and its further subscriptions have no effect until then. A PUB has no such bound.
     XpubSocket, Xpub: sends sends_many receives receives_many awaits_peers decides
 }
 typed! {
