@@ -1,5 +1,7 @@
 //! One socket in many tasks, and futures dropped half-way.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use testkit::Random;
@@ -129,6 +131,32 @@ async fn dropped_sends_queue_nothing() {
         let (_push, dropped) = soon(transport, sending).await.unwrap();
         assert!(dropped > 0, "{transport}");
         assert!(pull.try_recv().is_err(), "{transport}");
+    }
+}
+
+/// A send that lets others run does so before it queues
+#[tokio::test]
+async fn a_send_that_gave_way_and_was_dropped_queued_nothing() {
+    for transport in TRANSPORTS {
+        let context = Context::new();
+        let push = socket_with(&context, Push, Options::new().send_hwm(0));
+        let at = free_endpoint(&context, transport).await;
+        drop(push.connect(&at).unwrap());
+        let (mut sent, mut dropped) = (0, 0);
+        // In one turn of this task, so that its budget runs out
+        while dropped < 3 {
+            let mut sending = pin!(push.send("x".into()));
+            match std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await {
+                Poll::Ready(done) => {
+                    done.unwrap();
+                    sent += 1;
+                }
+                Poll::Pending => dropped += 1,
+            }
+            assert!(sent < 1_000_000, "{transport}: it never gives way");
+        }
+        assert_eq!(push.stats().sent, sent, "{transport}");
+        push.close(Duration::ZERO).await;
     }
 }
 
