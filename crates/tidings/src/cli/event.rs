@@ -146,18 +146,21 @@ async fn publish(mut args: PublishArgs, talk: Talk) -> Result<(), Failure> {
         events: args.events,
         ..SocketArgs::default()
     };
-    let session = Session::open(Opening::new(SocketType::Xpub, &socket_args), talk).await?;
+    let session = Session::open(Opening::new(SocketType::Xpub, &socket_args).waiting_flag("--wait-subs"), talk).await?;
     let listened = session.watch.first_handshake();
     if session.attend("connection to the forwarder", Some(args.timeout), listened).await?.is_none() {
-        return session.finish_sending(Ok(Tally::default())).await;
+        let stopped = Some(session.stop.stopped().await);
+        return session.finish_sending(Ok(Tally { stopped, wanted: outgoing.count(), ..Tally::default() })).await;
     }
     let subscribers = listeners(&session, topic.as_bytes(), &args).await?;
     if subscribers == 0 {
-        talk.say(format_args!("nobody subscribes to '{topic}'"));
+        let nobody = format!("nobody subscribes to '{topic}'");
         if args.require_subscriber {
-            return Err(Failure::new(Exit::Negative, "no-subscriber", format!("nobody subscribes to '{topic}'"))
-                .hint("--wait-subs 1 waits for a subscriber"));
+            return Err(
+                Failure::new(Exit::Negative, "no-subscriber", nobody).hint("--wait-subs 1 waits for a subscriber")
+            );
         }
+        talk.say(nobody);
     }
     let done = tokio::select! {
         biased;
@@ -187,7 +190,9 @@ async fn listeners(session: &Session, topic: &[u8], args: &PublishArgs) -> Resul
         let subscription = tokio::select! {
             biased;
             subscription = session.socket.recv() => subscription,
-            _ = session.stop.stopped() => break,
+            _ = session.stop.stopped() => {
+                return Err(Failure::new(Exit::Partial, "stopped", "stopped while waiting for subscribers"));
+            }
             () = tokio::time::sleep_until(deadline) => break,
         };
         let subscription = subscription.map_err(|error| Failure::new(Exit::Partial, "receive", error))?;

@@ -103,7 +103,7 @@ fn read(path: &Path) -> Result<String, Problem> {
     std::fs::read_to_string(path).map_err(|error| Problem {
         origin: Origin::Flag("-c".to_owned()),
         message: format!("can't read '{}': {error}", path.display()),
-        hint: Some("name a file that exists and is UTF-8 text, or leave -c out to use the defaults".to_owned()),
+        hint: Some("name a file that exists and is UTF-8 text, or name none to use the defaults".to_owned()),
     })
 }
 

@@ -273,6 +273,13 @@ fn an_interrupted_count_is_partial_and_an_interrupted_stream_is_not() {
     let (pull, _) = listener(&["pull", "-b", ANY, "--count", "2"]);
     pull.signal(Signal::TERM);
     assert_eq!(pull.finish().code, Some(6));
+    let (mut pull, endpoint) = listener(&["pull", "-b", ANY]);
+    let push = tidings(&["sock", "push", "-c", &endpoint, "x", "--count", "3", "--interval", "1h"]);
+    assert_eq!(pull.line(), "x");
+    push.signal(Signal::TERM);
+    let push = push.finish();
+    assert_eq!(push.code, Some(6), "{}", push.err);
+    assert!(push.err.contains("stopped after 1 of 3 messages"), "{}", push.err);
 }
 
 #[test]
@@ -288,6 +295,18 @@ fn a_killed_peer_does_not_stop_the_other() {
     push.tell("after all");
     assert_eq!(second.line(), "after all");
     assert_eq!(push.finish().code, Some(0));
+}
+
+#[test]
+fn a_proxy_subscribes_where_nobody_else_can() {
+    for front in ["sub", "xsub"] {
+        let mut proxy = tidings(&["sock", "proxy", &format!("{front}@{ANY}"), &format!("push@{ANY}")]);
+        let (front, back) = (proxy.endpoint(), proxy.endpoint());
+        let mut pull = tidings(&["sock", "pull", "-c", &back]);
+        let published = run(&["sock", "pub", "-c", &front, "one", "--wait-peers", "1"]);
+        assert_eq!(published.code, Some(0), "{}", published.err);
+        assert_eq!(pull.line(), "one");
+    }
 }
 
 #[test]

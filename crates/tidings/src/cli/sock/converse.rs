@@ -91,7 +91,7 @@ async fn converse(
             received = &mut receiver => return received,
             () = idle => {
                 if session.received() == before {
-                    return Ok(Tally { received: before, ..sent });
+                    return Ok(Tally { received: before, wanted: count, ..sent });
                 }
             }
         }

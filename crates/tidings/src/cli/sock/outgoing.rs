@@ -70,6 +70,11 @@ impl Outgoing {
         self.lines.is_some()
     }
 
+    /// How many messages there are to send in all; `None` where only the end of the input tells
+    pub(crate) fn count(&self) -> Option<u64> {
+        self.pace.count
+    }
+
     /// The next message when its time has come; `None` after the last
     ///
     /// # Errors

@@ -73,10 +73,12 @@ pub(crate) async fn run(args: ProxyArgs, talk: Talk) -> Result<(), Failure> {
     Watch::start(&context, args.events, false, talk);
     let frontend = frontend.open(&context, &args.frontend_option, args.linger, talk).await?;
     let backend = backend.open(&context, &args.backend_option, args.linger, talk).await?;
+    let sides = [frontend.clone(), backend.clone()];
     let mut proxy = Proxy::new(frontend, backend);
     if let Some(capture) = capture {
         proxy = proxy.capture(capture.open(&context, &[], args.linger, talk).await?);
     }
+    subscribe_for(&sides)?;
     let handle = proxy.spawn().map_err(|error| Failure::new(Exit::Usage, "proxy", error))?;
     talk.say("running: SIGUSR1 pauses and resumes, SIGUSR2 prints statistics, SIGTERM ends");
     let steered = steering.steer(args.stats, &handle, &stop, talk).await;
@@ -93,6 +95,22 @@ pub(crate) async fn run(args: ProxyArgs, talk: Talk) -> Result<(), Failure> {
         _ => Err(Failure::new(Exit::Partial, "undelivered", "not every message could be delivered before the end")
             .hint("--linger DURATION waits longer")),
     }
+}
+
+/// Subscribes to everything where no subscription could come from the other side, and nothing would ever pass
+fn subscribe_for([frontend, backend]: &[Socket; 2]) -> Result<(), Failure> {
+    for (side, other) in [(frontend, backend), (backend, frontend)] {
+        let alone = match side.socket_type() {
+            SocketType::Sub => true,
+            // An XSUB sends what the other side receives; a PUB or PUSH receives nothing
+            SocketType::Xsub => matches!(other.socket_type(), SocketType::Pub | SocketType::Push),
+            _ => false,
+        };
+        if alone {
+            side.subscribe("").map_err(Failure::usage)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where commands come from while the proxy runs; ready before anybody is told of them

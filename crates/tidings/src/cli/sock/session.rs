@@ -22,6 +22,7 @@ pub(crate) struct Opening<'a> {
     socket_type: SocketType,
     args: &'a SocketArgs,
     topics: &'a [String],
+    waiting_flag: &'static str,
 }
 
 /// How a command's loop ended, if nothing went wrong
@@ -31,7 +32,7 @@ pub(crate) struct Tally {
     pub(crate) received: u64,
     /// Stopped before the work was done
     pub(crate) stopped: Option<Why>,
-    /// How many messages the user asked for
+    /// How many messages the user asked for: to receive, or where the socket only sends, to send
     pub(crate) wanted: Option<u64>,
 }
 
@@ -44,13 +45,21 @@ pub(crate) struct Session {
     pub(crate) stop: Stop,
     pub(crate) timeout: Option<Duration>,
     linger: Duration,
+    /// The flag that waits for peers, for hints
+    waiting_flag: &'static str,
     /// Messages received so far, for whoever waits beside the loop that receives
     received: Cell<u64>,
 }
 
 impl<'a> Opening<'a> {
     pub(crate) fn new(socket_type: SocketType, args: &'a SocketArgs) -> Self {
-        Self { socket_type, args, topics: &[] }
+        Self { socket_type, args, topics: &[], waiting_flag: "--wait-peers" }
+    }
+
+    /// Names the flag that waits for peers, for hints, where it is another than `--wait-peers`
+    pub(crate) fn waiting_flag(mut self, flag: &'static str) -> Self {
+        self.waiting_flag = flag;
+        self
     }
 
     /// Subscribes to these before connecting
@@ -87,6 +96,7 @@ impl Session {
             stop,
             timeout: args.timeout,
             linger: args.linger,
+            waiting_flag: opening.waiting_flag,
             received: Cell::new(0),
         };
         if args.wait_peers > 0 {
@@ -173,7 +183,7 @@ impl Session {
     /// # Errors
     /// As [`Session::send`], and those of the input.
     pub(crate) async fn send_all(&self, outgoing: &mut Outgoing) -> Result<Tally, Failure> {
-        let mut tally = Tally::default();
+        let mut tally = Tally { wanted: outgoing.count(), ..Tally::default() };
         let mut progress = Progress::new(self.talk, outgoing.reads_lines());
         loop {
             let message = tokio::select! {
@@ -231,20 +241,29 @@ impl Session {
     /// Closes the socket and says what became of a command that only sends
     ///
     /// # Errors
-    /// That of the loop; messages that could not be delivered (6, or 3 if nobody was ever there).
+    /// That of the loop; messages that could not be delivered (6, or 3 if nobody was ever there); fewer
+    /// messages than were to be sent (6).
     pub(crate) async fn finish_sending(self, done: Result<Tally, Failure>) -> Result<(), Failure> {
         let (talk, socket_type) = (self.talk, self.socket.socket_type());
         let stats = self.socket.stats();
         let tally = self.close(done).await?;
         let publishes = matches!(socket_type, SocketType::Pub | SocketType::Xpub);
         if publishes && tally.sent > 0 && stats.sent == 0 && stats.dropped == 0 {
-            talk.say("nobody was subscribed: the messages went to no one (--wait-peers 1 waits for a subscriber)");
+            talk.say(format_args!(
+                "nobody was subscribed: the messages went to no one ({} 1 waits for a subscriber)",
+                self.waiting_flag
+            ));
         }
         if stats.dropped > 0 {
             talk.say(format_args!(
                 "dropped {} for peers whose queues were full (--option overflow=block waits instead)",
                 count(stats.dropped, "message")
             ));
+        }
+        if let (Some(_), Some(wanted)) = (tally.stopped, tally.wanted)
+            && tally.sent < wanted
+        {
+            return Err(stopped_early(tally.sent, wanted));
         }
         if talk.json {
             let summary = json!({ "ok": true, "sent": tally.sent, "dropped": stats.dropped });
@@ -262,11 +281,7 @@ impl Session {
     pub(crate) async fn finish(self, done: Result<Tally, Failure>) -> Result<(), Failure> {
         let tally = self.close(done).await?;
         match (tally.stopped, tally.wanted) {
-            (Some(_), Some(wanted)) if tally.received < wanted => Err(Failure::new(
-                Exit::Partial,
-                "stopped",
-                format!("stopped after {} of {wanted} messages", tally.received),
-            )),
+            (Some(_), Some(wanted)) if tally.received < wanted => Err(stopped_early(tally.received, wanted)),
             _ => Ok(()),
         }
     }
@@ -318,7 +333,7 @@ impl Session {
                 display_duration(Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),))
             ),
         )
-        .hint("--linger DURATION waits longer; --wait-peers N sends only when somebody is there")
+        .hint(format!("--linger DURATION waits longer; {} N sends only when somebody is there", self.waiting_flag))
     }
 }
 
@@ -329,10 +344,8 @@ impl Session {
 pub(crate) async fn attach(socket: &Socket, bind: &[String], connect: &[String], talk: Talk) -> Result<(), Failure> {
     for endpoint in bind {
         let binding = socket.bind(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error))?;
-        let actual = binding.await.map_err(|error| {
-            Failure::new(Exit::Connect, "bind", error)
-                .hint("another program may hold it; tcp://127.0.0.1:* takes any free port")
-        })?;
+        // The error says itself what to do
+        let actual = binding.await.map_err(|error| Failure::new(Exit::Connect, "bind", error))?;
         talk.say(format_args!("listening on {actual}"));
     }
     for endpoint in connect {
@@ -380,6 +393,11 @@ pub(crate) fn set_options(options: &mut Options, texts: &[String]) -> Result<(),
             .map_err(|error| Failure::usage(error).hint("`tidings sock options` lists every option with its values"))?;
     }
     Ok(())
+}
+
+/// The end came before as many messages as were asked for
+fn stopped_early(done: u64, wanted: u64) -> Failure {
+    Failure::new(Exit::Partial, "stopped", format!("stopped after {done} of {wanted} messages"))
 }
 
 pub(crate) fn unsendable(error: &SendError) -> Failure {

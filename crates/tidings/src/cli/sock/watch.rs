@@ -121,8 +121,10 @@ impl Seen {
             EventKind::Handshaken { .. } => self.handshaken += 1,
             EventKind::ConnectFailed { error, .. } => {
                 // The sentence that this ends up in has said so already
-                let why = error.strip_prefix("can't connect: ").unwrap_or(error);
-                self.unreachable = Some((place(), why.to_owned()));
+                let place = place();
+                let why = error.strip_prefix("can't connect").unwrap_or(error);
+                let why = why.strip_prefix(&format!(" to {place}")).unwrap_or(why);
+                self.unreachable = Some((place, why.trim_start_matches(": ").to_owned()));
             }
             EventKind::HandshakeFailed { detail, .. } => self.unreachable = Some((place(), detail.clone())),
             EventKind::Refused { code, reason } => self.refused = Some((place(), code.clone(), reason.clone())),
