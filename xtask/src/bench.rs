@@ -303,7 +303,7 @@ fn machine() -> Value {
     };
     json!({
         "cpu": model.trim_start_matches([' ', '\t', ':']), "cores": std::thread::available_parallelism().map_or(0, usize::from),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(), "rustc": said("rustc", "--version"),
+        "kernel": read("/proc/sys/kernel/osrelease").trim().split('-').next(), "rustc": said("rustc", "--version"),
         "load": read("/proc/loadavg").trim(),
     })
 }

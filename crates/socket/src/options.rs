@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_zmtp::{Config, Heartbeat, Properties, SocketType};
+use tidings_zmtp::{Config, Heartbeat, Properties, SocketType, Version};
 
 use crate::suggest::nearest;
 
@@ -250,7 +250,11 @@ options! {
     /// Most frames that one message of a peer may have; one more closes its connection.
     max_message_frames: u32 = 65_536, positive, "" 20_004, "frames", "65536";
     /// PUB and XPUB: most subscriptions that one peer may hold; one more closes its connection.
-    max_subscriptions: u32 = 4_194_304, positive, "" 20_005, "subscriptions", "4194304";
+    max_subscriptions: u32 = 1_048_576, positive, "" 20_005, "subscriptions", "1048576";
+    /// PUB and XPUB: most octets that the topics of one peer's subscriptions may have together; beyond them its connection is closed. 0 means no limit.
+    max_subscription_octets: u64 = 67_108_864, size, "" 20_006, "octets", "67108864";
+    /// Oldest version of ZMTP that a peer may speak: 1.0, 2.0, 3.0 or 3.1. Version 1.0 has no signature, so that any octets may pass for it; 2.0 or later keeps such peers out.
+    oldest_version: Version = Version::V1_0, version, "" 20_007, "", "1.0";
     /// Queue messages only for peers whose connection is complete, and drop the queue when it is lost.
     immediate: bool = false, flag, "ZMQ_IMMEDIATE" 39, "", "0";
     /// Keep only the newest message in each queue, in and out. For PUSH, PULL, PUB, SUB and DEALER with one-frame messages.
@@ -385,6 +389,7 @@ impl Options {
         let mut config = Config::new(socket_type)
             .routing_id(self.routing_id.clone())
             .properties(properties)
+            .oldest_version(self.oldest_version)
             .handshake_timeout(self.handshake_interval)
             .heartbeat(Heartbeat {
                 interval: self.heartbeat_interval,
@@ -485,6 +490,12 @@ codec!(routing_id: Bytes, Octets, "up to 255 octets, the first not 00, as text o
 codec!(text: String, Text, "a text", |text| Some(OptionValue::Text(text.to_owned())), from_text, |v| OptionValue::Text(v.clone()));
 codec!(metadata: String, Text, "lines of X-Key:value, the key of letters, digits and - _ . +", |text| Some(OptionValue::Text(text.to_owned())),
     |v| from_text(v).filter(|text| text.lines().all(is_property)), |v| OptionValue::Text(v.clone()));
+codec!(version: Version, Text, "1.0, 2.0, 3.0 or 3.1", |text| Some(OptionValue::Text(text.to_owned())),
+    |v| {
+        let text = from_text(v)?;
+        [Version::V1_0, Version::V2_0, Version::V3_0, Version::V3_1].into_iter().find(|version| written(*version) == text)
+    },
+    |v| OptionValue::Text(written(*v)));
 codec!(overflow: Option<Overflow>, Text, "default, block, drop-new, drop-old, latest or disconnect", |text| Some(OptionValue::Text(text.to_ascii_lowercase())),
     |v| match from_text(v)?.as_str() {
         "default" => Some(None),
@@ -558,6 +569,11 @@ fn millis(value: OptionValue, none: i64) -> Option<Option<Duration>> {
 
 fn in_millis(value: Option<Duration>, none: i64) -> OptionValue {
     OptionValue::Number(value.map_or(none, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
+}
+
+fn written(version: Version) -> String {
+    let (major, minor) = version.numbers();
+    format!("{major}.{minor}")
 }
 
 /// Application properties begin with `X-` (RFC 37, "Metadata")

@@ -263,10 +263,8 @@ impl State {
             }
             Pattern::Publisher(publisher) => {
                 // A peer that comes again tells its subscriptions again
-                let told = publisher.forget(key);
-                if self.socket_type == SocketType::Xpub {
-                    told.into_iter().for_each(|message| self.append(index, message));
-                }
+                let told = publisher.forget(key, self.socket_type == SocketType::Xpub);
+                told.into_iter().for_each(|message| self.append(index, message));
                 let welcome = self.options.xpub_welcome_message.clone();
                 if !welcome.is_empty() {
                     self.enqueue(index, &[], Message::from(welcome));
@@ -404,7 +402,9 @@ impl State {
         self.lose_requests(key, u64::MAX);
         let mut told = Vec::new();
         match &mut self.pattern {
-            Pattern::Publisher(publisher) => told = publisher.forget(key),
+            Pattern::Publisher(publisher) => {
+                told = publisher.forget(key, self.socket_type == SocketType::Xpub && self.phase == Phase::Open);
+            }
             Pattern::Pair(owner) if *owner == Some(key) => *owner = None,
             Pattern::Router(router) => router.remove(&id, key),
             _ => {}
@@ -625,7 +625,7 @@ impl State {
         let Pattern::Publisher(publisher) = &mut self.pattern else {
             return;
         };
-        if control.subscribe && publisher.trie.held_by(key.index) >= self.options.max_subscriptions as usize {
+        if control.subscribe && !publisher.has_room(key, &control.topic, &self.options) {
             self.doom(key, TOO_MANY_SUBSCRIPTIONS);
             return;
         }
@@ -1371,7 +1371,7 @@ pub(crate) fn explain(reason: &str) -> &'static str {
         SOCKET_CLOSED => "the socket was closed",
         CLOSED_HERE => "the application closed this connection",
         TOO_MANY => "no more peers can be numbered",
-        TOO_MANY_SUBSCRIPTIONS => "the peer holds as many subscriptions as max_subscriptions allows",
+        TOO_MANY_SUBSCRIPTIONS => "the peer holds as much as max_subscriptions or max_subscription_octets allows",
         UNREAD => "too many peers left messages that this socket has not received yet",
         _ => "",
     }

@@ -18,8 +18,16 @@ use smallvec::SmallVec;
 pub struct SubscriptionTrie {
     nodes: Slab<Node>,
     /// The nodes at which a subscriber is listed, so that one that leaves costs what it held
-    held: HashMap<u32, HashSet<usize, Hasher>, Hasher>,
+    held: HashMap<u32, Held, Hasher>,
     prefixes: usize,
+}
+
+/// What one subscriber holds
+#[derive(Debug, Default)]
+struct Held {
+    nodes: HashSet<usize, Hasher>,
+    /// Of the prefixes, each counted whole
+    octets: usize,
 }
 
 /// What a change to the trie meant to the set of topics as a whole
@@ -85,7 +93,13 @@ impl SubscriptionTrie {
     /// How many prefixes a subscriber holds
     #[must_use]
     pub fn held_by(&self, subscriber: u32) -> usize {
-        self.held.get(&subscriber).map_or(0, HashSet::len)
+        self.held.get(&subscriber).map_or(0, |held| held.nodes.len())
+    }
+
+    /// How many octets the prefixes have that a subscriber holds
+    #[must_use]
+    pub fn octets_held_by(&self, subscriber: u32) -> usize {
+        self.held.get(&subscriber).map_or(0, |held| held.octets)
     }
 
     /// How many subscribers hold at least one prefix
@@ -105,7 +119,9 @@ impl SubscriptionTrie {
         };
         node.subscribers.insert(at, subscriber);
         let change = if node.subscribers.len() == 1 { Change::Topic } else { Change::Subscriber };
-        self.held.entry(subscriber).or_default().insert(key);
+        let held = self.held.entry(subscriber).or_default();
+        held.nodes.insert(key);
+        held.octets += prefix.len();
         self.prefixes += 1;
         change
     }
@@ -113,7 +129,7 @@ impl SubscriptionTrie {
     /// Takes a prefix away from a subscriber
     pub fn remove(&mut self, prefix: &[u8], subscriber: u32) -> Change {
         match self.find(prefix) {
-            Some(key) => self.remove_at(key, subscriber),
+            Some(key) => self.remove_at(key, subscriber, prefix.len()),
             None => Change::None,
         }
     }
@@ -128,12 +144,23 @@ impl SubscriptionTrie {
 
     /// Takes everything away from a subscriber that left; `each` gets every prefix that it was the last to hold
     pub fn remove_subscriber(&mut self, subscriber: u32, mut each: impl FnMut(Vec<u8>)) {
-        for key in self.held.get(&subscriber).cloned().unwrap_or_default() {
+        for key in self.nodes_of(subscriber) {
             let prefix = self.prefix_of(key);
-            if self.remove_at(key, subscriber) == Change::Topic {
+            if self.remove_at(key, subscriber, prefix.len()) == Change::Topic {
                 each(prefix);
             }
         }
+    }
+
+    /// As [`remove_subscriber`](Self::remove_subscriber), where nobody wants to know the prefixes
+    pub fn drop_subscriber(&mut self, subscriber: u32) {
+        for key in self.nodes_of(subscriber) {
+            self.remove_at(key, subscriber, 0);
+        }
+    }
+
+    fn nodes_of(&self, subscriber: u32) -> Vec<usize> {
+        self.held.get(&subscriber).map_or_else(Vec::new, |held| held.nodes.iter().copied().collect())
     }
 
     /// Calls `each` for every subscriber of a prefix of `topic`; one with several matching prefixes is named several times
@@ -241,7 +268,7 @@ impl SubscriptionTrie {
         }
     }
 
-    fn remove_at(&mut self, key: usize, subscriber: u32) -> Change {
+    fn remove_at(&mut self, key: usize, subscriber: u32, octets: usize) -> Change {
         let Some(node) = self.nodes.get_mut(key) else {
             return Change::None;
         };
@@ -252,8 +279,9 @@ impl SubscriptionTrie {
         let change = if node.subscribers.is_empty() { Change::Topic } else { Change::Subscriber };
         self.prefixes -= 1;
         if let Some(held) = self.held.get_mut(&subscriber) {
-            held.remove(&key);
-            if held.is_empty() {
+            held.nodes.remove(&key);
+            held.octets = held.octets.saturating_sub(octets);
+            if held.nodes.is_empty() {
                 self.held.remove(&subscriber);
             }
         }
@@ -426,6 +454,18 @@ mod tests {
         assert_eq!((gone, trie.len(), trie.nodes.len()), (topic.len(), 0, 1), "only the root is left");
     }
 
+    #[test]
+    fn a_subscriber_can_be_dropped_without_a_word() {
+        let mut trie = SubscriptionTrie::new();
+        for topic in ["a", "ab", "b"] {
+            trie.insert(topic.as_bytes(), 1);
+        }
+        trie.insert(b"ab", 2);
+        trie.drop_subscriber(1);
+        assert_eq!((trie.len(), trie.octets_held_by(1), trie.octets_held_by(2), trie.nodes.len()), (1, 0, 2, 2));
+        assert_eq!(matching(&trie, b"abc"), [2].into());
+    }
+
     proptest! {
         /// Against the plain definition: a set of pairs, searched whole
         #[test]
@@ -453,6 +493,8 @@ mod tests {
                 prop_assert_eq!(change, expected);
                 prop_assert_eq!(trie.len(), model.len());
                 prop_assert_eq!(trie.contains(&prefix, subscriber), insert);
+                let octets: usize = model.iter().filter(|(_, s)| *s == subscriber).map(|(p, _)| p.len()).sum();
+                prop_assert_eq!(trie.octets_held_by(subscriber), octets);
             }
             for topic in topics {
                 let expected: BTreeSet<u32> = model.iter().filter(|(p, _)| topic.starts_with(p)).map(|(_, s)| *s).collect();

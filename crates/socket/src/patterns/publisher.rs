@@ -39,12 +39,23 @@ impl Publisher {
         }
     }
 
-    /// Forgets a pipe; returns what an XPUB's application is told about it
-    pub(crate) fn forget(&mut self, pipe: PipeKey) -> Vec<Message> {
+    /// Whether a pipe may hold one more subscription; libzmq sets no bound here
+    pub(crate) fn has_room(&self, pipe: PipeKey, topic: &[u8], options: &Options) -> bool {
+        let octets = (self.trie.octets_held_by(pipe.index) + topic.len()) as u64;
+        self.trie.held_by(pipe.index) < options.max_subscriptions as usize
+            && (options.max_subscription_octets == 0 || octets <= options.max_subscription_octets)
+    }
+
+    /// Forgets a pipe; returns what an XPUB's application is told about it, and nothing for a PUB's
+    pub(crate) fn forget(&mut self, pipe: PipeKey, tells: bool) -> Vec<Message> {
         let mut told = Vec::new();
-        self.trie.remove_subscriber(pipe.index, |topic| {
-            told.push(Control { subscribe: false, topic: Bytes::from(topic) }.to_message());
-        });
+        if tells {
+            self.trie.remove_subscriber(pipe.index, |topic| {
+                told.push(Control { subscribe: false, topic: Bytes::from(topic) }.to_message());
+            });
+        } else {
+            self.trie.drop_subscriber(pipe.index);
+        }
         if self.asking == Some(pipe) {
             self.asking = None;
         }
@@ -83,7 +94,7 @@ mod tests {
         for (pipe, topic) in [(ONE, "a"), (ONE, "b"), (TWO, "b")] {
             publisher.handle(pipe, &Control { subscribe: true, topic: topic.into() }, &Options::new());
         }
-        assert_eq!(publisher.forget(ONE), [Message::from(&b"\x00a"[..])]);
+        assert_eq!(publisher.forget(ONE, true), [Message::from(&b"\x00a"[..])]);
         assert_eq!(publisher.trie.len(), 1);
     }
 }

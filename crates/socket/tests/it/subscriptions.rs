@@ -115,9 +115,11 @@ async fn subscriptions_are_told_again_after_a_reconnection() {
 
 #[tokio::test]
 async fn a_peer_may_not_hold_more_subscriptions_than_allowed() {
-    for transport in TRANSPORTS {
+    let few = Options::new().max_subscriptions(10);
+    let short = Options::new().max_subscription_octets(10);
+    for (transport, options) in TRANSPORTS.into_iter().flat_map(|transport| [(transport, &few), (transport, &short)]) {
         let context = Context::new();
-        let publisher = socket_with(&context, Pub, Options::new().max_subscriptions(10));
+        let publisher = socket_with(&context, Pub, options.clone());
         let at = bind(&publisher, transport).await;
         let modest = socket(&context, Sub);
         modest.subscribe("").unwrap();
