@@ -97,6 +97,16 @@ async fn random_octets_disturb_nobody() {
 }
 
 #[tokio::test]
+async fn octets_that_pass_for_zmtp_1_0_are_kept_out_where_that_is_too_old() {
+    let mut options = Options::new();
+    options.set("oldest_version", "2.0").unwrap();
+    let mut victim = Victim::new(options).await;
+    // Without a signature anything is a frame of 1.0: here an empty routing id and a message
+    refuses(&mut victim, "ZMTP 1.0", b"\x01\x00\x06\x00hello", "version-too-old").await;
+    refuses(&mut victim, "a browser", b"GET / HTTP/1.1\r\n\r\n", "version-too-old").await;
+}
+
+#[tokio::test]
 async fn silent_and_slow_peers_are_shown_out() {
     let mut victim = Victim::new(Options::new().handshake_interval(Some(Duration::from_millis(50)))).await;
     let mut events = victim.pull.events();
