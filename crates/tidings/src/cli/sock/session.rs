@@ -201,7 +201,7 @@ impl Session {
             }
             tally.sent += 1;
             progress.sent(tally.sent);
-            if tally.sent % SEND_BATCH == 0 {
+            if tally.sent.is_multiple_of(SEND_BATCH) {
                 // Connections run on this thread: without a breath their queues would only fill
                 tokio::task::yield_now().await;
             }
