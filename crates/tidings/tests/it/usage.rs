@@ -15,6 +15,7 @@ fn wrong_command_lines_name_the_thing_and_the_right_one() {
         (&["sock", "req", "x"], &["--bind"]),
         (&["sock", "req", "-c", "tpc://127.0.0.1:1", "x"], &["tpc://127.0.0.1:1", "tcp://"]),
         (&["sock", "req", "-c", "tcp://127.0.0.1", "x"], &["tcp://127.0.0.1"]),
+        (&["sock", "sub", "-c", "inproc://x"], &["inproc://x", "ipc://"]),
         (&["sock", "push", "-b", "tcp://127.0.0.1:*", "-o", "snd_hvm=1", "x"], &["snd_hvm", "send_hwm"]),
         (&["sock", "push", "-b", "tcp://127.0.0.1:*", "-o", "send_hwm=many", "x"], &["send_hwm", "many"]),
         (&["sock", "push", "-b", "tcp://127.0.0.1:*", "-o", "send_hwm", "x"], &["send_hwm", "NAME=VALUE"]),
