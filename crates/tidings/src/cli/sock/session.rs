@@ -343,8 +343,10 @@ impl Session {
 /// Endpoints that are none (2), and such as can't be listened on (3).
 pub(crate) async fn attach(socket: &Socket, bind: &[String], connect: &[String], talk: Talk) -> Result<(), Failure> {
     if let Some(endpoint) = bind.iter().chain(connect).find(|endpoint| endpoint.starts_with("inproc://")) {
-        return Err(Failure::usage(format!("{endpoint} joins sockets within one process; no other program can reach it"))
-            .hint("for two programs of one machine take ipc://PATH"));
+        return Err(Failure::usage(format!(
+            "{endpoint} joins sockets within one process; no other program can reach it"
+        ))
+        .hint("for two programs of one machine take ipc://PATH"));
     }
     for endpoint in bind {
         let binding = socket.bind(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error))?;
