@@ -45,7 +45,10 @@ impl fmt::Display for OptionValue {
         match self {
             Self::Number(number) => write!(f, "{number}"),
             Self::Octets(octets) => match std::str::from_utf8(octets) {
-                Ok(text) if text.chars().all(|c| !c.is_control()) => f.write_str(text),
+                // Only what `Options::set` reads back as these octets is shown as text
+                Ok(text) if !text.contains(char::is_control) && text.trim() == text && !text.starts_with("0x") => {
+                    f.write_str(text)
+                }
                 _ => {
                     f.write_str("0x")?;
                     octets.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
@@ -648,6 +651,17 @@ mod tests {
         ] {
             let error = Options::new().set(name, value).unwrap_err().to_string();
             assert!(error.starts_with(&format!("option {name} can't be '{value}': it takes ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn octets_are_shown_as_they_can_be_set() {
+        for octets in [&b" padded"[..], b"tail ", b"0x41", b"\x01", b"plain", b""] {
+            let options = Options::new().xpub_welcome_message(Bytes::copy_from_slice(octets));
+            let shown = options.value("xpub_welcome_message").unwrap().to_string();
+            let mut again = Options::new();
+            again.set("xpub_welcome_message", &shown).unwrap();
+            assert_eq!(again.xpub_welcome_message, octets, "{shown}");
         }
     }
 
