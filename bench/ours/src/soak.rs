@@ -12,6 +12,8 @@ use serde_json::json;
 use tidings_socket::{Context, Message, PubSocket, SubSocket};
 use tokio::io::AsyncWriteExt;
 
+use crate::measure::resident_kib;
+
 /// Publishes for `minutes` and prints a line every ten seconds; fails if memory grows
 pub(crate) async fn publisher(minutes: f64, rate: u64) -> Result<()> {
     let context = Context::new();
@@ -42,7 +44,7 @@ pub(crate) async fn publisher(minutes: f64, rate: u64) -> Result<()> {
         }
         if start.elapsed() >= next_line {
             next_line += Duration::from_secs(10);
-            let rss = resident_octets()?;
+            let rss = resident_kib()? * 1024;
             let stats = socket.stats();
             samples.push((start.elapsed().as_secs_f64(), rss));
             println!(
@@ -132,13 +134,6 @@ async fn visit(endpoint: String) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn resident_octets() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/self/status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("status has VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024)
 }
 
 /// A child that does not outlive its parent's interest

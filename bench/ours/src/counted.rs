@@ -1,0 +1,4 @@
+use crate::arguments::Arguments;
+pub(crate) fn run(_: Arguments) -> anyhow::Result<()> {
+    Ok(())
+}
