@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::instructions::{Instructions, can_count};
 use crate::interop::run_with_table;
 
 #[derive(Args)]
@@ -30,6 +31,8 @@ enum Step {
     Test,
     /// Each fuzz target for a moment, on its seeds and on what comes of them
     Fuzz,
+    /// No message costs more instructions or allocations than `bench/instructions.json` says
+    Instructions,
     /// The documentation builds without a warning
     Docs,
 }
@@ -51,7 +54,7 @@ impl Checks {
         println!("---");
         for (step, is_ok, took) in &outcomes {
             let verdict = if *is_ok { "ok" } else { "FAILED" };
-            println!("{:<8}{verdict:<8}{:>5.0} s", step.name(), took.as_secs_f64());
+            println!("{:<14}{verdict:<8}{:>5.0} s", step.name(), took.as_secs_f64());
         }
         let failed: Vec<&str> = outcomes.iter().filter(|(_, is_ok, _)| !is_ok).map(|(step, ..)| step.name()).collect();
         if !failed.is_empty() {
@@ -81,6 +84,13 @@ impl Checks {
                 run_with_table(&mut command)
             }
             Step::Fuzz => fuzz(Duration::from_secs(self.fuzz_seconds.into())),
+            Step::Instructions => {
+                if !can_count() && std::env::var_os("CI").is_none() {
+                    eprintln!("left out, as valgrind is missing: apt-get install valgrind; CI has it and will count");
+                    return Ok(());
+                }
+                Instructions::default().run()
+            }
             Step::Docs => {
                 let mut command = Command::new(env!("CARGO"));
                 command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
@@ -97,6 +107,7 @@ impl Step {
             Self::Lint => "lint",
             Self::Test => "test",
             Self::Fuzz => "fuzz",
+            Self::Instructions => "instructions",
             Self::Docs => "docs",
         }
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod checks;
+mod instructions;
 mod interop;
 mod soak;
 

@@ -54,7 +54,7 @@ fn run(role: &str, words: &[String]) -> Result<bool> {
         return soak(role, words);
     }
     let arguments = Arguments::new(words)?;
-    // A counted run takes its time under valgrind, and another thread would be counted too
+    // Under valgrind a run takes longer, and what a second thread does would be counted
     if role == "counted" {
         return counted::run(arguments).map(|()| true);
     }
