@@ -4,8 +4,8 @@
 //! counted` runs twice under callgrind with different numbers of messages; the difference is what a message
 //! costs, and start-up falls out. Both ends share one thread, so what the kernel does is not in it.
 //!
-//! Counts depend on the compiler, the C library and the processor's instruction set. The last is kept out:
-//! libc is held to its routines for SSE2, whatever the processor has. The committed figures say which compiler and
+//! Counts depend on the compiler, the C library and the processor's extensions. The last are kept out: libc is held
+//! to its routines for SSE2, whatever the processor has. The committed figures say which compiler and
 //! libc they are from. With the same ones a work may be 3 % worse; with others 15 %, which still finds a copy or an
 //! allocation too many; on another architecture the table is shown and nothing is judged.
 
@@ -391,19 +391,19 @@ fn conclude(works: &[Work], verdicts: &[Verdict], is_judged: bool, limit: f64) -
             better.join(", ")
         );
     }
-    if !new.is_empty() {
-        bail!(
-            "{} not in {}; `cargo xtask bench instructions --update` enters that",
-            new.join(", "),
-            path().strip_prefix(root()).unwrap_or(Path::new("the file")).display()
-        );
-    }
     if !worse.is_empty() {
         bail!(
             "more than {:.0} % worse: {}; CONTRIBUTING.md says how to see where it goes. If it has to be so, \
              `cargo xtask bench instructions --update` accepts it; say why in the commit",
             limit * 100.0,
             worse.join(", ")
+        );
+    }
+    if !new.is_empty() {
+        bail!(
+            "{} not in {}; `cargo xtask bench instructions --update` enters that",
+            new.join(", "),
+            path().strip_prefix(root()).unwrap_or(Path::new("the file")).display()
         );
     }
     Ok(())
