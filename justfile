@@ -8,9 +8,9 @@ check *steps:
 test *arguments:
     cargo test --workspace {{ arguments }}
 
-# Us and libzmq in turn; needs libzmq3-dev and pkg-config
+# Us, libzmq, other crates and raw floors in turn; needs libzmq3-dev, pkg-config and a C compiler
 bench *arguments:
-    cargo xtask bench sockets {{ arguments }}
+    cargo xtask bench engine {{ arguments }}
 
 # The daemon on loopback
 serve *arguments:

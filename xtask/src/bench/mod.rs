@@ -1,0 +1,64 @@
+//! `cargo xtask bench`: us, libzmq, the other crates and the raw floors in turn, each end in a process of its own.
+//!
+//! `works.rs` is the table of what is measured and what must come out, `script.rs` says which programs that
+//! takes, `side.rs` and `run.rs` run them, `results.rs` is the raw file, `report.rs` and `picture.rs` show it.
+
+mod chart;
+mod curves;
+mod engine;
+mod machine;
+mod picture;
+mod programs;
+mod report;
+mod results;
+mod run;
+mod script;
+mod side;
+mod statistics;
+mod works;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+pub(crate) use programs::build_ours;
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// The engine against libzmq, the crates zeromq and rzmq, and the raw floors
+    Engine(engine::Engine),
+    /// Instructions and allocations per message under callgrind, against bench/instructions.json
+    Instructions(crate::instructions::Instructions),
+    /// Draws the tables and pictures of raw results anew
+    Picture(Picture),
+}
+
+#[derive(Args)]
+pub(crate) struct Picture {
+    /// Raw results of `cargo xtask bench engine`; the table and the pictures go beside them
+    #[arg(required = true, value_name = "RAW.json")]
+    raw: Vec<PathBuf>,
+}
+
+impl Bench {
+    pub(crate) fn run(&self) -> Result<()> {
+        match self {
+            Self::Engine(engine) => engine.run(),
+            Self::Instructions(instructions) => instructions.run(),
+            Self::Picture(picture) => picture.run(),
+        }
+    }
+}
+
+impl Picture {
+    fn run(&self) -> Result<()> {
+        for path in &self.raw {
+            let results = results::Results::read(path)?;
+            let table = report::write(&results, path)?;
+            let pictures = picture::draw_all(&results, path)?;
+            println!("{} and {pictures} pictures in {}", table.display(), path.with_extension("").display());
+        }
+        Ok(())
+    }
+}

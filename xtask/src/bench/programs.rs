@@ -1,0 +1,69 @@
+//! Builds the programs of the sides.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::script::Side;
+use crate::checks::root;
+
+/// Where the program of each side is
+pub(super) type Programs = BTreeMap<Side, PathBuf>;
+
+/// Builds what the sides need; the floors also hold clients that load every side
+pub(super) fn build(sides: &[Side]) -> Result<Programs> {
+    let mut programs = Programs::new();
+    for side in sides.iter().copied().chain([Side::Floor]) {
+        let program = match side {
+            Side::Ours => build_ours()?,
+            Side::Libzmq => build_libzmq()?,
+            Side::Zeromq => build_package("tidings-bench-rivals", "bench-zeromq")?,
+            Side::Rzmq => build_package("tidings-bench-rivals", "bench-rzmq")?,
+            Side::Floor => build_package("tidings-bench-floors", "bench-floors")?,
+        };
+        programs.insert(side, program);
+    }
+    Ok(programs)
+}
+
+/// Builds our side, optimised, and returns where it is
+pub(crate) fn build_ours() -> Result<PathBuf> {
+    build_package("tidings-bench", "tidings-bench")
+}
+
+fn build_package(package: &str, binary: &str) -> Result<PathBuf> {
+    let arguments = ["build", "--quiet", "--release", "--package", package, "--bin", binary];
+    let status = Command::new(env!("CARGO")).args(arguments).current_dir(root()).status()?;
+    if !status.success() {
+        bail!("{binary} does not build; leave its side out with --sides, or mend it");
+    }
+    Ok(target().join("release").join(binary))
+}
+
+fn build_libzmq() -> Result<PathBuf> {
+    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "libzmq"]).output();
+    let flags = flags.ok().filter(|output| output.status.success()).context(
+        "libzmq's headers are missing: apt-get install libzmq3-dev pkg-config gcc, or leave it out with --sides",
+    )?;
+    let folder = target().join("bench");
+    std::fs::create_dir_all(&folder)?;
+    let program = folder.join("libzmq");
+    let status = Command::new("cc")
+        .args(["-O2", "-std=c11", "-Wall", "-Wextra", "-o"])
+        .arg(&program)
+        .arg(root().join("bench/rivals/libzmq.c"))
+        .args(String::from_utf8(flags.stdout)?.split_whitespace())
+        .arg("-pthread")
+        .status()
+        .context("can't start cc; apt-get install gcc")?;
+    if !status.success() {
+        bail!("bench/rivals/libzmq.c does not build");
+    }
+    Ok(program)
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}

@@ -1,0 +1,367 @@
+//! The tables: medians, spread, ratios, and what they say about the targets.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::curves::curves;
+use super::results::{Failure, Measure, Results, SideResult, WorkResult};
+use super::statistics::{Unit, short, spread, verdict};
+use super::works::{CRATES, LIBZMQ, OURS};
+
+/// Writes the tables beside the raw results, and returns where
+pub(super) fn write(results: &Results, raw: &Path) -> Result<PathBuf> {
+    let path = raw.with_extension("md");
+    std::fs::write(&path, text(results)).with_context(|| format!("can't write {}", path.display()))?;
+    Ok(path)
+}
+
+/// All tables, as markdown
+pub(super) fn text(results: &Results) -> String {
+    let mut out = String::new();
+    head(&mut out, results);
+    let mut groups: Vec<&str> = Vec::new();
+    for work in &results.works {
+        if !groups.contains(&work.group.as_str()) {
+            groups.push(&work.group);
+        }
+    }
+    for group in groups {
+        let works: Vec<&WorkResult> = results.works.iter().filter(|work| work.group == group).collect();
+        table(&mut out, group, &works);
+    }
+    bends(&mut out, results);
+    failures(&mut out, results);
+    out
+}
+
+fn head(out: &mut String, results: &Results) {
+    let machine = &results.machine;
+    let said = |key: &str| match &machine[key] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let crates = |name: &str| machine["crates"][name].as_str().unwrap_or("–").to_owned();
+    let (reached, all) = reached(results);
+    let kind = if results.quick { ", short runs" } else { "" };
+    let _ = write!(
+        out,
+        "# Engine benchmark\n\n\
+         {when}, {rounds} rounds{kind}. {cpu}, {cores} cores, Linux {kernel}, {rustc}, load before {load}. \
+         Against {libzmq}, zeromq {zeromq}, rzmq {rzmq}; tokio {tokio}.\n\n\
+         {reached} of {all} targets reached. Figures are medians [least..most]; a latency is p50 [least..most] / p99 / p99.9 \
+         of round trips. Every side ran in turn. The processor time is user + system of both ends.\n",
+        when = results.when,
+        rounds = results.rounds,
+        cpu = said("cpu"),
+        cores = said("cores"),
+        kernel = said("kernel"),
+        rustc = said("rustc"),
+        load = said("load_before"),
+        libzmq = said("libzmq"),
+        zeromq = crates("zeromq"),
+        rzmq = crates("rzmq"),
+        tokio = crates("tokio"),
+    );
+}
+
+fn table(out: &mut String, group: &str, works: &[&WorkResult]) {
+    let has_latency = works.iter().any(|work| work.measures.iter().any(|measure| measure.unit == Unit::Nanoseconds));
+    let crates = works.iter().any(|work| CRATES.iter().any(|label| work.side(label).is_some()));
+    let mut columns = vec!["work", "unit", OURS, LIBZMQ];
+    if crates {
+        columns.extend(CRATES);
+        columns.push("floors and variants");
+    }
+    columns.extend(["of libzmq", "target", "verdict"]);
+    if has_latency {
+        columns.push("p99 of libzmq");
+    }
+    if crates {
+        columns.push("ahead of crates");
+    }
+    columns.push("cpu ns/message, tidings / libzmq");
+    let _ = write!(out, "\n## {group}\n\n| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
+    for work in works {
+        for (number, measure) in work.measures.iter().enumerate() {
+            let row = Row { work, measure, number };
+            let mut cells = vec![row.name(), row.scale().0.to_owned(), row.cell(OURS), row.cell(LIBZMQ)];
+            if crates {
+                cells.extend(CRATES.map(|label| row.cell(label)));
+                cells.push(row.others());
+            }
+            cells.extend([row.ratio(LIBZMQ).map_or_else(none, short), row.targets(), row.verdicts()]);
+            if has_latency {
+                cells.push(row.tail());
+            }
+            if crates {
+                cells.push(row.ahead());
+            }
+            cells.push(row.cpu());
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
+        }
+    }
+}
+
+/// A row of a table: one measure of one work
+struct Row<'a> {
+    work: &'a WorkResult,
+    measure: &'a Measure,
+    number: usize,
+}
+
+impl Row<'_> {
+    fn name(&self) -> String {
+        match self.measure.name.as_str() {
+            "" => self.work.name.clone(),
+            name => format!("{}: {name}", self.work.name),
+        }
+    }
+
+    fn scale(&self) -> (&'static str, f64) {
+        let typical = [OURS, LIBZMQ].into_iter().find_map(|label| self.median(label)).unwrap_or_default();
+        self.measure.unit.scale(typical)
+    }
+
+    fn median(&self, label: &str) -> Option<f64> {
+        self.work.median(label, self.number)
+    }
+
+    fn cell(&self, label: &str) -> String {
+        self.work.side(label).map_or_else(none, |side| self.cell_of(side))
+    }
+
+    fn cell_of(&self, side: &SideResult) -> String {
+        let figures = side.figures(self.number);
+        let scale = self.scale().1;
+        if figures.is_empty() {
+            return match side.failures.first() {
+                Some(Failure::TimedOut(_)) => "timed out".to_owned(),
+                Some(Failure::Failed(_)) => "failed".to_owned(),
+                Some(Failure::Unsupported) | None => none(),
+            };
+        }
+        let mut cell = spread(&figures, scale);
+        if self.measure.unit == Unit::Nanoseconds {
+            for key in ["p99_ns", "p99_9_ns"] {
+                let _ = write!(cell, " / {}", side.told(key).map_or_else(none, |time| short(time * scale)));
+            }
+        }
+        match side.failures.len() {
+            0 => cell,
+            1 => cell + " (one run failed)",
+            failed => format!("{cell} ({failed} runs failed)"),
+        }
+    }
+
+    /// Floors, and sides in another way
+    fn others(&self) -> String {
+        let named = |label: &str| [OURS, LIBZMQ].contains(&label) || CRATES.contains(&label);
+        let others = self.work.sides.iter().filter(|side| !named(&side.label));
+        let cells: Vec<String> = others.map(|side| format!("{} {}", side.label, self.cell_of(side))).collect();
+        if cells.is_empty() { none() } else { cells.join("<br>") }
+    }
+
+    /// Ours in parts of another's
+    fn ratio(&self, label: &str) -> Option<f64> {
+        let ratio = self.median(OURS)? / self.median(label)?;
+        ratio.is_finite().then_some(ratio)
+    }
+
+    fn targets(&self) -> String {
+        let targets: Vec<String> =
+            self.measure.targets.iter().map(|target| target.describe(self.measure.unit)).collect();
+        if targets.is_empty() { none() } else { targets.join("<br>") }
+    }
+
+    /// What each target's figure is; `None` where it can't be told
+    fn reached(&self) -> impl Iterator<Item = (Option<f64>, f64)> {
+        self.measure.targets.iter().map(|target| {
+            let reached = self.median(OURS).and_then(|ours| target.reached(ours, |label| self.median(label)));
+            (reached, target.bound)
+        })
+    }
+
+    fn verdicts(&self) -> String {
+        let verdicts: Vec<String> = self
+            .reached()
+            .map(|(reached, bound)| match reached {
+                Some(reached) => format!("{}: {}", short(reached), verdict(self.measure.unit, reached, bound)),
+                None => "no figure".to_owned(),
+            })
+            .collect();
+        if verdicts.is_empty() { none() } else { verdicts.join("<br>") }
+    }
+
+    /// "p99 no worse a ratio than p50"
+    fn tail(&self) -> String {
+        let p99 = |label: &str| self.work.side(label)?.told("p99_ns");
+        match (p99(OURS), p99(LIBZMQ), self.ratio(LIBZMQ)) {
+            (Some(ours), Some(libzmq), Some(p50)) if self.measure.unit == Unit::Nanoseconds => {
+                let ratio = ours / libzmq;
+                let verdict = if ratio <= p50 { "ok" } else { "**worse than p50's**" };
+                format!("{}: {verdict}", short(ratio))
+            }
+            _ => none(),
+        }
+    }
+
+    /// "Every figure above, memory aside: ahead of `zeromq` and `rzmq`"
+    fn ahead(&self) -> String {
+        if self.measure.unit == Unit::KibiOctets {
+            return none();
+        }
+        let ratios: Vec<(&str, f64)> =
+            CRATES.into_iter().filter_map(|label| Some((label, self.ratio(label)?))).collect();
+        let behind: Vec<String> = ratios
+            .iter()
+            .filter(|(_, ratio)| verdict(self.measure.unit, *ratio, 1.0) != "ok")
+            .map(|(label, ratio)| format!("**behind {label}: {}**", short(*ratio)))
+            .collect();
+        match (ratios.is_empty(), behind.is_empty()) {
+            (true, _) => none(),
+            (false, true) => "yes".to_owned(),
+            (false, false) => behind.join("<br>"),
+        }
+    }
+
+    fn cpu(&self) -> String {
+        let cpu = |label: &str| {
+            self.work
+                .side(label)
+                .and_then(SideResult::cpu_ns_per_message)
+                .map_or_else(none, |time| format!("{time:.0}"))
+        };
+        format!("{} / {}", cpu(OURS), cpu(LIBZMQ))
+    }
+}
+
+/// How many targets were reached, of how many that could be judged
+fn reached(results: &Results) -> (usize, usize) {
+    let mut counts = (0, 0);
+    for work in &results.works {
+        for (number, measure) in work.measures.iter().enumerate() {
+            for (reached, bound) in (Row { work, measure, number }).reached() {
+                let Some(reached) = reached else { continue };
+                counts.1 += 1;
+                counts.0 += usize::from(verdict(measure.unit, reached, bound) == "ok");
+            }
+        }
+    }
+    counts
+}
+
+fn bends(out: &mut String, results: &Results) {
+    let rows: Vec<String> = curves()
+        .iter()
+        .filter_map(|curve| {
+            let bend = curve.bend(results)?;
+            let verdict = if bend.is_no_worse() { "bends no worse than libzmq" } else { "**bends worse than libzmq**" };
+            Some(format!("| {} | {} | {:.3} | {:.3} | {verdict} |", curve.title, curve.grows, bend.ours, bend.libzmq))
+        })
+        .collect();
+    if !rows.is_empty() {
+        let _ = write!(
+            out,
+            "\n## Curves\n\nThe last figure of a curve in parts of its first.\n\n\
+             | curve | what grows | {OURS} | {LIBZMQ} | verdict |\n|---|---|---|---|---|\n{}\n",
+            rows.join("\n")
+        );
+    }
+}
+
+fn failures(out: &mut String, results: &Results) {
+    let mut lines = String::new();
+    for work in &results.works {
+        for side in &work.sides {
+            for failure in side.failures.iter().filter(|failure| **failure != Failure::Unsupported) {
+                let _ = writeln!(lines, "- {}, {}: {failure}", work.name, side.label);
+            }
+        }
+    }
+    if !lines.is_empty() {
+        let _ = write!(out, "\n## Failures\n\n{lines}");
+    }
+}
+
+/// What a cell holds that has nothing to say
+fn none() -> String {
+    "–".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::results::Run;
+    use super::super::statistics::Target;
+    use super::*;
+
+    fn side(label: &str, figures: &[f64], line: &Value, failures: Vec<Failure>) -> SideResult {
+        let run = |figure: &f64| Run {
+            count: 1,
+            figures: vec![Some(*figure)],
+            cpu_ns_per_message: Some(200.0),
+            telling: 0,
+            lines: vec![line.clone()],
+        };
+        SideResult { label: label.to_owned(), runs: figures.iter().map(run).collect(), failures }
+    }
+
+    fn results(unit: Unit, bound: f64, sides: Vec<SideResult>) -> Results {
+        let targets = vec![Target { against: Some(LIBZMQ.to_owned()), bound }];
+        let measures = vec![Measure { name: String::new(), unit, targets }];
+        let works = vec![WorkResult { group: "Group".to_owned(), name: "the work".to_owned(), measures, sides }];
+        let machine = json!({"cpu": "a processor", "cores": 2, "crates": {"zeromq": "0.7"}});
+        Results { when: "today".to_owned(), rounds: 3, quick: false, order: String::new(), machine, works }
+    }
+
+    fn row(results: &Results) -> String {
+        text(results).lines().find(|line| line.starts_with("| the work")).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_row_of_throughput() {
+        let none = Value::Null;
+        let results = results(
+            Unit::PerSecond,
+            3.0,
+            vec![
+                side(OURS, &[9e6, 10e6, 11e6], &none, vec![]),
+                side(LIBZMQ, &[4e6, 5e6, 5e6], &none, vec![]),
+                side("zeromq", &[12e6], &none, vec![]),
+                side("rzmq", &[], &none, vec![Failure::TimedOut("rzmq pull".to_owned())]),
+                side("bulk copy", &[30e6], &none, vec![]),
+            ],
+        );
+        assert_eq!(
+            row(&results),
+            "| the work | M/s | 10.0 [9.00..11.0] | 5.00 [4.00..5.00] | 12.0 | timed out | bulk copy 30.0 | 2.00 \
+             | at least 3.00 of libzmq | 2.00: **short by 33 %** | **behind zeromq: 0.83** | 200 / 200 |"
+        );
+        let text = text(&results);
+        assert!(text.contains("0 of 1 targets reached"), "{text}");
+        assert!(text.contains("- the work, rzmq: timed out: rzmq pull"), "{text}");
+    }
+
+    #[test]
+    fn a_row_of_latency_has_its_tail() {
+        let told = |p99: u64| json!({"p99_ns": p99, "p99_9_ns": 2 * p99});
+        let results = results(
+            Unit::Nanoseconds,
+            0.8,
+            vec![
+                side(OURS, &[60e3], &told(120_000), vec![]),
+                side(LIBZMQ, &[80e3], &told(100_000), vec![]),
+                side("zeromq", &[70e3], &told(100_000), vec![Failure::Failed("why".to_owned())]),
+            ],
+        );
+        assert_eq!(
+            row(&results),
+            "| the work | us | 60.0 / 120 / 240 | 80.0 / 100 / 200 | 70.0 / 100 / 200 (one run failed) | – | – | 0.75 \
+             | at most 0.80 of libzmq | 0.75: ok | 1.20: **worse than p50's** | yes | 200 / 200 |"
+        );
+    }
+}

@@ -1,0 +1,304 @@
+//! One run: starts the programs of a contestant, collects what they say, and reads the figures.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::programs::Programs;
+use super::results::{Failure, Run};
+use super::script::{Amount, Contestant, Part, Step};
+use super::side::{MemoryWatch, Process};
+use super::works::{Kind, Pick, Transport, Work};
+
+/// Where runs happen
+pub(super) struct Stage {
+    pub(super) programs: Programs,
+    /// Holds the sockets of ipc
+    folder: tempfile::TempDir,
+    /// How many endpoints were handed out: none is used twice
+    endpoints: u64,
+}
+
+impl Stage {
+    pub(super) fn new(programs: Programs) -> anyhow::Result<Self> {
+        Ok(Self { programs, folder: tempfile::tempdir()?, endpoints: 0 })
+    }
+
+    /// Runs a work once on one side
+    pub(super) fn run(
+        &mut self,
+        work: &Work,
+        contestant: Contestant,
+        amount: Amount,
+        patience: Duration,
+    ) -> Result<Run, Failure> {
+        let steps = work.steps(contestant, amount);
+        let (lines, seen) = match work.kind {
+            Kind::Idle { connections } => self.keep_idle(&steps, connections, patience)?,
+            _ => self.play(&steps, work.one_core(), patience)?,
+        };
+        let telling = steps.iter().position(|step| step.tells).unwrap_or_default();
+        read_figures(work, amount, &steps, telling, lines, seen)
+    }
+
+    /// Starts all, waits for what all of them say; returns that and what was seen of memory
+    fn play(&mut self, steps: &[Step], one_core: bool, patience: Duration) -> Result<(Vec<Value>, Value), Failure> {
+        let deadline = Instant::now() + patience;
+        let (mut processes, mut endpoints, mut watch) = (Vec::new(), Vec::new(), None);
+        for step in steps {
+            let mut process = self.start(step, &endpoints, one_core, deadline)?;
+            if step.watch_memory {
+                watch = Some(MemoryWatch::start(process.id()));
+            }
+            if matches!(step.part, Part::Binds | Part::Serves) {
+                endpoints.extend(process.endpoints()?);
+            }
+            processes.push(process);
+        }
+        let mut lines: Vec<Option<Value>> = vec![None; steps.len()];
+        while steps.iter().zip(&lines).any(|(step, line)| step.part != Part::Serves && line.is_none()) {
+            // In turn, so that the end of any of them is noticed while the others still wait for it
+            for ((step, process), line) in steps.iter().zip(&mut processes).zip(&mut lines) {
+                if line.is_none() && step.part != Part::Serves {
+                    *line = process.poll_json(Duration::from_millis(10))?;
+                }
+            }
+        }
+        for ((step, process), line) in steps.iter().zip(&mut processes).zip(&mut lines) {
+            process.close_stdin();
+            if step.part == Part::Serves {
+                *line = Some(process.json()?);
+            }
+            process.finish()?;
+        }
+        let lines = lines.into_iter().flatten().collect();
+        Ok((lines, watch.map_or_else(|| json!({}), MemoryWatch::finish)))
+    }
+
+    /// Memory of a server before and with many connections that do nothing
+    fn keep_idle(
+        &mut self,
+        steps: &[Step],
+        connections: usize,
+        patience: Duration,
+    ) -> Result<(Vec<Value>, Value), Failure> {
+        let deadline = Instant::now() + patience;
+        let [serving, dialling] = steps else {
+            return Err(Failure::Failed("idle connections take a server and a client".to_owned()));
+        };
+        let mut server = self.start(serving, &[], false, deadline)?;
+        let endpoints = server.endpoints()?;
+        // The raw floor says nothing about its memory
+        let speaks = serving.part == Part::Serves;
+        let before = if speaks { server.ask("rss")? } else { json!({}) };
+        let mut client = self.start(dialling, &endpoints, false, deadline)?;
+        let dialled = client.json()?;
+        let after = if speaks { server.ask("rss")? } else { json!({}) };
+        if speaks && after["connections"].as_u64().is_some_and(|there| there < connections as u64) {
+            return Err(Failure::Failed(format!(
+                "of {connections} connections the server has {}",
+                after["connections"]
+            )));
+        }
+        client.close_stdin();
+        client.finish()?;
+        server.close_stdin();
+        server.finish()?;
+        let seen = match (before["rss_kib"].as_f64(), after["rss_kib"].as_f64()) {
+            (Some(before), Some(after)) => json!({"kib_per_connection": (after - before) / connections as f64}),
+            _ => json!({}),
+        };
+        Ok((vec![json!({"before": before, "after": after}), dialled], seen))
+    }
+
+    fn start(
+        &mut self,
+        step: &Step,
+        endpoints: &[String],
+        one_core: bool,
+        deadline: Instant,
+    ) -> Result<Process, Failure> {
+        let Some(program) = self.programs.get(&step.program) else {
+            return Err(Failure::Failed(format!("the program of {:?} was not built", step.program)));
+        };
+        let program = program.clone();
+        let arguments: Vec<String> = step
+            .arguments
+            .iter()
+            .map(|argument| {
+                self.endpoints += 1;
+                fill(argument, endpoints, self.folder.path(), self.endpoints)
+            })
+            .collect();
+        Process::start(&program, step.role, &arguments, one_core, deadline)
+    }
+}
+
+/// How much to do so that a run takes about `seconds`: judged by a small run
+pub(super) fn amount_by_trial(work: &Work, trial: &Run, seconds: f64) -> u64 {
+    let told = |line: usize, key: &str| trial.lines.get(line).and_then(|line| line[key].as_f64());
+    let per_second = match work.kind {
+        Kind::ReqRep { .. } | Kind::InprocLatency { .. } => told(trial.telling, "p50_ns").map(|time| 1e9 / time),
+        // The sender does not wait for its subscribers, so its own rate counts
+        Kind::SlowSubscriber => told(0, "per_second"),
+        _ => told(trial.telling, "per_second").map(|rate| rate / work.deliveries(1) as f64),
+    };
+    let count = per_second.unwrap_or_default() * seconds;
+    (count as u64).clamp(trial_count(work), MOST)
+}
+
+/// How much a first small run does
+pub(super) fn trial_count(work: &Work) -> u64 {
+    match work.kind {
+        Kind::PushPull { size: 65_536, .. } | Kind::InprocThroughput { size: 65_536 } => 500,
+        Kind::PushPull { frames, .. } => 20_000 / frames as u64 + 100,
+        Kind::InprocThroughput { .. } | Kind::SlowSubscriber => 20_000,
+        Kind::ReqRep { .. } | Kind::InprocLatency { .. } => 500,
+        Kind::Publish { subscribers, subscriptions: 1, .. } => 20_000 / subscribers as u64 + 100,
+        Kind::Publish { .. } => 20_000,
+        Kind::Router { connections, in_flight } => 1000.max(2 * connections * in_flight) as u64,
+        Kind::Proxy { size: 65_536, .. } => 300,
+        Kind::Proxy { .. } => 5000,
+        Kind::Idle { .. } => 1,
+        Kind::ConnectEcho => 200,
+    }
+}
+
+/// The amount where a trial says nothing: setting up would take too long twice, or the work does not depend on it
+pub(super) fn fixed_amount(work: &Work, rate: u64, seconds: f64) -> Option<u64> {
+    match work.kind {
+        Kind::Idle { .. } => Some(1),
+        Kind::Publish { subscriptions, .. } if subscriptions > 1000 => Some((1_000_000.0 * seconds) as u64),
+        _ if work.half_load() => Some((rate as f64 * seconds) as u64),
+        _ => None,
+    }
+}
+
+/// How long a run should take
+pub(super) fn seconds(work: &Work, quick: bool) -> f64 {
+    let full = match work.kind {
+        // p99.9 needs its ten thousand round trips
+        Kind::ReqRep { .. } | Kind::InprocLatency { .. } => 1.2,
+        // Long enough to see memory grow
+        Kind::SlowSubscriber => 1.5,
+        _ => 0.8,
+    };
+    if quick { full / 3.0 } else { full }
+}
+
+fn read_figures(
+    work: &Work,
+    amount: Amount,
+    steps: &[Step],
+    telling: usize,
+    mut lines: Vec<Value>,
+    mut seen: Value,
+) -> Result<Run, Failure> {
+    let told = lines.get(telling).cloned().unwrap_or_default();
+    // Some late marks may come from nobody's fault where messages may be dropped; there none are expected
+    if told["missed"].as_u64().is_some_and(|missed| missed > 0) {
+        return Err(Failure::Failed(format!("{} messages were lost", told["missed"])));
+    }
+    let messages = told["messages"].as_f64().unwrap_or_else(|| work.deliveries(amount.count) as f64);
+    let cpu: Vec<f64> = steps
+        .iter()
+        .zip(&lines)
+        .filter(|(step, _)| !step.is_load)
+        .filter_map(|(_, line)| line["cpu_seconds"].as_f64())
+        .collect();
+    let cpu_ns_per_message = (!cpu.is_empty() && messages > 0.0).then(|| cpu.iter().sum::<f64>() * 1e9 / messages);
+    let figures = work.measures.iter().map(|measure| match measure.pick {
+        Pick::Told(key) => match told[key].as_f64() {
+            Some(figure) => Ok(Some(figure)),
+            None => Err(Failure::Failed(format!("{key} is missing in {told}"))),
+        },
+        // Only some sides have these, so that none is no failure
+        Pick::Seen(key) => Ok(seen[key].as_f64()),
+        Pick::Cpu => Ok(cpu_ns_per_message),
+    });
+    let figures = figures.collect::<Result<Vec<_>, Failure>>()?;
+    if work.half_load() {
+        seen["rate"] = json!(amount.rate);
+    }
+    lines.push(seen);
+    Ok(Run { count: amount.count, figures, cpu_ns_per_message, telling, lines })
+}
+
+/// Puts endpoints in their places
+fn fill(argument: &str, endpoints: &[String], folder: &Path, number: u64) -> String {
+    let mut argument = argument
+        .replace("{new}", "tcp://127.0.0.1:*")
+        .replace("{new-ipc}", &format!("{}://{}/{number}", Transport::Ipc.name(), folder.display()));
+    for (place, endpoint) in endpoints.iter().enumerate() {
+        argument = argument.replace(&format!("{{{place}}}"), endpoint);
+    }
+    argument
+}
+
+/// No run does more, however fast a side is
+const MOST: u64 = 100_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::Side;
+    use super::super::works::{LIBZMQ, works};
+    use super::*;
+
+    fn work(name: &str) -> Work {
+        works().into_iter().find(|work| work.name == name).unwrap()
+    }
+
+    fn read(name: &str, lines: &[Value], seen: Value) -> Result<Run, Failure> {
+        let work = work(name);
+        let amount = Amount { count: 1000, rate: 0 };
+        let steps = work.steps(Contestant { side: Side::Libzmq, label: LIBZMQ }, amount);
+        let telling = steps.iter().position(|step| step.tells).unwrap();
+        read_figures(&work, amount, &steps, telling, lines.to_vec(), seen)
+    }
+
+    #[test]
+    fn figures_come_from_the_end_that_tells_and_processor_time_from_both() {
+        let pull = json!({"messages": 1000, "per_second": 5e6, "cpu_seconds": 0.002});
+        let run = read("PUSH/PULL tcp 64", &[pull, json!({"cpu_seconds": 0.001})], json!({})).unwrap();
+        assert_eq!(run.figures, [Some(5e6), Some(3000.0)]);
+        assert_eq!(run.cpu_ns_per_message, Some(3000.0));
+    }
+
+    #[test]
+    fn the_client_that_loads_every_side_costs_nobody() {
+        let load = json!({"per_second": 9e4, "cpu_seconds": 5.0});
+        let run =
+            read("ROUTER echo, 10 DEALER, 1 in flight", &[json!({"cpu_seconds": 0.001}), load], json!({})).unwrap();
+        assert_eq!((run.figures[0], run.cpu_ns_per_message), (Some(9e4), Some(1000.0)));
+    }
+
+    #[test]
+    fn lost_messages_and_missing_figures_fail_a_run() {
+        let lost = read("PUB to 1 SUB", &[json!({}), json!({"per_second": 1, "missed": 3})], json!({}));
+        assert_eq!(lost.err(), Some(Failure::Failed("3 messages were lost".to_owned())));
+        assert!(matches!(read("PUB to 1 SUB", &[json!({}), json!({})], json!({})), Err(Failure::Failed(_))));
+    }
+
+    #[test]
+    fn a_trial_says_how_much_to_do() {
+        let trial = |name: &str, line: Value| {
+            let run = Run { count: 1, figures: vec![], cpu_ns_per_message: None, telling: 0, lines: vec![line] };
+            amount_by_trial(&work(name), &run, 0.5)
+        };
+        assert_eq!(trial("PUSH/PULL tcp 64", json!({"per_second": 4e6})), 2_000_000);
+        assert_eq!(trial("PUB to 10 SUB", json!({"per_second": 4e6})), 200_000);
+        assert_eq!(trial("REQ/REP tcp 64", json!({"p50_ns": 50_000})), 10_000);
+        assert_eq!(trial("REQ/REP tcp 64", json!({})), 500);
+    }
+
+    #[test]
+    fn endpoints_are_filled_in() {
+        let endpoints = ["tcp://a:1".to_owned(), "tcp://b:2".to_owned()];
+        let fill = |argument| fill(argument, &endpoints, Path::new("/x"), 7);
+        assert_eq!(fill("endpoint={1}"), "endpoint=tcp://b:2");
+        assert_eq!(fill("endpoint={new}"), "endpoint=tcp://127.0.0.1:*");
+        assert_eq!(fill("endpoint={new-ipc}"), "endpoint=ipc:///x/7");
+        assert_eq!(fill("size=64"), "size=64");
+    }
+}
