@@ -63,7 +63,7 @@ impl Run {
             assert!(!octets.is_empty());
             self.transmitted += octets.len();
         }
-        self.outcome.messages.append(self.connection.messages());
+        self.outcome.messages.extend(self.connection.messages().drain(..));
         while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Handshaken(peer) => {

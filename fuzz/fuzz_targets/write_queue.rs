@@ -53,12 +53,17 @@ impl Model {
     }
 
     fn frames(&mut self, lengths: &[Length]) -> Message {
-        lengths.iter().take(6).map(|length| self.frame(length.octets())).collect()
+        let frames: Message = lengths.iter().take(6).map(|length| self.frame(length.octets())).collect();
+        // Both forms of a message of one frame
+        match frames.frame_count() == 1 && self.filled.is_multiple_of(2) {
+            true => Message::copy_from(frames.first()),
+            false => frames,
+        }
     }
 
     fn expect(&mut self, message: Message) -> usize {
         let mut octets = Vec::new();
-        for (index, frame) in message.frames().iter().enumerate() {
+        for (index, frame) in message.frames().enumerate() {
             let more = u8::from(index + 1 < message.frame_count());
             match u8::try_from(frame.len()) {
                 Ok(size) => octets.extend([more, size]),

@@ -3,6 +3,7 @@
 //! It decides nothing. One poll goes round until nothing moves: hand over what was decoded and take
 //! what is queued (one lock), write (one call for a whole batch), read into a large buffer, decode.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -506,7 +507,7 @@ enum Protocol {
 #[derive(Debug, Default)]
 struct Raw {
     introduced: bool,
-    messages: Vec<Message>,
+    messages: VecDeque<Message>,
     closed: Option<CloseReason>,
 }
 
@@ -515,13 +516,13 @@ impl Protocol {
         match self {
             Self::Zmtp(connection) => connection.handle_input(now(), octets, room),
             Self::Raw(raw) if room > raw.messages.len() && !octets.is_empty() => {
-                raw.messages.push(Message::from(octets.split().freeze()));
+                raw.messages.push_back(Message::from(octets.split().freeze()));
             }
             Self::Raw(_) => {}
         }
     }
 
-    fn messages(&mut self) -> &mut Vec<Message> {
+    fn messages(&mut self) -> &mut VecDeque<Message> {
         match self {
             Self::Zmtp(connection) => connection.messages(),
             Self::Raw(raw) => &mut raw.messages,

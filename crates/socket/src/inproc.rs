@@ -272,7 +272,7 @@ impl Link {
                 self.again.store(true, Ordering::Release);
             }
             target.with(|state| {
-                state.deliver(target_key, batch.drain(..));
+                state.deliver(target_key, &mut batch);
                 if state.comes_for_more(target_key)
                     && let Some(hungry) = self.hungry.get(to)
                 {

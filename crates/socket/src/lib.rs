@@ -14,7 +14,7 @@
 //! let push = PushSocket::new(&context)?;
 //! push.connect(endpoint)?.await?;
 //! push.send("hello".into()).await?;
-//! assert_eq!(pull.recv().await?.first(), "hello");
+//! assert_eq!(pull.recv().await?.first(), b"hello");
 //! # Ok(())
 //! # }
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
@@ -28,7 +28,7 @@ mod context;
 pub use context::{Context, ContextBuilder};
 
 mod socket;
-pub use socket::{Binding, CloseReport, Connecting, IntoEndpoint, Socket, Unflushed};
+pub use socket::{Binding, CloseReport, Connecting, IntoEndpoint, Receiving, Sending, Socket, Unflushed};
 
 mod typed;
 pub use typed::{
@@ -61,7 +61,7 @@ pub use dialer::Peer;
 
 pub use bytes::Bytes;
 pub use tidings_transport::{Endpoint, EndpointError};
-pub use tidings_zmtp::{CloseReason, Message, Properties, SocketType};
+pub use tidings_zmtp::{CloseReason, Frames, Message, Properties, SocketType};
 
 mod backoff;
 mod blocking;

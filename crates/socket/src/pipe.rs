@@ -103,9 +103,10 @@ impl Control {
 
     /// Reads the message form; `None` for a message of the user's
     pub(crate) fn of(message: &Message) -> Option<Self> {
-        let frame = message.first();
-        match (message.frame_count(), frame.first()) {
-            (1, Some(kind @ (0 | 1))) => Some(Self { subscribe: *kind == 1, topic: frame.slice(1..) }),
+        match (message.frame_count(), message.first()) {
+            (1, [kind @ (0 | 1), topic @ ..]) => {
+                Some(Self { subscribe: *kind == 1, topic: Bytes::copy_from_slice(topic) })
+            }
             _ => None,
         }
     }
@@ -132,16 +133,21 @@ impl Outbox {
         Self::Local { messages: VecDeque::new(), octets: 0 }
     }
 
-    /// Queues a message behind an address envelope
-    pub(crate) fn push(&mut self, envelope: &[Bytes], message: Message) -> u64 {
+    /// Queues a message behind an address envelope, and says how many octets that added
+    ///
+    /// An inproc queue takes the message away, the others take a copy of it.
+    #[inline]
+    pub(crate) fn push(&mut self, envelope: &[Bytes], message: &mut Message) -> u64 {
         match self {
-            Self::Wire(queue) => queue.push(envelope, &message) as u64,
-            Self::Raw(queue) => message.into_frames().into_iter().map(|octets| queue.push_raw(octets) as u64).sum(),
+            Self::Wire(queue) => queue.push(envelope, message) as u64,
+            Self::Raw(queue) => {
+                message.clone().into_frames().into_iter().map(|octets| queue.push_raw(octets) as u64).sum()
+            }
             Self::Local { messages, octets } => {
-                let message = match envelope {
-                    [] => message,
-                    _ => Message::multipart(envelope.iter().cloned().chain(message.into_frames())),
-                };
+                let mut message = mem::take(message);
+                for frame in envelope.iter().rev() {
+                    message.push_front(frame.clone());
+                }
                 let added = message.octets() as u64;
                 *octets += added;
                 messages.push_back(message);
@@ -229,6 +235,21 @@ impl Pipe {
             chosen: 0,
             slow_said: false,
             drops_said: None,
+        }
+    }
+
+    /// Queues a message behind an address envelope; whether that needs the driver's attention
+    #[inline]
+    pub(crate) fn enqueue(&mut self, envelope: &[Bytes], message: &mut Message, bound: Load) -> bool {
+        let was_idle = self.outbox.is_empty();
+        self.counts.sent.messages += 1;
+        // As the other end counts them: without framing
+        self.counts.sent.octets += (message.octets() + envelope.iter().map(Bytes::len).sum::<usize>()) as u64;
+        self.outbox.push(envelope, message);
+        match &self.driver {
+            // Both sides' high-water marks add up: a full queue is moved on as far as the peer has room
+            Driver::Link(link, end) => link.peer_is_hungry(*end) || !self.has_room(bound),
+            _ => was_idle,
         }
     }
 

@@ -1,8 +1,10 @@
 //! The dynamic socket: any type, any call; what a type doesn't do is an error value.
 
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -350,29 +352,36 @@ impl Socket {
     ///
     /// # Cancel safety
     /// Safe: when dropped before it completes, nothing was queued.
-    pub async fn send(&self, message: Message) -> Result<(), SendError> {
-        // Before anything is queued: who drops this future must know that nothing was
-        yield_now_and_then().await;
-        match self.try_send(message) {
-            Err(SendError { message, reason: SendFailure::WouldBlock }) => {
-                let timeout = self.shared().with(|state| state.options.send_timeout);
-                let mut slot = Some(message);
-                let waiting = self.wait_to_send(&mut slot);
-                let sent = match timeout {
-                    None => Some(waiting.await),
-                    Some(timeout) => tokio::time::timeout(timeout, waiting).await.ok(),
-                };
-                sent.unwrap_or_else(|| timed_out(slot, timeout))
-            }
-            done => done,
-        }
+    pub fn send(&self, message: Message) -> Sending<'_> {
+        Sending { socket: self, message, waiting: None }
+    }
+
+    /// The slow way of `send`: from the moment that there was no room
+    async fn send_when_writable(&self, message: Message) -> Result<(), SendError> {
+        let timeout = self.shared().with(|state| state.options.send_timeout);
+        let mut slot = Some(message);
+        let waiting = self.wait_to_send(&mut slot);
+        let sent = match timeout {
+            None => Some(waiting.await),
+            Some(timeout) => tokio::time::timeout(timeout, waiting).await.ok(),
+        };
+        sent.unwrap_or_else(|| timed_out(slot, timeout))
     }
 
     /// Queues a message if there is room now
     ///
     /// # Errors
     /// [`SendError`] hands the message back, with [`SendFailure::WouldBlock`] when there is no room.
-    pub fn try_send(&self, message: Message) -> Result<(), SendError> {
+    pub fn try_send(&self, mut message: Message) -> Result<(), SendError> {
+        match self.offer(&mut message) {
+            Ok(()) => Ok(()),
+            Err(reason) => Err(SendError { message, reason }),
+        }
+    }
+
+    /// Queues a message if there is room now; what is left of it then means nothing
+    #[inline]
+    fn offer(&self, message: &mut Message) -> Result<(), SendFailure> {
         self.shared().with(|state| state.send(message))
     }
 
@@ -398,16 +407,20 @@ impl Socket {
         self.wait_to_send(&mut Some(message)).await
     }
 
-    /// Tries whenever there may be room; the message stays in `slot` between tries
+    /// Tries whenever there may be room; the message stays in `slot` until it is queued
     async fn wait_to_send(&self, slot: &mut Option<Message>) -> Result<(), SendError> {
         loop {
             let writable = self.shared().writable.notified();
-            let Some(message) = slot.take() else {
+            let Some(message) = slot else {
                 return Ok(());
             };
-            match self.try_send(message) {
-                Err(SendError { message, reason: SendFailure::WouldBlock }) => *slot = Some(message),
-                done => return done,
+            match self.offer(message) {
+                Err(SendFailure::WouldBlock) => {}
+                Ok(()) => {
+                    *slot = None;
+                    return Ok(());
+                }
+                Err(reason) => return Err(SendError { message: std::mem::take(message), reason }),
             }
             writable.await;
         }
@@ -444,21 +457,23 @@ impl Socket {
         if messages.is_empty() {
             return Ok(0);
         }
-        let mut rest = std::mem::take(messages).into_iter();
-        let mut sent = 0;
-        let failed = self.shared().with(|state| {
-            for message in rest.by_ref() {
+        let (mut sent, mut failure) = (0, None);
+        self.shared().with(|state| {
+            for message in messages.iter_mut() {
                 match state.send(message) {
                     Ok(()) => sent += 1,
-                    Err(error) => return Some(error),
+                    Err(error) => {
+                        failure = Some(error);
+                        return;
+                    }
                 }
             }
-            None
         });
-        let Some(error) = failed else { return Ok(sent) };
-        messages.push(error.message);
-        messages.extend(rest);
-        if sent > 0 { Ok(sent) } else { Err(error.reason) }
+        messages.drain(..sent);
+        match failure {
+            Some(failure) if sent == 0 => Err(failure),
+            _ => Ok(sent),
+        }
     }
 
     /// As [`send_many`](Self::send_many), for threads without a runtime
@@ -495,12 +510,12 @@ impl Socket {
     ///
     /// # Cancel safety
     /// Safe: a message is taken only when it is returned.
-    pub async fn recv(&self) -> Result<Message, RecvError> {
-        yield_now_and_then().await;
-        match self.try_recv() {
-            Err(RecvError::WouldBlock) => {}
-            done => return done,
-        }
+    pub fn recv(&self) -> Receiving<'_> {
+        Receiving { socket: self, waiting: None }
+    }
+
+    /// The slow way of `recv`: from the moment that there was nothing
+    async fn recv_when_readable(&self) -> Result<Message, RecvError> {
         match self.shared().with(|state| state.options.recv_timeout) {
             None => self.wait_to_recv(Self::try_recv).await,
             Some(timeout) => tokio::time::timeout(timeout, self.wait_to_recv(Self::try_recv))
@@ -513,6 +528,7 @@ impl Socket {
     ///
     /// # Errors
     /// [`RecvError::WouldBlock`] if none is.
+    #[inline]
     pub fn try_recv(&self) -> Result<Message, RecvError> {
         self.shared().with(|state| {
             let received = state.recv();
@@ -744,6 +760,93 @@ impl Socket {
     }
 }
 
+/// A message on its way into a queue: await it
+///
+/// Nothing is queued before it is polled, and nothing was when it is dropped before it completes.
+#[must_use = "nothing is sent before this is awaited"]
+pub struct Sending<'a> {
+    socket: &'a Socket,
+    /// Until it is queued, or waits in `waiting`
+    message: Message,
+    waiting: Option<Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>>,
+}
+
+impl Future for Sending<'_> {
+    type Output = Result<(), SendError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Some(waiting) = &mut this.waiting {
+            return waiting.as_mut().poll(cx);
+        }
+        // Before anything is queued: who drops this future must know that nothing was
+        if must_yield(cx) {
+            return Poll::Pending;
+        }
+        match this.socket.offer(&mut this.message) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(SendFailure::WouldBlock) => this.poll_slowly(cx),
+            Err(reason) => Poll::Ready(Err(SendError { message: std::mem::take(&mut this.message), reason })),
+        }
+    }
+}
+
+impl Sending<'_> {
+    #[cold]
+    fn poll_slowly(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), SendError>> {
+        let message = std::mem::take(&mut self.message);
+        self.waiting.insert(Box::pin(self.socket.send_when_writable(message))).as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Sending<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sending").field("message", &self.message).finish_non_exhaustive()
+    }
+}
+
+/// A message to be received: await it
+///
+/// A message is taken only when it is returned.
+#[must_use = "nothing is received before this is awaited"]
+pub struct Receiving<'a> {
+    socket: &'a Socket,
+    waiting: Option<Pin<Box<dyn Future<Output = Result<Message, RecvError>> + Send + 'a>>>,
+}
+
+impl Future for Receiving<'_> {
+    type Output = Result<Message, RecvError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Some(waiting) = &mut this.waiting {
+            return waiting.as_mut().poll(cx);
+        }
+        if must_yield(cx) {
+            return Poll::Pending;
+        }
+        match this.socket.try_recv() {
+            Err(RecvError::WouldBlock) => this.poll_slowly(cx),
+            done => Poll::Ready(done),
+        }
+    }
+}
+
+impl Receiving<'_> {
+    #[cold]
+    fn poll_slowly(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Message, RecvError>> {
+        self.waiting.insert(Box::pin(self.socket.recv_when_readable())).as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Receiving<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiving").finish_non_exhaustive()
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         let shared = self.shared.clone();
@@ -888,17 +991,16 @@ impl<'a> RequestProgress<'a> {
     async fn run(&mut self) -> Result<Message, RequestError> {
         let (sender, reply) = oneshot::channel();
         let mut sender = Some(sender);
-        while let (Some(message), Some(waiting)) = (self.message.take(), sender.take()) {
+        while let Some(message) = &mut self.message {
             let writable = self.shared.writable.notified();
-            match self.shared.with(|state| state.request(message, waiting)) {
-                Ok(id) => self.id = Some(id),
-                Err((SendError { message, reason: SendFailure::WouldBlock }, waiting)) => {
-                    self.message = Some(message);
-                    sender = Some(waiting);
-                    writable.await;
+            match self.shared.with(|state| state.request(message, &mut sender)) {
+                Ok(id) => {
+                    self.id = Some(id);
+                    self.message = None;
                 }
-                Err((SendError { reason: SendFailure::Closed, .. }, _)) => return Err(RequestError::Closed),
-                Err((error, _)) => return Err(error.into()),
+                Err(SendFailure::WouldBlock) => writable.await,
+                Err(SendFailure::Closed) => return Err(RequestError::Closed),
+                Err(reason) => return Err(SendError { message: std::mem::take(message), reason }.into()),
             }
         }
         let closing = async {
@@ -988,13 +1090,24 @@ fn timed_out(slot: Option<Message>, timeout: Option<Duration>) -> Result<(), Sen
 /// Tokio's own budget, of 128, is spent once in 16 calls: a sender that never meets a full queue
 /// (no high-water mark) would otherwise starve the connections on a current-thread runtime.
 async fn yield_now_and_then() {
+    if is_turn_to_yield() {
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// As `yield_now_and_then`, inside a poll: if true, the task was woken and is to be polled again
+#[inline]
+fn must_yield(cx: &mut TaskContext<'_>) -> bool {
+    is_turn_to_yield() && std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx).is_pending()
+}
+
+#[inline]
+fn is_turn_to_yield() -> bool {
     use std::cell::Cell;
     thread_local!(static CALLS: Cell<u32> = const { Cell::new(0) });
     let calls = CALLS.get().wrapping_add(1);
     CALLS.set(calls);
-    if calls.is_multiple_of(16) && tokio::runtime::Handle::try_current().is_ok() {
-        tokio::task::coop::consume_budget().await;
-    }
+    calls.is_multiple_of(16) && tokio::runtime::Handle::try_current().is_ok()
 }
 
 const IN_USE: &str = "another socket of this context has this name; choose another or unbind that one first";

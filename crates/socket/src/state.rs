@@ -14,7 +14,7 @@ use slab::Slab;
 use tidings_zmtp::{Message, SocketType, WriteQueue};
 use tokio::sync::oneshot;
 
-use crate::error::{RecvError, SendError, SendFailure};
+use crate::error::{RecvError, SendFailure};
 use crate::events::{ConnectionId, Event, EventKind, EventSink, SocketId, readable};
 use crate::inproc::Link;
 use crate::options::{Options, Overflow};
@@ -267,7 +267,7 @@ impl State {
                 told.into_iter().for_each(|message| self.append(index, message));
                 let welcome = self.options.xpub_welcome_message.clone();
                 if !welcome.is_empty() {
-                    self.enqueue(index, &[], Message::from(welcome));
+                    self.enqueue(index, &[], &mut Message::from(welcome));
                 }
             }
             Pattern::Router(_) => self.enter_routing_table(key, kept_id)?,
@@ -275,7 +275,7 @@ impl State {
         }
         let probes = matches!(self.socket_type, SocketType::Req | SocketType::Dealer | SocketType::Router);
         if self.options.probe_router && probes {
-            self.enqueue(index, &[], Message::from(Bytes::new()));
+            self.enqueue(index, &[], &mut Message::default());
         }
         Ok(())
     }
@@ -326,7 +326,7 @@ impl State {
             _ => false,
         };
         if notifies && self.phase == Phase::Open {
-            self.append(key.index as usize, Message::from(Bytes::new()));
+            self.append(key.index as usize, Message::default());
         }
     }
 
@@ -475,13 +475,13 @@ impl State {
     pub(crate) fn exchange(
         &mut self,
         key: PipeKey,
-        decoded: &mut Vec<Message>,
+        decoded: &mut VecDeque<Message>,
         written: Load,
         batch: &mut WriteQueue,
         control: &mut Vec<Control>,
     ) -> Orders {
         if !decoded.is_empty() {
-            self.deliver(key, decoded.drain(..));
+            self.deliver(key, decoded);
         }
         let index = key.index as usize;
         let phase = self.phase;
@@ -511,8 +511,8 @@ impl State {
     }
 
     /// What a connection hands over at its end: the last messages and what the kernel took
-    pub(crate) fn hand_over(&mut self, key: PipeKey, decoded: &mut Vec<Message>, written: Load) {
-        self.deliver(key, decoded.drain(..));
+    pub(crate) fn hand_over(&mut self, key: PipeKey, decoded: &mut VecDeque<Message>, written: Load) {
+        self.deliver(key, decoded);
         self.credit(key.index as usize, written);
     }
 
@@ -559,58 +559,72 @@ impl State {
         self.signals.changed |= self.phase != Phase::Open;
     }
 
-    /// Takes in what a peer sent
-    pub(crate) fn deliver(&mut self, key: PipeKey, messages: impl Iterator<Item = Message>) {
+    /// Takes in what a peer sent, all of it
+    pub(crate) fn deliver(&mut self, key: PipeKey, messages: &mut VecDeque<Message>) {
         let index = key.index as usize;
         if self.pipe_mut(key).is_none() || self.phase != Phase::Open {
+            messages.clear();
             return;
         }
         match &mut self.pattern {
             Pattern::Pull | Pattern::Dealer | Pattern::Rep(_) | Pattern::Pair(_) | Pattern::Router(_) => {
                 self.append_all(index, messages);
             }
-            Pattern::Subscriber(subscriber) if self.socket_type == SocketType::Sub => {
-                let invert = self.options.invert_matching;
-                let wanted: Vec<Message> =
-                    messages.filter(|message| subscriber.wants(message.first()) != invert).collect();
-                self.append_all(index, wanted.into_iter());
+            Pattern::Subscriber(subscriber) => {
+                // What an XSUB's own subscribers want is told elsewhere
+                if self.socket_type == SocketType::Sub {
+                    let invert = self.options.invert_matching;
+                    messages.retain(|message| subscriber.wants(message.first()) != invert);
+                }
+                self.append_all(index, messages);
             }
-            Pattern::Subscriber(_) => self.append_all(index, messages),
-            Pattern::Publisher(_) => messages.for_each(|message| self.handle_upstream(key, message)),
-            Pattern::Req(_) => messages.for_each(|message| self.handle_reply(key, message)),
+            Pattern::Publisher(_) => messages.drain(..).for_each(|message| self.handle_upstream(key, message)),
+            Pattern::Req(_) => messages.drain(..).for_each(|message| self.handle_reply(key, message)),
             // RFC 30: a PUSH "SHALL NOT receive messages"
-            Pattern::Push => self.unrouted += messages.count() as u64,
+            Pattern::Push => self.unrouted += messages.drain(..).len() as u64,
         }
     }
 
-    fn append_all(&mut self, index: usize, messages: impl Iterator<Item = Message>) {
-        let Some(pipe) = self.pipes.get_mut(index) else {
+    /// Puts messages into a pipe's inbox: by an exchange of buffers where nothing waits in it
+    fn append_all(&mut self, index: usize, messages: &mut VecDeque<Message>) {
+        let Some(pipe) = self.pipes.get_mut(index).filter(|_| !messages.is_empty()) else {
             return;
         };
-        let latest = self.overflow == Overflow::Latest && self.options.conflate;
-        let (mut count, mut octets) = (0, 0);
-        let was_empty = pipe.inbox.is_empty();
-        for message in messages {
-            if latest {
-                pipe.counts.dropped += pipe.inbox.len() as u64;
-                pipe.inbox.clear();
-                pipe.inbox_octets = 0;
-            }
-            count += 1;
-            octets += message.octets() as u64;
-            pipe.inbox_octets += message.octets() as u64;
-            pipe.inbox.push_back(message);
-        }
-        pipe.counts.received.messages += count;
+        let octets: u64 = messages.iter().map(|message| message.octets() as u64).sum();
+        pipe.counts.received.messages += messages.len() as u64;
         pipe.counts.received.octets += octets;
-        if was_empty && count > 0 {
+        pipe.inbox_octets += octets;
+        if pipe.inbox.is_empty() {
+            mem::swap(&mut pipe.inbox, messages);
             self.receiving.activate(u32::try_from(index).unwrap_or(u32::MAX));
+        } else {
+            pipe.inbox.append(messages);
         }
-        self.signals.readable |= count > 0;
+        if self.overflow == Overflow::Latest && self.options.conflate {
+            while pipe.inbox.len() > 1 && pipe.pop().is_some() {
+                pipe.counts.dropped += 1;
+            }
+        }
+        self.signals.readable = true;
     }
 
     fn append(&mut self, index: usize, message: Message) {
-        self.append_all(index, std::iter::once(message));
+        let Some(pipe) = self.pipes.get_mut(index) else {
+            return;
+        };
+        if self.overflow == Overflow::Latest && self.options.conflate {
+            self.append_all(index, &mut VecDeque::from([message]));
+            return;
+        }
+        let octets = message.octets() as u64;
+        pipe.counts.received.messages += 1;
+        pipe.counts.received.octets += octets;
+        pipe.inbox_octets += octets;
+        pipe.inbox.push_back(message);
+        if pipe.inbox.len() == 1 {
+            self.receiving.activate(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+        self.signals.readable = true;
     }
 
     /// A publisher's peer subscribes, cancels, or sends a message upstream
@@ -707,16 +721,17 @@ impl State {
 
     // ---- The application's side ----
 
-    /// Queues a message, or hands it back with the reason
-    pub(crate) fn send(&mut self, message: Message) -> Result<(), SendError> {
+    /// Queues a message; on success what is left in `message` means nothing, on failure it is as it was
+    #[inline]
+    pub(crate) fn send(&mut self, message: &mut Message) -> Result<(), SendFailure> {
         if self.phase != Phase::Open {
-            return Err(SendError { message, reason: SendFailure::Closed });
+            return Err(SendFailure::Closed);
         }
         match &mut self.pattern {
             Pattern::Push | Pattern::Dealer => self.send_balanced(&[], message).map(drop),
             Pattern::Pair(owner) => match *owner {
                 Some(key) => self.offer(key.index as usize, &[], message, self.overflow),
-                None => self.refuse_or_drop(message),
+                None => self.refuse_or_drop(),
             },
             Pattern::Publisher(_) => self.publish(message),
             Pattern::Router(_) => self.send_routed(message),
@@ -725,24 +740,25 @@ impl State {
                     self.reply(key, &envelope, message);
                     Ok(())
                 }
-                None => Err(SendError { message, reason: SendFailure::WrongState(REP_SENDS) }),
+                None => Err(SendFailure::WrongState(REP_SENDS)),
             },
             Pattern::Req(req) => {
                 if req.is_waiting() && !self.options.req_relaxed {
-                    return Err(SendError { message, reason: SendFailure::WrongState(REQ_SENDS) });
+                    return Err(SendFailure::WrongState(REQ_SENDS));
                 }
                 self.ask(message)
             }
             Pattern::Subscriber(_) => self.send_upstream(message),
-            Pattern::Pull => Err(SendError { message, reason: SendFailure::NotSupported(PULL_SENDS) }),
+            Pattern::Pull => Err(SendFailure::NotSupported(PULL_SENDS)),
         }
     }
 
     /// To the next peer with room; returns its pipe and the message's place among all sent to it
-    fn send_balanced(&mut self, envelope: &[Bytes], message: Message) -> Result<(PipeKey, u64), SendError> {
+    #[inline]
+    fn send_balanced(&mut self, envelope: &[Bytes], message: &mut Message) -> Result<(PipeKey, u64), SendFailure> {
+        let bound = self.send_bound();
         while let Some(number) = self.sending.current() {
             let index = number as usize;
-            let bound = self.send_bound();
             let Some(pipe) = self.pipes.get_mut(index) else {
                 self.sending.remove(number);
                 continue;
@@ -756,12 +772,20 @@ impl State {
             }
             let place = pipe.counts.sent.messages;
             let key = PipeKey { index: number, serial: pipe.serial };
-            self.enqueue(index, envelope, message);
+            if pipe.enqueue(envelope, message, bound) {
+                self.wake(index);
+            }
             self.sending.advance();
             return Ok((key, place));
         }
+        self.send_to_full(envelope, message)
+    }
+
+    /// With no peer that has room
+    #[cold]
+    fn send_to_full(&mut self, envelope: &[Bytes], message: &mut Message) -> Result<(PipeKey, u64), SendFailure> {
         if self.overflow == Overflow::Block {
-            return Err(SendError { message, reason: SendFailure::WouldBlock });
+            return Err(SendFailure::WouldBlock);
         }
         match self.sending.next_waiting() {
             Some(number) => {
@@ -771,21 +795,27 @@ impl State {
                 let place = pipe.map_or(0, |pipe| pipe.counts.sent.messages);
                 self.offer(index, envelope, message, self.overflow).map(|()| (key, place))
             }
-            None => self.refuse_or_drop(message).map(|()| (PipeKey { index: u32::MAX, serial: 0 }, 0)),
+            None => self.refuse_or_drop().map(|()| (PipeKey { index: u32::MAX, serial: 0 }, 0)),
         }
     }
 
     /// With nobody to send to: wait under `block`, drop and count under the other policies
-    fn refuse_or_drop(&mut self, message: Message) -> Result<(), SendError> {
+    fn refuse_or_drop(&mut self) -> Result<(), SendFailure> {
         if self.overflow == Overflow::Block {
-            return Err(SendError { message, reason: SendFailure::WouldBlock });
+            return Err(SendFailure::WouldBlock);
         }
         self.unrouted += 1;
         Ok(())
     }
 
     /// To one peer, under a policy for when its queue is full
-    fn offer(&mut self, index: usize, envelope: &[Bytes], message: Message, policy: Overflow) -> Result<(), SendError> {
+    fn offer(
+        &mut self,
+        index: usize,
+        envelope: &[Bytes],
+        message: &mut Message,
+        policy: Overflow,
+    ) -> Result<(), SendFailure> {
         let bound = self.send_bound();
         let Some(pipe) = self.pipes.get_mut(index) else {
             self.unrouted += 1;
@@ -793,17 +823,17 @@ impl State {
         };
         if policy == Overflow::Latest {
             conflate(pipe);
-            self.enqueue(index, envelope, message);
-            return Ok(());
         }
-        if pipe.has_room(bound) {
-            self.enqueue(index, envelope, message);
+        if policy == Overflow::Latest || pipe.has_room(bound) {
+            if pipe.enqueue(envelope, message, bound) {
+                self.wake(index);
+            }
             return Ok(());
         }
         match policy {
             Overflow::Block => {
                 self.note_slow(index);
-                return Err(SendError { message, reason: SendFailure::WouldBlock });
+                return Err(SendFailure::WouldBlock);
             }
             Overflow::DropOld => {
                 let mut dropped = 0;
@@ -824,9 +854,9 @@ impl State {
         Ok(())
     }
 
-    fn publish(&mut self, message: Message) -> Result<(), SendError> {
+    fn publish(&mut self, message: &mut Message) -> Result<(), SendFailure> {
         let Pattern::Publisher(publisher) = &mut self.pattern else {
-            return self.refuse_or_drop(message);
+            return self.refuse_or_drop();
         };
         publisher.round += 1;
         let round = publisher.round;
@@ -848,10 +878,15 @@ impl State {
         let mut outcome = Ok(());
         if let Some(full) = self.blocked(chosen.iter().map(|number| *number as usize)) {
             self.note_slow(full);
-            outcome = Err(SendError { message, reason: SendFailure::WouldBlock });
+            outcome = Err(SendFailure::WouldBlock);
         } else if let Some((last, others)) = chosen.split_last() {
             for number in others {
-                outcome = self.offer(*number as usize, &[], message.clone(), self.overflow);
+                let index = *number as usize;
+                // Only an inproc peer needs a copy of its own: for the others the message is encoded
+                outcome = match self.pipes.get(index).is_some_and(|pipe| matches!(pipe.outbox, Outbox::Local { .. })) {
+                    true => self.offer(index, &[], &mut message.clone(), self.overflow),
+                    false => self.offer(index, &[], message, self.overflow),
+                };
             }
             outcome = outcome.and(self.offer(*last as usize, &[], message, self.overflow));
         } else {
@@ -871,7 +906,7 @@ impl State {
     }
 
     /// ROUTER: the first frame names the peer
-    fn send_routed(&mut self, mut message: Message) -> Result<(), SendError> {
+    fn send_routed(&mut self, message: &mut Message) -> Result<(), SendFailure> {
         let Pattern::Router(router) = &mut self.pattern else {
             return Ok(());
         };
@@ -880,28 +915,25 @@ impl State {
         let reachable = found.filter(|key| self.pipe(*key).is_some_and(Pipe::is_addressable));
         let Some(key) = reachable else {
             if self.options.router_mandatory || is_stream {
-                return Err(SendError { message, reason: SendFailure::Unroutable });
+                return Err(SendFailure::Unroutable);
             }
             // RFC 28: "SHALL silently drop" what can't be routed; here it is counted
             self.unrouted += 1;
             return Ok(());
         };
         let Some(id) = message.pop_front() else {
-            return Err(SendError { message, reason: SendFailure::Invalid(NO_BODY) });
+            return Err(SendFailure::Invalid(NO_BODY));
         };
         if is_stream && message.octets() == 0 {
             // libzmq: an empty message to a STREAM peer closes its connection, behind what was sent before
             self.leave(key);
             return Ok(());
         }
-        self.offer(key.index as usize, &[], message, self.overflow).map_err(|mut error| {
-            error.message.push_front(id);
-            error
-        })
+        self.offer(key.index as usize, &[], message, self.overflow).inspect_err(|_| message.push_front(id))
     }
 
     /// REP: back to the peer that asked, if it is still there and listens
-    fn reply(&mut self, key: PipeKey, envelope: &[Bytes], message: Message) {
+    fn reply(&mut self, key: PipeKey, envelope: &[Bytes], message: &mut Message) {
         let index = key.index as usize;
         match self.pipe(key).map(Pipe::is_addressable) {
             // RFC 28: a REP "SHALL silently discard the reply" when its peer is gone, and never waits
@@ -914,10 +946,10 @@ impl State {
     }
 
     /// REQ, the strict way
-    fn ask(&mut self, message: Message) -> Result<(), SendError> {
+    fn ask(&mut self, message: &mut Message) -> Result<(), SendFailure> {
         let numbered = self.options.req_correlate;
         let Pattern::Req(req) = &mut self.pattern else {
-            return self.refuse_or_drop(message);
+            return self.refuse_or_drop();
         };
         let (id, envelope) = req.envelope(numbered);
         let envelope = if numbered { &envelope[..] } else { &envelope[1..] };
@@ -941,30 +973,26 @@ impl State {
         }
     }
 
-    /// REQ, the way that can't wedge: the reply arrives at `reply`; returns the request's number
+    /// REQ, the way that can't wedge: the reply arrives at `reply`, which is taken with success; returns the
+    /// request's number
     pub(crate) fn request(
         &mut self,
-        message: Message,
-        reply: oneshot::Sender<Reply>,
-    ) -> Result<u32, (SendError, oneshot::Sender<Reply>)> {
-        let refuse = |message, reason, reply| Err((SendError { message, reason }, reply));
+        message: &mut Message,
+        reply: &mut Option<oneshot::Sender<Reply>>,
+    ) -> Result<u32, SendFailure> {
         if self.phase != Phase::Open {
-            return refuse(message, SendFailure::Closed, reply);
+            return Err(SendFailure::Closed);
         }
         let Pattern::Req(req) = &mut self.pattern else {
-            return refuse(message, SendFailure::NotSupported("only a REQ socket makes requests"), reply);
+            return Err(SendFailure::NotSupported("only a REQ socket makes requests"));
         };
         let (id, envelope) = req.envelope(true);
         let id = id.unwrap_or_default();
-        match self.send_balanced(&envelope, message) {
-            Ok((key, place)) => {
-                if let Pattern::Req(req) = &mut self.pattern {
-                    req.asked_numbered(key, place, id, reply);
-                }
-                Ok(id)
-            }
-            Err(error) => Err((error, reply)),
+        let (key, place) = self.send_balanced(&envelope, message)?;
+        if let (Pattern::Req(req), Some(reply)) = (&mut self.pattern, reply.take()) {
+            req.asked_numbered(key, place, id, reply);
         }
+        Ok(id)
     }
 
     /// Nobody waits for this request any more; a late reply is dropped and counted
@@ -975,11 +1003,11 @@ impl State {
     }
 
     /// XSUB: a subscription in message form, or a message to every publisher
-    fn send_upstream(&mut self, message: Message) -> Result<(), SendError> {
+    fn send_upstream(&mut self, message: &mut Message) -> Result<(), SendFailure> {
         if self.socket_type == SocketType::Sub {
-            return Err(SendError { message, reason: SendFailure::NotSupported(SUB_SENDS) });
+            return Err(SendFailure::NotSupported(SUB_SENDS));
         }
-        if let Some(control) = Control::of(&message) {
+        if let Some(control) = Control::of(message) {
             self.change_subscription(control);
             return Ok(());
         }
@@ -990,9 +1018,9 @@ impl State {
         }
         if let Some(full) = self.blocked(indices.iter().copied()) {
             self.note_slow(full);
-            return Err(SendError { message, reason: SendFailure::WouldBlock });
+            return Err(SendFailure::WouldBlock);
         }
-        indices.into_iter().try_for_each(|index| self.offer(index, &[], message.clone(), self.overflow))
+        indices.into_iter().try_for_each(|index| self.offer(index, &[], &mut message.clone(), self.overflow))
     }
 
     /// SUB and XSUB: adds or ends a subscription. XPUB with `xpub_manual`: decides on the one asked for last.
@@ -1018,75 +1046,85 @@ impl State {
     }
 
     /// Takes the next message
+    #[inline]
     pub(crate) fn recv(&mut self) -> Result<Message, RecvError> {
+        match &self.pattern {
+            Pattern::Pull | Pattern::Dealer | Pattern::Pair(_) | Pattern::Subscriber(_) | Pattern::Router(_) => {}
+            _ => self.check_may_recv()?,
+        }
+        loop {
+            let Some(number) = self.receiving.current() else {
+                return Err(if self.phase == Phase::Open { RecvError::WouldBlock } else { RecvError::Closed });
+            };
+            let Some(pipe) = self.pipes.get_mut(number as usize) else {
+                self.receiving.remove(number);
+                continue;
+            };
+            let Some(mut message) = pipe.pop() else {
+                self.receiving.deactivate(number);
+                continue;
+            };
+            let key = PipeKey { index: number, serial: pipe.serial };
+            let is_plain = match &mut self.pattern {
+                Pattern::Pull | Pattern::Dealer | Pattern::Pair(_) | Pattern::Subscriber(_) | Pattern::Push => true,
+                Pattern::Router(_) => {
+                    message.push_front(pipe.routing_id.clone());
+                    true
+                }
+                _ => false,
+            };
+            let (is_empty, was_paused) = (pipe.inbox.is_empty(), pipe.reading_paused);
+            if !is_empty {
+                self.receiving.advance();
+            }
+            if is_empty || was_paused {
+                self.after_taking(number);
+            }
+            if is_plain {
+                return Ok(message);
+            }
+            if let Some(message) = self.accept(key, message) {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Whether the pattern and the socket's phase allow to receive
+    ///
+    /// # Errors
+    /// Why they don't.
+    fn check_may_recv(&mut self) -> Result<(), RecvError> {
         if self.phase != Phase::Open && !self.has_messages() {
             return Err(RecvError::Closed);
         }
         match &self.pattern {
-            Pattern::Push => return Err(RecvError::NotSupported(PUSH_RECEIVES)),
-            Pattern::Publisher(_) if self.socket_type == SocketType::Pub => {
-                return Err(RecvError::NotSupported(PUB_RECEIVES));
+            Pattern::Push => Err(RecvError::NotSupported(PUSH_RECEIVES)),
+            Pattern::Publisher(_) if self.socket_type == SocketType::Pub => Err(RecvError::NotSupported(PUB_RECEIVES)),
+            Pattern::Rep(rep) if rep.current.is_some() => Err(RecvError::WrongState(REP_RECEIVES)),
+            Pattern::Req(_) if mem::take(&mut self.peer_gone) => Err(RecvError::PeerGone),
+            Pattern::Req(req) if !req.is_waiting() => Err(RecvError::WrongState(REQ_RECEIVES)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a pattern with a state of its own makes of a message that is being received; `None` drops it
+    fn accept(&mut self, key: PipeKey, message: Message) -> Option<Message> {
+        match &mut self.pattern {
+            Pattern::Rep(rep) => {
+                let body = rep.accept(key, message);
+                self.unrouted += u64::from(body.is_none());
+                return body;
             }
-            Pattern::Rep(rep) if rep.current.is_some() => {
-                return Err(RecvError::WrongState(REP_RECEIVES));
-            }
-            Pattern::Req(_) if self.peer_gone => {
-                self.peer_gone = false;
-                return Err(RecvError::PeerGone);
-            }
-            Pattern::Req(req) if !req.is_waiting() => {
-                return Err(RecvError::WrongState(REQ_RECEIVES));
-            }
+            Pattern::Req(req) => req.answered(),
+            Pattern::Publisher(publisher) if Control::of(&message).is_some() => publisher.asking = Some(key),
             _ => {}
         }
-        loop {
-            let Some((key, id, mut message)) = self.next_message() else {
-                return Err(if self.phase == Phase::Open { RecvError::WouldBlock } else { RecvError::Closed });
-            };
-            match &mut self.pattern {
-                Pattern::Router(_) => message.push_front(id),
-                Pattern::Rep(rep) => match rep.accept(key, message) {
-                    Some(body) => return Ok(body),
-                    None => {
-                        self.unrouted += 1;
-                        continue;
-                    }
-                },
-                Pattern::Req(req) => req.answered(),
-                Pattern::Publisher(publisher) if Control::of(&message).is_some() => publisher.asking = Some(key),
-                _ => {}
-            }
-            return Ok(message);
-        }
+        Some(message)
     }
 
     /// Whether a receive would find something
     pub(crate) fn has_messages(&self) -> bool {
         self.receiving.ready() > 0
-    }
-
-    fn next_message(&mut self) -> Option<(PipeKey, Bytes, Message)> {
-        loop {
-            let number = self.receiving.current()?;
-            let Some(pipe) = self.pipes.get_mut(number as usize) else {
-                self.receiving.remove(number);
-                continue;
-            };
-            let Some(message) = pipe.pop() else {
-                self.receiving.deactivate(number);
-                continue;
-            };
-            let key = PipeKey { index: number, serial: pipe.serial };
-            let id = match self.pattern {
-                Pattern::Router(_) => pipe.routing_id.clone(),
-                _ => Bytes::new(),
-            };
-            if !pipe.inbox.is_empty() {
-                self.receiving.advance();
-            }
-            self.after_taking(number);
-            return Some((key, id, message));
-        }
     }
 
     /// Messages of a pipe's inbox were taken: its connection may read on, an inproc peer must bring the
@@ -1219,22 +1257,9 @@ impl State {
 
     // ---- Helpers ----
 
-    fn enqueue(&mut self, index: usize, envelope: &[Bytes], message: Message) {
+    fn enqueue(&mut self, index: usize, envelope: &[Bytes], message: &mut Message) {
         let bound = self.send_bound();
-        let Some(pipe) = self.pipes.get_mut(index) else {
-            return;
-        };
-        let was_idle = pipe.outbox.is_empty();
-        pipe.counts.sent.messages += 1;
-        // As the other end counts them: without framing
-        pipe.counts.sent.octets += (message.octets() + envelope.iter().map(Bytes::len).sum::<usize>()) as u64;
-        pipe.outbox.push(envelope, message);
-        let needs_waking = match &pipe.driver {
-            // Both sides' high-water marks add up: a full queue is moved on as far as the peer has room
-            Driver::Link(link, end) => link.peer_is_hungry(*end) || !pipe.has_room(bound),
-            _ => was_idle,
-        };
-        if needs_waking {
+        if self.pipes.get_mut(index).is_some_and(|pipe| pipe.enqueue(envelope, message, bound)) {
             self.wake(index);
         }
     }
@@ -1245,7 +1270,7 @@ impl State {
             return;
         };
         match &mut pipe.outbox {
-            Outbox::Local { .. } => drop(pipe.outbox.push(&[], control.to_message())),
+            Outbox::Local { .. } => drop(pipe.outbox.push(&[], &mut control.to_message())),
             _ => {
                 // Twice what was left the last time, so that many different topics don't cost a pass each
                 if pipe.control.len() >= COMPACT_CONTROL.max(2 * pipe.control_reduced) {

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::{NotFound, NotReady, RecvError, RequestError, SendError, SendFailure, SocketError};
 use crate::events::EventStream;
 use crate::options::Options;
-use crate::socket::{Binding, CloseReport, Connecting, IntoEndpoint, Socket};
+use crate::socket::{Binding, CloseReport, Connecting, IntoEndpoint, Receiving, Sending, Socket};
 use crate::stats::SocketStats;
 
 macro_rules! typed {
@@ -120,8 +120,8 @@ macro_rules! ability {
         ///
         /// # Cancel safety
         /// Safe: when dropped before it completes, nothing was queued.
-        pub async fn send(&self, message: Message) -> Result<(), SendError> {
-            self.0.send(message).await
+        pub fn send(&self, message: Message) -> Sending<'_> {
+            self.0.send(message)
         }
 
         /// Queues a message if there is room now
@@ -176,8 +176,8 @@ macro_rules! ability {
         ///
         /// # Cancel safety
         /// Safe: a message is taken only when it is returned.
-        pub async fn recv(&self) -> Result<Message, RecvError> {
-            self.0.recv().await
+        pub fn recv(&self) -> Receiving<'_> {
+            self.0.recv()
         }
 
         /// Receives a message if one is there

@@ -34,7 +34,7 @@ async fn accepting_pauses_and_goes_on() {
         for number in 0..100 {
             push.send(format!("{number}").into()).await.unwrap();
             let received = tokio::time::timeout(LONG, pull.recv()).await.unwrap().unwrap();
-            assert_eq!(received.first(), &format!("{number}"), "{at}: who is here notices nothing");
+            assert_eq!(received.first(), format!("{number}").as_bytes(), "{at}: who is here notices nothing");
         }
 
         drop(hoard);

@@ -393,7 +393,7 @@ impl Driven {
 
     /// Takes messages and events
     fn note(&mut self, elapsed: Duration) {
-        self.received.append(self.connection.messages());
+        self.received.extend(self.connection.messages().drain(..));
         while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Handshaken(peer) => {

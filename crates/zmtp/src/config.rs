@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{greeting::Version, mechanism::MechanismConfig, properties::Properties, socket_type::SocketType};
+use crate::{
+    greeting::Version, mechanism::MechanismConfig, message::SHORT, properties::Properties, socket_type::SocketType,
+};
 
 /// How a connection presents itself, and what it accepts from its peer
 #[derive(Clone, Debug)]
@@ -116,6 +118,12 @@ impl Config {
     pub fn max_message(mut self, octets: u64) -> Self {
         self.max_message = octets;
         self
+    }
+
+    /// Whether the bounds let every message of one short frame in
+    pub(crate) fn takes_short(&self) -> bool {
+        let short = SHORT as u64;
+        self.max_frame >= short && self.max_message >= short && self.max_frames_per_message > 0
     }
 
     /// The oldest version that may be spoken: a peer must not talk us out of our mechanism

@@ -1,6 +1,6 @@
 //! A connection: the state of the protocol towards one peer on one byte stream.
 
-use std::{io, mem, time::Instant};
+use std::{collections::VecDeque, io, mem, time::Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -13,7 +13,7 @@ use crate::{
     greeting::{Greeting, GreetingReader, Heard, Opening, SIGNATURE_LEN, Version, signature},
     liveness::{Liveness, Verdict},
     mechanism::{HANDSHAKE_COMMAND_CEILING, Mechanism, Step},
-    message::Message,
+    message::{Message, Short},
     properties::Properties,
     socket_type::SocketType,
     write_queue::WriteQueue,
@@ -37,7 +37,7 @@ pub struct Connection {
     pongs: usize,
     /// A PING of ours is in `transmit`
     ping_queued: bool,
-    messages: Vec<Message>,
+    messages: VecDeque<Message>,
     handshaken: Option<PeerInfo>,
     closed: Option<CloseReason>,
     /// A reason to close was given
@@ -106,6 +106,8 @@ enum State {
 struct Traffic {
     version: Version,
     liveness: Liveness,
+    /// No bound forbids a message of one short frame, so that they are read without asking
+    takes_short: bool,
     /// Frames of a message whose last one is still to come
     partial: SmallVec<[Bytes; 2]>,
     partial_octets: u64,
@@ -133,7 +135,7 @@ impl Connection {
             transmit,
             pongs: 0,
             ping_queued: false,
-            messages: Vec::new(),
+            messages: VecDeque::new(),
             handshaken: None,
             closed: None,
             over: false,
@@ -230,7 +232,7 @@ impl Connection {
     ///
     /// To a PUB or XPUB subscriptions come as messages of one frame: `01` and the topic for a new one, `00` and
     /// the topic for one taken back, whatever the peer's version.
-    pub fn messages(&mut self) -> &mut Vec<Message> {
+    pub fn messages(&mut self) -> &mut VecDeque<Message> {
         &mut self.messages
     }
 
@@ -338,14 +340,26 @@ impl Connection {
         }
     }
 
-    /// The hot path: one header, one slice, one push
+    /// The hot path: messages of one short frame in a row, then one frame of any other form
     #[inline]
     fn handle_frame(&mut self, now: Instant, octets: &mut BytesMut, limit: usize) -> Result<Flow, CloseReason> {
         let State::Traffic(traffic) = &mut self.state else {
             return Ok(Flow::Continue);
         };
-        let Some((header, taken)) = FrameHeader::decode(traffic.version.framing(), octets, self.config.max_frame)?
-        else {
+        if traffic.takes_short && traffic.partial.is_empty() {
+            let mut read = 0;
+            while let Some(short) = octets.get(read..).and_then(Short::decode) {
+                if self.messages.len() >= limit {
+                    octets.advance(read);
+                    return Ok(Flow::Full);
+                }
+                read += short.wire_len();
+                self.messages.push_back(Message::short(short));
+            }
+            octets.advance(read);
+        }
+        let framing = traffic.version.framing();
+        let Some((header, taken)) = FrameHeader::decode(framing, octets, self.config.max_frame)? else {
             return Ok(Flow::Starved);
         };
         if header.command {
@@ -369,11 +383,11 @@ impl Connection {
             traffic.partial.push(body);
             traffic.partial_octets = message_octets;
         } else if traffic.partial.is_empty() {
-            self.messages.push(body.into());
+            self.messages.push_back(body.into());
         } else {
             traffic.partial.push(body);
             traffic.partial_octets = 0;
-            self.messages.push(Message::from_frames(mem::take(&mut traffic.partial)));
+            self.messages.push_back(Message::from_frames(mem::take(&mut traffic.partial)));
         }
         Ok(Flow::Continue)
     }
@@ -397,8 +411,8 @@ impl Connection {
             return Ok(Flow::Starved);
         };
         match Command::parse(&body) {
-            Ok(Command::Subscribe(topic)) if takes_subscriptions => self.messages.push(subscription(true, topic)),
-            Ok(Command::Cancel(topic)) if takes_subscriptions => self.messages.push(subscription(false, topic)),
+            Ok(Command::Subscribe(topic)) if takes_subscriptions => self.messages.push_back(subscription(true, topic)),
+            Ok(Command::Cancel(topic)) if takes_subscriptions => self.messages.push_back(subscription(false, topic)),
             Ok(Command::Ping { ttl, context }) => {
                 traffic.liveness.on_ping(now, ttl);
                 if self.pongs < PONGS_LIMIT {
@@ -482,7 +496,7 @@ impl Connection {
         self.on_handshaken(now, version, socket_type, routing_id, Properties::new());
         if implicit && self.config.socket_type.takes_subscriptions() {
             // RFC 13 has no subscriptions on the wire: such a peer filters by itself, and wants all.
-            self.messages.push(subscription(true, b""));
+            self.messages.push_back(subscription(true, b""));
         }
         Ok(Flow::Continue)
     }
@@ -551,7 +565,9 @@ impl Connection {
         self.handshaken = Some(PeerInfo { version: version_numbers, socket_type, routing_id, properties, mechanism });
         // PING came with 3.1 (RFC 37): older peers might never answer, and would be taken for gone.
         let liveness = Liveness::new(self.config.heartbeat, version >= Version::V3_1, self.reading, now);
-        self.state = State::Traffic(Traffic { version, liveness, partial: SmallVec::new(), partial_octets: 0 });
+        let takes_short = version.framing() == Framing::V2 && self.config.takes_short();
+        self.state =
+            State::Traffic(Traffic { version, liveness, takes_short, partial: SmallVec::new(), partial_octets: 0 });
     }
 
     fn send_subscription(&mut self, wanted: bool, topic: &[u8]) {
@@ -690,7 +706,7 @@ mod tests {
         }
 
         fn received(&mut self) -> Vec<Message> {
-            mem::take(self.connection.messages())
+            mem::take(self.connection.messages()).into()
         }
 
         #[track_caller]

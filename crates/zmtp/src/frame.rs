@@ -3,7 +3,7 @@
 //! Grammar: RFC 23, "Framing", and RFC 15 for 2.0; RFC 13, "Framing", for 1.0. No other file reads or writes
 //! these octets.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 /// What a header says about the body that follows
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl FrameHeader {
     ///
     /// In 1.0 framing `command` is lost: that version has none.
     #[inline]
-    pub fn encode(&self, framing: Framing, into: &mut BytesMut) {
+    pub fn encode(&self, framing: Framing, into: &mut impl BufMut) {
         let more = if self.more { MORE } else { 0 };
         match framing {
             Framing::V2 => {
@@ -132,6 +132,8 @@ const ESCAPE: u8 = 0xff;
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     const FRAMINGS: [Framing; 2] = [Framing::V1, Framing::V2];

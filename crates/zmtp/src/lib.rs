@@ -43,7 +43,7 @@ mod liveness;
 mod mechanism;
 pub use mechanism::{HANDSHAKE_COMMAND_CEILING, MechanismConfig};
 mod message;
-pub use message::Message;
+pub use message::{Frames, Message};
 mod properties;
 pub use properties::{MetadataError, Properties};
 mod rope;

@@ -1,23 +1,96 @@
 //! Messages: one or more frames that travel and arrive together.
 
-use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::{fmt, mem, slice};
 
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 /// One or more frames, delivered whole or not at all
 ///
-/// Frames are reference-counted slices: a clone copies no payload. A message never has zero frames, whichever
-/// way it was made. Up to two frames need no allocation of their own.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// A message of one short frame lies in the value itself, so that making, moving and dropping it touches no
+/// allocator; other frames are reference-counted slices, of which a clone copies no payload. Up to two of those need
+/// no allocation of their own. A message never has zero frames, whichever way it was made.
+#[derive(Clone)]
 pub struct Message {
-    frames: SmallVec<[Bytes; 2]>,
+    body: Body,
+}
+
+/// How a message is kept; the two forms may hold the same frames
+#[derive(Clone)]
+pub(crate) enum Body {
+    /// One frame of up to [`SHORT`] octets
+    Short(Short),
+    /// At least one frame
+    Frames(SmallVec<[Bytes; 2]>),
+}
+
+/// One short frame, as 2.0 and 3.x put it on the wire: flags without a bit set, length, octets
+///
+/// Encoding and decoding are thus one copy of a size known to the compiler. What follows the frame's last octet means
+/// nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Short([u8; SHORT_WIRE]);
+
+impl Short {
+    pub(crate) fn copy_from(octets: &[u8]) -> Option<Self> {
+        let mut wire = [0; SHORT_WIRE];
+        let (header, rest) = wire.split_at_mut(SHORT_HEADER);
+        rest.get_mut(..octets.len())?.copy_from_slice(octets);
+        header[1] = u8::try_from(octets.len()).ok()?;
+        Some(Self(wire))
+    }
+
+    /// Reads one from the front of `octets`; `None` if another form of frame is there, or too little
+    #[inline(always)]
+    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
+        match octets {
+            [0, len, ..] if usize::from(*len) <= SHORT => {
+                // All that fits, with what comes behind it: copying by a fixed size needs no loop
+                if let Some(wire) = octets.first_chunk() {
+                    return Some(Self(*wire));
+                }
+                let mut wire = [0; SHORT_WIRE];
+                let whole = usize::from(*len) + SHORT_HEADER;
+                wire.get_mut(..whole)?.copy_from_slice(octets.get(..whole)?);
+                Some(Self(wire))
+            }
+            _ => None,
+        }
+    }
+
+    /// Octets of the frame
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.0[1]).min(SHORT)
+    }
+
+    /// Octets on the wire
+    #[inline(always)]
+    pub(crate) fn wire_len(&self) -> usize {
+        self.len() + SHORT_HEADER
+    }
+
+    /// The octets on the wire, with what means nothing behind them
+    #[inline(always)]
+    pub(crate) fn wire(&self) -> &[u8; SHORT_WIRE] {
+        &self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn octets(&self) -> &[u8] {
+        self.0.get(SHORT_HEADER..self.wire_len()).unwrap_or_default()
+    }
 }
 
 impl Message {
     /// A message of one frame with a copy of `octets`
+    #[inline]
     pub fn copy_from(octets: &[u8]) -> Self {
-        Bytes::copy_from_slice(octets).into()
+        match Short::copy_from(octets) {
+            Some(short) => Self { body: Body::Short(short) },
+            None => Bytes::copy_from_slice(octets).into(),
+        }
     }
 
     /// A message of these frames; of one empty frame when there are none
@@ -30,79 +103,181 @@ impl Message {
         if frames.is_empty() {
             frames.push(Bytes::new());
         }
-        Self { frames }
+        Self { body: Body::Frames(frames) }
     }
 
-    /// The frames, at least one
-    pub fn frames(&self) -> &[Bytes] {
-        &self.frames
+    pub(crate) fn short(short: Short) -> Self {
+        Self { body: Body::Short(short) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// The frames in order, at least one
+    pub fn frames(&self) -> Frames<'_> {
+        Frames(match &self.body {
+            Body::Short(short) => Rest::Short(Some(short.octets())),
+            Body::Frames(frames) => Rest::Frames(frames.iter()),
+        })
+    }
+
+    /// The frame at a place, counted from 0
+    pub fn frame(&self, index: usize) -> Option<&[u8]> {
+        match &self.body {
+            Body::Short(short) => (index == 0).then(|| short.octets()),
+            Body::Frames(frames) => frames.get(index).map(|frame| &frame[..]),
+        }
     }
 
     /// The first frame: the topic of a publication, the address of a routed message
-    pub fn first(&self) -> &Bytes {
-        // A message is never without frames, so the fallback is never seen.
-        static NOTHING: Bytes = Bytes::new();
-        self.frames.first().unwrap_or(&NOTHING)
+    #[inline]
+    pub fn first(&self) -> &[u8] {
+        match &self.body {
+            Body::Short(short) => short.octets(),
+            // A message is never without frames, so the fallback is never seen
+            Body::Frames(frames) => frames.first().map_or(&[], |frame| &frame[..]),
+        }
     }
 
-    /// The frames, at least one
+    /// The frames, at least one; a short one that the message kept in itself is copied
     pub fn into_frames(self) -> SmallVec<[Bytes; 2]> {
-        self.frames
+        match self.body {
+            Body::Short(short) => smallvec![Bytes::copy_from_slice(short.octets())],
+            Body::Frames(frames) => frames,
+        }
     }
 
     /// How many frames, at least one
     pub fn frame_count(&self) -> usize {
-        self.frames.len()
+        match &self.body {
+            Body::Short(_) => 1,
+            Body::Frames(frames) => frames.len(),
+        }
     }
 
     /// Octets of all frames together, without their headers on the wire
+    #[inline]
     pub fn octets(&self) -> usize {
-        self.frames.iter().map(Bytes::len).sum()
+        match &self.body {
+            Body::Short(short) => short.len(),
+            Body::Frames(frames) => frames.iter().map(Bytes::len).sum(),
+        }
     }
 
     /// Adds a last frame
     pub fn push_back(&mut self, frame: impl Into<Bytes>) {
-        self.frames.push(frame.into());
+        let mut frames = mem::take(self).into_frames();
+        frames.push(frame.into());
+        self.body = Body::Frames(frames);
     }
 
     /// Adds a first frame: an address in front of a body
     pub fn push_front(&mut self, frame: impl Into<Bytes>) {
-        self.frames.insert(0, frame.into());
+        let mut frames = mem::take(self).into_frames();
+        frames.insert(0, frame.into());
+        self.body = Body::Frames(frames);
     }
 
     /// Takes the first frame, unless it is the only one
     pub fn pop_front(&mut self) -> Option<Bytes> {
-        (self.frames.len() > 1).then(|| self.frames.remove(0))
+        match &mut self.body {
+            Body::Frames(frames) if frames.len() > 1 => Some(frames.remove(0)),
+            _ => None,
+        }
+    }
+}
+
+/// The frames of a message, in order
+#[derive(Clone, Debug)]
+pub struct Frames<'a>(Rest<'a>);
+
+#[derive(Clone, Debug)]
+enum Rest<'a> {
+    Short(Option<&'a [u8]>),
+    Frames(slice::Iter<'a, Bytes>),
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        match &mut self.0 {
+            Rest::Short(frame) => frame.take(),
+            Rest::Frames(frames) => frames.next().map(|frame| &frame[..]),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match &self.0 {
+            Rest::Short(frame) => frame.iter().len(),
+            Rest::Frames(frames) => frames.len(),
+        };
+        (left, Some(left))
+    }
+}
+
+impl DoubleEndedIterator for Frames<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Rest::Short(frame) => frame.take(),
+            Rest::Frames(frames) => frames.next_back().map(|frame| &frame[..]),
+        }
+    }
+}
+
+impl ExactSizeIterator for Frames<'_> {}
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.frames().eq(other.frames())
+    }
+}
+
+impl Eq for Message {}
+
+impl Hash for Message {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_usize(self.frame_count());
+        self.frames().for_each(|frame| frame.hash(state));
+    }
+}
+
+/// One empty frame
+impl Default for Message {
+    fn default() -> Self {
+        Self::copy_from(&[])
     }
 }
 
 impl From<Bytes> for Message {
     fn from(frame: Bytes) -> Self {
-        Self { frames: smallvec![frame] }
+        Self { body: Body::Frames(smallvec![frame]) }
     }
 }
 
 impl From<Vec<u8>> for Message {
     fn from(frame: Vec<u8>) -> Self {
-        Bytes::from(frame).into()
+        Short::copy_from(&frame).map_or_else(|| Bytes::from(frame).into(), Self::short)
     }
 }
 
 impl From<String> for Message {
     fn from(frame: String) -> Self {
-        Bytes::from(frame).into()
+        frame.into_bytes().into()
     }
 }
 
 impl From<&'static [u8]> for Message {
     fn from(frame: &'static [u8]) -> Self {
-        Bytes::from_static(frame).into()
+        Short::copy_from(frame).map_or_else(|| Bytes::from_static(frame).into(), Self::short)
     }
 }
 
 impl From<&'static str> for Message {
     fn from(frame: &'static str) -> Self {
-        Bytes::from_static(frame.as_bytes()).into()
+        frame.as_bytes().into()
     }
 }
 
@@ -117,16 +292,16 @@ impl IntoIterator for Message {
     type IntoIter = smallvec::IntoIter<[Bytes; 2]>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.frames.into_iter()
+        self.into_frames().into_iter()
     }
 }
 
 impl<'a> IntoIterator for &'a Message {
-    type Item = &'a Bytes;
-    type IntoIter = std::slice::Iter<'a, Bytes>;
+    type Item = &'a [u8];
+    type IntoIter = Frames<'a>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.frames.iter()
+        self.frames()
     }
 }
 
@@ -134,35 +309,43 @@ impl<'a> IntoIterator for &'a Message {
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Message[")?;
-        for (index, frame) in self.frames.iter().take(DEBUG_FRAMES).enumerate() {
+        for (index, frame) in self.frames().take(DEBUG_FRAMES).enumerate() {
             let separator = if index == 0 { "" } else { ", " };
             let beginning = frame.get(..DEBUG_OCTETS).unwrap_or(frame);
             let ellipsis = if frame.len() > DEBUG_OCTETS { "…" } else { "" };
             write!(f, "{separator}{}:\"{}{ellipsis}\"", frame.len(), beginning.escape_ascii())?;
         }
-        if let Some(more @ 1..) = self.frames.len().checked_sub(DEBUG_FRAMES) {
+        if let Some(more @ 1..) = self.frame_count().checked_sub(DEBUG_FRAMES) {
             write!(f, ", {more} more")?;
         }
         f.write_str("]")
     }
 }
 
+/// Octets of a short message on the wire at most; with the mark of its form a message is 80 octets long
+pub(crate) const SHORT_WIRE: usize = 79;
+const SHORT_HEADER: usize = 2;
+/// Octets of the longest frame that a message keeps in itself
+pub(crate) const SHORT: usize = SHORT_WIRE - SHORT_HEADER;
+
 const DEBUG_FRAMES: usize = 4;
 const DEBUG_OCTETS: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
     use super::*;
 
     #[test]
     fn is_never_without_a_frame() {
         let none: [Bytes; 0] = [];
         let mut message = Message::multipart(none);
-        assert_eq!(message.frames(), [Bytes::new()]);
+        assert!(message.frames().eq([b""]));
         assert_eq!(Message::from_frames(SmallVec::new()), message);
         assert_eq!(message.pop_front(), None);
         message.push_front("address");
-        assert_eq!(message.first(), "address");
+        assert_eq!(message.first(), b"address");
         assert_eq!(message.pop_front(), Some(Bytes::from("address")));
         assert_eq!(message.pop_front(), None);
         assert_eq!((message.frame_count(), message.octets()), (1, 0));
@@ -173,9 +356,28 @@ mod tests {
         let mut message: Message = ["a", "bc"].into_iter().collect();
         message.push_back("def");
         assert_eq!((message.frame_count(), message.octets()), (3, 6));
-        assert_eq!((&message).into_iter().map(Bytes::len).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!((&message).into_iter().map(<[u8]>::len).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(message.clone().into_iter().collect::<Message>(), message);
         assert_eq!(message.into_frames().concat(), b"abcdef");
+    }
+
+    #[test]
+    fn its_form_does_not_show() {
+        assert_eq!(mem::size_of::<Message>(), SHORT_WIRE + 1);
+        for len in [0, 1, SHORT - 1, SHORT, SHORT + 1, 300] {
+            let octets = vec![b'x'; len];
+            let (copied, shared) = (Message::copy_from(&octets), Message::from(Bytes::from(octets.clone())));
+            assert_eq!(copied, shared);
+            assert_eq!(copied.first(), octets);
+            assert_eq!((copied.frame(0), copied.frame(1)), (Some(&octets[..]), None));
+            assert_eq!((copied.octets(), copied.frame_count(), copied.frames().len()), (len, 1, 1));
+            assert_eq!(copied.clone().into_frames(), shared.clone().into_frames());
+            assert_eq!(matches!(copied.body(), Body::Short(_)), len <= SHORT);
+            let hasher = BuildHasherDefault::<DefaultHasher>::new();
+            assert_eq!(hasher.hash_one(&copied), hasher.hash_one(&shared));
+        }
+        assert_ne!(Message::copy_from(b"a"), Message::copy_from(b"b"));
+        assert_ne!(Message::copy_from(b"ab"), Message::multipart(["a", "b"]));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, io::IoSlice, mem};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// Payloads above this many octets are never copied, but written from where they are
 ///
@@ -15,7 +15,7 @@ pub const COPY_LIMIT: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Rope {
-    small: BytesMut,
+    small: Vec<u8>,
     /// Octets at the front of `small` that are no longer part of the rope
     head: usize,
     splices: VecDeque<Splice>,
@@ -31,7 +31,7 @@ struct Splice {
 impl Rope {
     /// The small octets, to be appended to; make room first
     #[inline]
-    pub(crate) fn small(&mut self) -> &mut BytesMut {
+    pub(crate) fn small(&mut self) -> &mut Vec<u8> {
         &mut self.small
     }
 
@@ -122,7 +122,7 @@ impl Rope {
         self.head = 0;
         self.splices.clear();
         if self.small.capacity() > KEEP_LIMIT {
-            self.small = BytesMut::new();
+            self.small = Vec::new();
         } else {
             self.small.clear();
         }

@@ -79,7 +79,7 @@ fn replay(name: &str) {
                     // After the handshake room was needed; the rest comes now
                     connection.handle_input(now, &mut input, usize::MAX);
                 }
-                received.append(connection.messages());
+                received.extend(connection.messages().drain(..));
             }
             Line::Application(what) => match what.split_once(' ') {
                 Some(("sends", frames)) => {
@@ -93,7 +93,7 @@ fn replay(name: &str) {
                         [] => "(empty)".to_owned(),
                         some => some.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(" "),
                     };
-                    let shown: Vec<_> = message.frames().iter().map(|frame| hex(frame)).collect();
+                    let shown: Vec<_> = message.frames().map(hex).collect();
                     assert_eq!(shown.join(" | "), frames, "{name}");
                 }
                 _ => panic!("{name}: an application that {what:?}"),

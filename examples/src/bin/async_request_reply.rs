@@ -42,7 +42,8 @@ async fn serve(server: &RouterSocket) -> Result<()> {
     loop {
         // The routing id of the peer stands in front of what it sent
         let request = server.recv().await?;
-        let (Some(peer), Some(number)) = (request.frames().first(), request.frames().last()) else { continue };
+        let frames = request.into_frames();
+        let [peer, .., number] = &frames[..] else { continue };
         println!("Received request {} from {}", text(number), text(peer));
         waiting.push((peer.clone(), number.clone()));
         if waiting.len() < REQUESTS {
@@ -64,7 +65,7 @@ async fn ask(context: &Context, endpoint: &str) -> Result<()> {
     }
     for _ in 0..REQUESTS {
         let reply = tokio::time::timeout(Duration::from_secs(5), client.recv()).await??;
-        let [number, answer] = reply.frames() else { bail!("a reply of {} frames", reply.frame_count()) };
+        let [number, answer] = &reply.into_frames()[..] else { bail!("a reply is a number and an answer") };
         println!("Received reply {} [ {} ]", text(number), text(answer));
     }
     Ok(())

@@ -20,7 +20,7 @@ impl Rep {
     ///
     /// `None` for one without a delimiter or without a body, which libzmq drops as well.
     pub(crate) fn accept(&mut self, pipe: PipeKey, mut message: Message) -> Option<Message> {
-        let delimiter = message.frames().iter().position(Bytes::is_empty)?;
+        let delimiter = message.frames().position(<[u8]>::is_empty)?;
         let mut envelope = AddressEnvelope::new();
         for _ in 0..=delimiter {
             envelope.push(message.pop_front()?);

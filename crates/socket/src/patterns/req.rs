@@ -93,9 +93,9 @@ impl Req {
 
     /// Sorts a message that came from a pipe
     pub(crate) fn handle(&mut self, pipe: PipeKey, mut message: Message) -> Verdict {
-        let id = match message.frames() {
-            [delimiter, _, ..] if delimiter.is_empty() => None,
-            [id, delimiter, _, ..] if delimiter.is_empty() => match <[u8; 4]>::try_from(&id[..]) {
+        let id = match (message.frame(0), message.frame(1), message.frame_count()) {
+            (Some([]), _, 2..) => None,
+            (Some(id), Some([]), 3..) => match <[u8; 4]>::try_from(id) {
                 Ok(id) => Some(u32::from_ne_bytes(id)),
                 Err(_) => return Verdict::Malformed,
             },

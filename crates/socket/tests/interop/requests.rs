@@ -161,7 +161,7 @@ async fn a_request_that_is_not_answered_ends_at_its_deadline() -> Result<()> {
         peer.send(&id, &request).await
     });
     answered?;
-    ensure!(reply?.first() == "answered", "another reply");
+    ensure!(reply?.first() == b"answered", "another reply");
     ensure!(req.stats().unrouted == 1, "the late reply is not counted: {:?}", req.stats());
     Ok(())
 }
@@ -208,7 +208,7 @@ async fn rep_dies(way: Way, strict: bool, mut peer: Peer) -> Result<Peer> {
     }
     peer.tell(json!({"op": "echo", "id": id, "count": 1, "timeout": 20_000, "background": "rep"})).await?;
     let reply = req.request(message([b"next"]), PATIENCE).await?;
-    ensure!(reply.first() == "next", "{reply:?}");
+    ensure!(reply.first() == b"next", "{reply:?}");
     peer.joined("rep").await?;
     peer.close(&id).await?;
     Ok(peer)

@@ -173,7 +173,7 @@ async fn receive_in_batches(socket: &Socket) -> Result<()> {
         let what = format!("message {next}");
         within(PATIENCE, &what, socket.recv_many(&mut batch, 300)).await??;
         for message in batch.drain(..).filter(|message| message.first() != BEACON) {
-            check(next, message.frames())?;
+            check(next, &message.into_frames())?;
             next += 1;
         }
     }

@@ -163,7 +163,7 @@ fn ask(req: &Socket, body: &str, deadline: Duration) -> JoinHandle<Result<Messag
 
 /// Sends a request's envelope back with `re` in front of the body
 fn answer(router: &Socket, request: &Message) {
-    let mut frames = request.frames().to_vec();
+    let mut frames = request.clone().into_frames().to_vec();
     let body = frames.pop().unwrap();
     frames.push([b"re ", &body[..]].concat().into());
     router.try_send(Message::multipart(frames)).unwrap();

@@ -120,7 +120,7 @@ pub(crate) fn text(message: &Message) -> String {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
         _ => frame.iter().map(|octet| format!("{octet:02x}")).collect(),
     };
-    message.frames().iter().map(|octets| frame(octets)).collect::<Vec<_>>().join("|")
+    message.frames().map(frame).collect::<Vec<_>>().join("|")
 }
 
 /// Reads events up to one of this name, which must come; returns it

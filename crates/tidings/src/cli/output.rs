@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use bytes::Bytes;
 use clap::ValueEnum;
 use serde_json::{Value, json};
+use tidings::Message;
 
 use super::frames::encode_hex;
 use super::template::now_rfc3339;
@@ -42,10 +42,10 @@ impl Printer {
     ///
     /// # Errors
     /// Those of writing; a closed pipe is one of them.
-    pub(crate) fn print_all<'a>(&mut self, messages: impl IntoIterator<Item = &'a [Bytes]>) -> io::Result<()> {
+    pub(crate) fn print_all<'a>(&mut self, messages: impl IntoIterator<Item = &'a Message>) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        for frames in messages {
-            stdout.write_all(&self.render(frames))?;
+        for message in messages {
+            stdout.write_all(&self.render(message))?;
         }
         stdout.flush()
     }
@@ -54,23 +54,22 @@ impl Printer {
     ///
     /// # Errors
     /// As [`Printer::print_all`].
-    pub(crate) fn print(&mut self, frames: &[Bytes]) -> io::Result<()> {
-        self.print_all([frames])
+    pub(crate) fn print(&mut self, message: &Message) -> io::Result<()> {
+        self.print_all([message])
     }
 
-    fn render(&mut self, frames: &[Bytes]) -> Vec<u8> {
-        let seq = self.seq;
+    fn render(&mut self, message: &Message) -> Vec<u8> {
+        let (seq, frames) = (self.seq, message.frames());
         self.seq += 1;
         let texts: Vec<String> = match self.output {
-            Output::Raw => return frames.concat(),
+            Output::Raw => return frames.collect::<Vec<_>>().concat(),
             Output::Json => {
-                let frames: Vec<Value> = frames.iter().map(|frame| json_frame(frame)).collect();
+                let frames: Vec<Value> = frames.map(json_frame).collect();
                 let object = json!({ "time": now_rfc3339(), "seq": seq, "frames": frames });
                 return format!("{object}\n").into_bytes();
             }
-            Output::Hex => frames.iter().map(|frame| encode_hex(frame)).collect(),
+            Output::Hex => frames.map(encode_hex).collect(),
             Output::Text => frames
-                .iter()
                 .enumerate()
                 .map(|(index, frame)| match index {
                     0 if self.addressed => display_routing_id(frame),
@@ -133,11 +132,13 @@ fn push_escapes(text: &mut String, octets: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn rendered(output: Output, frames: &[&'static [u8]]) -> String {
-        let frames: Vec<Bytes> = frames.iter().copied().map(Bytes::from_static).collect();
-        String::from_utf8(Printer::new(output, None, false).render(&frames)).unwrap()
+        let message = frames.iter().copied().map(Bytes::from_static).collect();
+        String::from_utf8(Printer::new(output, None, false).render(&message)).unwrap()
     }
 
     #[test]

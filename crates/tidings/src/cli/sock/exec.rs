@@ -4,8 +4,8 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
+use tidings::Message;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
@@ -31,13 +31,13 @@ impl Command {
     ///
     /// # Cancel safety
     /// Dropped, it kills the command and its children.
-    pub(crate) async fn run(&self, frames: &[Bytes]) -> Result<Vec<u8>, String> {
+    pub(crate) async fn run(&self, request: &Message) -> Result<Vec<u8>, String> {
         let mut command = tokio::process::Command::new("sh");
         command.arg("-c").arg(&self.script).stdin(Stdio::piped()).stdout(Stdio::piped());
         // A group of its own, so that the whole pipeline can be killed
         command.process_group(0).kill_on_drop(true);
-        command.env("TIDINGS_FRAMES", frames.len().to_string());
-        for (index, frame) in frames.iter().enumerate().take(ENVIRONMENT_FRAMES) {
+        command.env("TIDINGS_FRAMES", request.frame_count().to_string());
+        for (index, frame) in request.frames().enumerate().take(ENVIRONMENT_FRAMES) {
             // The environment can carry neither NUL nor very long texts: such frames are on stdin only
             if let Ok(text) = std::str::from_utf8(frame)
                 && !text.contains('\0')
@@ -50,7 +50,7 @@ impl Command {
         let mut group = Group { child };
         let (stdin, stdout) = (group.child.stdin.take(), group.child.stdout.take());
         let work = async {
-            let ((), output) = tokio::join!(feed(stdin, frames), collect(stdout));
+            let ((), output) = tokio::join!(feed(stdin, request), collect(stdout));
             let output = output?;
             let status = group.child.wait().await.map_err(|error| error.to_string())?;
             if status.success() { Ok(output) } else { Err(status.to_string()) }
@@ -82,9 +82,9 @@ impl Drop for Group {
 }
 
 /// Writes the frames, each ended by a line end but the last, and closes the pipe
-async fn feed(stdin: Option<ChildStdin>, frames: &[Bytes]) {
+async fn feed(stdin: Option<ChildStdin>, request: &Message) {
     let Some(mut stdin) = stdin else { return };
-    for (index, frame) in frames.iter().enumerate() {
+    for (index, frame) in request.frames().enumerate() {
         let before: &[u8] = if index == 0 { b"" } else { b"\n" };
         // A command that does not read its input is no failure
         if stdin.write_all(before).await.is_err() || stdin.write_all(frame).await.is_err() {
@@ -119,8 +119,8 @@ mod tests {
     use super::*;
 
     async fn run(script: &str, frames: &[&'static str]) -> Result<String, String> {
-        let frames: Vec<Bytes> = frames.iter().map(|frame| Bytes::from(*frame)).collect();
-        let output = Command::new(script, Duration::from_secs(20), false).run(&frames).await?;
+        let request = frames.iter().copied().collect();
+        let output = Command::new(script, Duration::from_secs(20), false).run(&request).await?;
         Ok(String::from_utf8(output).unwrap())
     }
 
@@ -138,6 +138,6 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_does_not_end_is_killed_with_its_children() {
         let command = Command::new("sleep 1000 | sleep 1000", Duration::from_millis(50), false);
-        assert_eq!(command.run(&[Bytes::from("x")]).await.unwrap_err(), "no end after 50ms");
+        assert_eq!(command.run(&Message::from("x")).await.unwrap_err(), "no end after 50ms");
     }
 }

@@ -127,7 +127,7 @@ mod tests {
         let start = Instant::now();
         for seq in ["0", "1", "2"] {
             let message = messages.next().await.unwrap().unwrap();
-            assert_eq!(message.frames(), [Bytes::from(seq)]);
+            assert_eq!(message, Message::from(seq));
         }
         assert_eq!(start.elapsed(), Duration::from_millis(20));
         assert!(messages.next().await.unwrap().is_none());

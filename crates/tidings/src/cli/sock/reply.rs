@@ -85,7 +85,7 @@ async fn answer_all(
         };
         let seq = tally.received;
         tally.received += 1;
-        if !printed(printer.print(request.frames()))? {
+        if !printed(printer.print(&request))? {
             break;
         }
         // A command is killed when this future is dropped, as it is at a signal
@@ -123,7 +123,7 @@ impl Answer {
         match self {
             Self::Echo => request.clone(),
             Self::Fixed(frames) => Message::multipart(frames.iter().map(|frame| frame.fill(seq))),
-            Self::Run { command, error_reply } => match command.run(request.frames()).await {
+            Self::Run { command, error_reply } => match command.run(&request).await {
                 Ok(output) => Message::from(Bytes::from(output)),
                 Err(error) => {
                     talk.say(format_args!("the command failed: {error}"));

@@ -63,7 +63,7 @@ async fn ask_all(
             break;
         };
         tally.received += 1;
-        if !printed(printer.print(reply.frames()))? {
+        if !printed(printer.print(&reply))? {
             break;
         }
     }

@@ -230,7 +230,7 @@ impl Session {
             }
             tally.received += batch.len() as u64;
             self.received.set(tally.received);
-            if !printed(printer.print_all(batch.iter().map(Message::frames)))? {
+            if !printed(printer.print_all(&batch))? {
                 break;
             }
             batch.clear();
