@@ -21,7 +21,8 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::arguments::{Arguments, Usage};
 
@@ -59,6 +60,7 @@ fn run(role: &str, words: &[String]) -> Result<bool> {
         return counted::run(arguments).map(|()| true);
     }
     end_in_time(role);
+    allow_many_descriptors()?;
     match role {
         "push" => pipeline::push(arguments),
         "pull" => pipeline::pull(arguments),
@@ -111,6 +113,13 @@ fn end_in_time(role: &str) {
         eprintln!("tidings-bench {role}: not done after {} seconds, so it gives up", LONGEST_RUN.as_secs());
         std::process::exit(1);
     });
+}
+
+/// Lets the process have as many descriptors as it may: thousands of connections are more than the usual 1,024
+fn allow_many_descriptors() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .context("can't raise the limit of open descriptors; see `ulimit -Hn`")
 }
 
 const LONGEST_RUN: Duration = Duration::from_secs(120);

@@ -34,10 +34,10 @@ pub(crate) fn publish(mut arguments: Arguments) -> Result<()> {
         let options = Options::of(SocketType::Xpub).xpub_verbose(true).xpub_nodrop(!drops);
         let socket = XpubSocket::with_options(&Context::new(), options)?;
         announce(socket.bind(endpoint)?.await?)?;
-        let mut missing = subscribers * subscriptions;
+        // The end mark's subscription is one more of each subscriber
+        let mut missing = subscribers * (subscriptions + 1);
         while missing > 0 {
-            let told = socket.recv().await?;
-            missing -= usize::from(told.first().first() == Some(&1) && told.first().get(1..) != Some(&END_MARK[..]));
+            missing -= usize::from(socket.recv().await?.first().first() == Some(&SUBSCRIBES));
         }
         let topics: Vec<[u8; TOPIC]> = (0..topics).map(topic).collect::<Result<_>>()?;
         let mut body = vec![b'x'; size];
@@ -143,6 +143,9 @@ fn topic(number: usize) -> Result<[u8; TOPIC]> {
     let digits = format!("{number:0TOPIC$}");
     digits.as_bytes().try_into().with_context(|| format!("topic {number} has more than {TOPIC} digits"))
 }
+
+/// How the message of a new subscription begins
+const SUBSCRIBES: u8 = 1;
 
 /// Octets of a topic
 const TOPIC: usize = 8;
