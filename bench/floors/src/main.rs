@@ -1,0 +1,85 @@
+//! The floors under the engine benchmarks: the same work on raw sockets and bare channels.
+//!
+//! `bench-floors ROLE key=value …`. A role that binds prints `listening ENDPOINT` first; every role
+//! prints one line of JSON at its end. The load for ROUTER servers (`dealers`, `dial`) lives here too,
+//! so that every library is measured by the same client and only the server differs.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a role this program does not have.
+
+mod bulk;
+mod channels;
+mod dealers;
+mod dial;
+mod echo_client;
+mod echo_server;
+mod endpoint;
+mod keys;
+mod measure;
+mod opening;
+mod poll;
+mod zmtp;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::keys::{Keys, Usage};
+
+// The allocator of our own side, so that the channels are a floor for it and not for malloc
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((role, pairs)) = arguments.split_first() else {
+        eprintln!("usage: bench-floors ROLE key=value …\nroles: {}", ROLES.map(|(name, _)| name).join(" "));
+        return ExitCode::from(2);
+    };
+    let Some((_, run)) = ROLES.iter().find(|(name, _)| name == role) else {
+        eprintln!("unsupported {role}");
+        return ExitCode::from(3);
+    };
+    end_after(LONGEST);
+    match Keys::parse(pairs).and_then(run).and_then(|report| print(&report.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-floors {role}: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+type Role = fn(Keys) -> Result<Value>;
+
+const ROLES: [(&str, Role); 9] = [
+    ("accept-server", echo_server::accept_server),
+    ("bulk-sink", bulk::sink),
+    ("bulk-source", bulk::source),
+    ("dealers", dealers::dealers),
+    ("dial", dial::dial),
+    ("echo-client", echo_client::echo_client),
+    ("echo-server", echo_server::echo_server),
+    ("inproc-latency", channels::latency),
+    ("inproc-throughput", channels::throughput),
+];
+
+/// No role may outlive this, so that a peer that died never leaves a program behind
+const LONGEST: Duration = Duration::from_secs(120);
+
+fn end_after(limit: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("bench-floors: not done after {} seconds; is the other side still there?", limit.as_secs());
+        std::process::exit(1);
+    });
+}
+
+/// Prints one line and flushes it, as whoever started us may be waiting for it on a pipe
+pub(crate) fn print(line: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
