@@ -305,11 +305,15 @@ impl Pipe {
             && (most.octets == 0 || self.inbox_octets <= most.octets / 2)
     }
 
-    /// The oldest message of the peer
-    pub(crate) fn pop(&mut self) -> Option<Message> {
-        let message = self.inbox.pop_front()?;
-        self.inbox_octets -= message.octets() as u64;
-        Some(message)
+    /// Puts the oldest message of the peer in the place of `into`; whether there was one
+    #[inline]
+    pub(crate) fn pop_into(&mut self, into: &mut Message) -> bool {
+        let Some(message) = self.inbox.pop_front() else {
+            return false;
+        };
+        *into = message;
+        self.inbox_octets -= into.octets() as u64;
+        true
     }
 }
 

@@ -530,8 +530,15 @@ impl Socket {
     /// [`RecvError::WouldBlock`] if none is.
     #[inline]
     pub fn try_recv(&self) -> Result<Message, RecvError> {
+        let mut message = Message::default();
+        self.take(&mut message).map(|()| message)
+    }
+
+    /// Puts the next message in the place of `into`
+    #[inline]
+    fn take(&self, into: &mut Message) -> Result<(), RecvError> {
         self.shared().with(|state| {
-            let received = state.recv();
+            let received = state.recv(into);
             // Who was woken for a batch passes the rest on
             state.signals.readable |= state.receivers_waiting > 0 && state.has_messages();
             received
@@ -599,8 +606,9 @@ impl Socket {
         self.shared().with(|state| {
             let before = into.len();
             while into.len() - before < max {
-                match state.recv() {
-                    Ok(message) => into.push(message),
+                let mut message = Message::default();
+                match state.recv(&mut message) {
+                    Ok(()) => into.push(message),
                     Err(error) if into.len() == before => return Err(error),
                     Err(_) => break,
                 }
@@ -827,9 +835,11 @@ impl Future for Receiving<'_> {
         if must_yield(cx) {
             return Poll::Pending;
         }
-        match this.socket.try_recv() {
+        let mut message = Message::default();
+        match this.socket.take(&mut message) {
+            Ok(()) => Poll::Ready(Ok(message)),
             Err(RecvError::WouldBlock) => this.poll_slowly(cx),
-            done => Poll::Ready(done),
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 }

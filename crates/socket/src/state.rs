@@ -601,7 +601,7 @@ impl State {
             pipe.inbox.append(messages);
         }
         if self.overflow == Overflow::Latest && self.options.conflate {
-            while pipe.inbox.len() > 1 && pipe.pop().is_some() {
+            while pipe.inbox.len() > 1 && pipe.pop_into(&mut Message::default()) {
                 pipe.counts.dropped += 1;
             }
         }
@@ -1045,13 +1045,19 @@ impl State {
         }
     }
 
-    /// Takes the next message
+    /// Takes the next message, and puts it in the place of `into`
+    ///
+    /// # Errors
+    /// Why there is none; `into` is then as it was.
     #[inline]
-    pub(crate) fn recv(&mut self) -> Result<Message, RecvError> {
-        match &self.pattern {
-            Pattern::Pull | Pattern::Dealer | Pattern::Pair(_) | Pattern::Subscriber(_) | Pattern::Router(_) => {}
-            _ => self.check_may_recv()?,
-        }
+    pub(crate) fn recv(&mut self, into: &mut Message) -> Result<(), RecvError> {
+        let is_plain = match &self.pattern {
+            Pattern::Pull | Pattern::Dealer | Pattern::Pair(_) | Pattern::Subscriber(_) => true,
+            _ => {
+                self.check_may_recv()?;
+                false
+            }
+        };
         loop {
             let Some(number) = self.receiving.current() else {
                 return Err(if self.phase == Phase::Open { RecvError::WouldBlock } else { RecvError::Closed });
@@ -1060,19 +1066,14 @@ impl State {
                 self.receiving.remove(number);
                 continue;
             };
-            let Some(mut message) = pipe.pop() else {
+            if !pipe.pop_into(into) {
                 self.receiving.deactivate(number);
                 continue;
-            };
+            }
             let key = PipeKey { index: number, serial: pipe.serial };
-            let is_plain = match &mut self.pattern {
-                Pattern::Pull | Pattern::Dealer | Pattern::Pair(_) | Pattern::Subscriber(_) | Pattern::Push => true,
-                Pattern::Router(_) => {
-                    message.push_front(pipe.routing_id.clone());
-                    true
-                }
-                _ => false,
-            };
+            if let Pattern::Router(_) = &self.pattern {
+                into.push_front(pipe.routing_id.clone());
+            }
             let (is_empty, was_paused) = (pipe.inbox.is_empty(), pipe.reading_paused);
             if !is_empty {
                 self.receiving.advance();
@@ -1080,11 +1081,8 @@ impl State {
             if is_empty || was_paused {
                 self.after_taking(number);
             }
-            if is_plain {
-                return Ok(message);
-            }
-            if let Some(message) = self.accept(key, message) {
-                return Ok(message);
+            if is_plain || self.accept(key, into) {
+                return Ok(());
             }
         }
     }
@@ -1107,19 +1105,20 @@ impl State {
         }
     }
 
-    /// What a pattern with a state of its own makes of a message that is being received; `None` drops it
-    fn accept(&mut self, key: PipeKey, message: Message) -> Option<Message> {
+    /// What a pattern with a state of its own makes of a message that is being received; whether it is for the
+    /// application
+    fn accept(&mut self, key: PipeKey, message: &mut Message) -> bool {
         match &mut self.pattern {
             Pattern::Rep(rep) => {
-                let body = rep.accept(key, message);
-                self.unrouted += u64::from(body.is_none());
-                return body;
+                let accepted = rep.accept(key, message);
+                self.unrouted += u64::from(!accepted);
+                return accepted;
             }
             Pattern::Req(req) => req.answered(),
-            Pattern::Publisher(publisher) if Control::of(&message).is_some() => publisher.asking = Some(key),
+            Pattern::Publisher(publisher) if Control::of(message).is_some() => publisher.asking = Some(key),
             _ => {}
         }
-        Some(message)
+        true
     }
 
     /// Whether a receive would find something

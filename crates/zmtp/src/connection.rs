@@ -13,7 +13,7 @@ use crate::{
     greeting::{Greeting, GreetingReader, Heard, Opening, SIGNATURE_LEN, Version, signature},
     liveness::{Liveness, Verdict},
     mechanism::{HANDSHAKE_COMMAND_CEILING, Mechanism, Step},
-    message::{Message, Short},
+    message::{Message, SHORT_HEADER, Short},
     properties::Properties,
     socket_type::SocketType,
     write_queue::WriteQueue,
@@ -353,7 +353,7 @@ impl Connection {
                     octets.advance(read);
                     return Ok(Flow::Full);
                 }
-                read += short.wire_len();
+                read += SHORT_HEADER + short.len();
                 self.messages.push_back(Message::short(short));
             }
             octets.advance(read);

@@ -1,6 +1,7 @@
 //! Messages: one or more frames that travel and arrive together.
 
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::{fmt, mem, slice};
 
 use bytes::Bytes;
@@ -25,62 +26,73 @@ pub(crate) enum Body {
     Frames(SmallVec<[Bytes; 2]>),
 }
 
-/// One short frame, as 2.0 and 3.x put it on the wire: flags without a bit set, length, octets
+/// One short frame, all of it in the value
 ///
-/// Encoding and decoding are thus one copy of a size known to the compiler. What follows the frame's last octet means
+/// The octets come first, in whole blocks, and the length in a register of its own, so that they are written and moved in
+/// the same pieces: a load that spans two earlier stores would wait for both. What follows the frame's last octet means
 /// nothing.
 #[derive(Clone, Copy)]
-pub(crate) struct Short([u8; SHORT_WIRE]);
+pub(crate) struct Short {
+    octets: [u8; SHORT],
+    /// One more than there are, so that zero is left to tell the other form by
+    len_and_one: NonZeroUsize,
+}
 
 impl Short {
-    pub(crate) fn copy_from(octets: &[u8]) -> Option<Self> {
-        let mut wire = [0; SHORT_WIRE];
-        let (header, rest) = wire.split_at_mut(SHORT_HEADER);
-        rest.get_mut(..octets.len())?.copy_from_slice(octets);
-        header[1] = u8::try_from(octets.len()).ok()?;
-        Some(Self(wire))
+    #[inline]
+    pub(crate) fn copy_from(from: &[u8]) -> Option<Self> {
+        let mut octets = [0; SHORT];
+        let len_and_one = len_and_one(from.len())?;
+        let (blocks, rest) = from.as_chunks::<BLOCK>();
+        for (to, from) in octets.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
+            *to = *from;
+        }
+        if !rest.is_empty() {
+            octets.get_mut(from.len() - rest.len()..from.len())?.copy_from_slice(rest);
+        }
+        Some(Self { octets, len_and_one })
     }
 
-    /// Reads one from the front of `octets`; `None` if another form of frame is there, or too little
+    /// Reads a message of one short frame from the front of `wire`, in the framing of 2.0 and 3.x; `None` if
+    /// anything else is there, or too little
     #[inline(always)]
-    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
-        match octets {
-            [0, len, ..] if usize::from(*len) <= SHORT => {
-                // All that fits, with what comes behind it: copying by a fixed size needs no loop
-                if let Some(wire) = octets.first_chunk() {
-                    return Some(Self(*wire));
-                }
-                let mut wire = [0; SHORT_WIRE];
-                let whole = usize::from(*len) + SHORT_HEADER;
-                wire.get_mut(..whole)?.copy_from_slice(octets.get(..whole)?);
-                Some(Self(wire))
-            }
-            _ => None,
+    pub(crate) fn decode(wire: &[u8]) -> Option<Self> {
+        let [0, len, rest @ ..] = wire else { return None };
+        let len_and_one = len_and_one(usize::from(*len))?;
+        // All that fits, with what comes behind it: copying by a fixed size needs no loop
+        if let Some(octets) = rest.first_chunk() {
+            return Some(Self { octets: *octets, len_and_one });
         }
+        Self::copy_from(rest.get(..usize::from(*len))?)
     }
 
     /// Octets of the frame
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.0[1]).min(SHORT)
+        self.len_and_one.get() - 1
     }
 
-    /// Octets on the wire
+    /// The frame's header in the framing of 2.0 and 3.x
     #[inline(always)]
-    pub(crate) fn wire_len(&self) -> usize {
-        self.len() + SHORT_HEADER
+    pub(crate) fn header(&self) -> [u8; SHORT_HEADER] {
+        [0, self.len() as u8]
     }
 
-    /// The octets on the wire, with what means nothing behind them
+    /// The octets, with what means nothing behind them
     #[inline(always)]
-    pub(crate) fn wire(&self) -> &[u8; SHORT_WIRE] {
-        &self.0
+    pub(crate) fn padded(&self) -> &[u8; SHORT] {
+        &self.octets
     }
 
     #[inline(always)]
     pub(crate) fn octets(&self) -> &[u8] {
-        self.0.get(SHORT_HEADER..self.wire_len()).unwrap_or_default()
+        self.octets.get(..self.len()).unwrap_or_default()
     }
+}
+
+#[inline(always)]
+fn len_and_one(len: usize) -> Option<NonZeroUsize> {
+    if len > SHORT { None } else { NonZeroUsize::new(len + 1) }
 }
 
 impl Message {
@@ -322,11 +334,12 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Octets of a short message on the wire at most; with the mark of its form a message is 80 octets long
-pub(crate) const SHORT_WIRE: usize = 79;
-const SHORT_HEADER: usize = 2;
-/// Octets of the longest frame that a message keeps in itself
-pub(crate) const SHORT: usize = SHORT_WIRE - SHORT_HEADER;
+/// Octets of the longest frame that a message keeps in itself: whole blocks, and room for the other form
+pub(crate) const SHORT: usize = 5 * BLOCK;
+/// Octets of a short frame's header in the framing of 2.0 and 3.x
+pub(crate) const SHORT_HEADER: usize = 2;
+/// Octets moved at once
+const BLOCK: usize = 16;
 
 const DEBUG_FRAMES: usize = 4;
 const DEBUG_OCTETS: usize = 16;
@@ -363,8 +376,8 @@ mod tests {
 
     #[test]
     fn its_form_does_not_show() {
-        assert_eq!(mem::size_of::<Message>(), SHORT_WIRE + 1);
-        for len in [0, 1, SHORT - 1, SHORT, SHORT + 1, 300] {
+        assert_eq!(mem::size_of::<Message>(), SHORT + mem::size_of::<usize>());
+        for len in [0, 1, 15, 16, 17, 64, SHORT - 1, SHORT, SHORT + 1, 300] {
             let octets = vec![b'x'; len];
             let (copied, shared) = (Message::copy_from(&octets), Message::from(Bytes::from(octets.clone())));
             assert_eq!(copied, shared);

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::{
     frame::{FrameHeader, Framing},
-    message::{Body, Message, SHORT_WIRE, Short},
+    message::{Body, Message, SHORT, SHORT_HEADER, Short},
     rope::{COPY_LIMIT, Rope},
 };
 
@@ -73,16 +73,17 @@ impl WriteQueue {
         added
     }
 
-    /// The hot path: a short message is encoded already
+    /// The hot path
     #[inline]
     fn push_short(&mut self, short: &Short) -> usize {
-        self.rope.reserve(SHORT_WIRE);
+        self.rope.reserve(SHORT_HEADER + SHORT);
         let small = self.rope.small();
-        let end = small.len() + short.wire_len();
-        // All that a short message can be, then cut off: copying by a fixed size needs no loop
-        small.extend_from_slice(short.wire());
+        small.extend_from_slice(&short.header());
+        let end = small.len() + short.len();
+        // All that a short frame can hold, then cut off: copying by a fixed size needs no loop
+        small.extend_from_slice(short.padded());
         small.truncate(end);
-        short.wire_len()
+        SHORT_HEADER + short.len()
     }
 
     fn push_frames(&mut self, framing: Framing, envelope: &[Bytes], body: &[Bytes]) -> usize {

@@ -16,17 +16,18 @@ pub(crate) struct Rep {
 pub(crate) type AddressEnvelope = SmallVec<[Bytes; 2]>;
 
 impl Rep {
-    /// Takes a request apart: the envelope is kept for the reply, the body is the application's
+    /// Takes a request apart: the envelope is kept for the reply, the body is left for the application
     ///
-    /// `None` for one without a delimiter or without a body, which libzmq drops as well.
-    pub(crate) fn accept(&mut self, pipe: PipeKey, mut message: Message) -> Option<Message> {
-        let delimiter = message.frames().position(<[u8]>::is_empty)?;
+    /// False for one without a delimiter or without a body, which libzmq drops as well.
+    pub(crate) fn accept(&mut self, pipe: PipeKey, message: &mut Message) -> bool {
+        let delimiter = message.frames().position(<[u8]>::is_empty);
+        let Some(delimiter) = delimiter.filter(|delimiter| delimiter + 1 < message.frame_count()) else {
+            return false;
+        };
         let mut envelope = AddressEnvelope::new();
-        for _ in 0..=delimiter {
-            envelope.push(message.pop_front()?);
-        }
+        envelope.extend((0..=delimiter).map_while(|_| message.pop_front()));
         self.current = Some((pipe, envelope));
-        Some(message)
+        true
     }
 }
 
@@ -39,9 +40,9 @@ mod tests {
     #[test]
     fn the_envelope_goes_up_to_the_first_empty_frame() {
         let mut rep = Rep::default();
-        let message = Message::multipart(["id", "", "body", "", "tail"]);
-        let body = rep.accept(PIPE, message).unwrap();
-        assert_eq!(body, Message::multipart(["body", "", "tail"]));
+        let mut message = Message::multipart(["id", "", "body", "", "tail"]);
+        assert!(rep.accept(PIPE, &mut message));
+        assert_eq!(message, Message::multipart(["body", "", "tail"]));
         let (pipe, envelope) = rep.current.unwrap();
         assert_eq!((pipe, &envelope[..]), (PIPE, &[Bytes::from("id"), Bytes::new()][..]));
     }
@@ -49,8 +50,8 @@ mod tests {
     #[test]
     fn what_has_no_delimiter_or_no_body_is_no_request() {
         let mut rep = Rep::default();
-        assert_eq!(rep.accept(PIPE, Message::from("bare")), None);
-        assert_eq!(rep.accept(PIPE, Message::multipart(["id", ""])), None);
+        assert!(!rep.accept(PIPE, &mut Message::from("bare")));
+        assert!(!rep.accept(PIPE, &mut Message::multipart(["id", ""])));
         assert!(rep.current.is_none());
     }
 }
