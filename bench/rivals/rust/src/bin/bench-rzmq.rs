@@ -29,7 +29,10 @@ fn main() -> ExitCode {
     run(best_runtime, serve)
 }
 
-/// Medians of short runs on two busy cores, the same runtime at both ends: current, multi, spawned
+/// Short runs on two cores that others used too, the same runtime at both ends: current, multi, spawned
+///
+/// Medians of three to five runs that spread by half and more, so close figures decide nothing;
+/// the round trips on the second, inproc and `idle-server` are of one run or two.
 ///
 /// - 64 octets over TCP, messages per second: 3.0, 2.0, 2.2 million; of 65,536: 33, 26, 33 thousand
 /// - 64 octets there and back, median: 23, 80, 23 microseconds; the slowest hundredth best on the first
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
 /// - ROUTER, 16 connections, echoes per second: 436, 534, 464 thousand; connections 830, 600, 930
 /// - inproc: 3.4 to 5.5, 2.8 to 3.7, 3.2 million messages per second; on two threads 44, 58, 24 microseconds there
 ///   and back, on one 1.7, 1.8, 1.9
-/// - `idle-server`: on the second it lost count of connections that were made fast
+/// - `idle-server`: on the second it once counted 980 of 1,200 connections that were made fast
 fn best_runtime(arguments: &Arguments) -> Runtime {
     match (arguments.role(), arguments.text_or("threads", "2")) {
         ("router" | "subscribe", _) => Runtime::Multi,

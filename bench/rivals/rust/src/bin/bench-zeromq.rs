@@ -31,7 +31,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Medians of short runs on two busy cores, the same runtime at both ends: current, multi, spawned
+/// Short runs on two cores that others used too, the same runtime at both ends: current, multi, spawned
+///
+/// Medians of three to five runs that spread by half and more, so close figures decide nothing;
+/// the round trips on the second and the proxies are of one run.
 ///
 /// - 64 octets over TCP, messages per second: 2.3, 2.0, 2.7 million; of 65,536: 35, 26, 36 thousand, and on a
 ///   current thread PUSH fills its queue of 100,000 messages before the first byte leaves
