@@ -8,7 +8,7 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::statistics::{least_and_most, short};
+use super::statistics::{grouped, least_and_most, short};
 
 /// A group of bars on an axis of its own
 pub(super) struct Panel {
@@ -42,6 +42,8 @@ pub(super) enum Axis {
     Quantiles,
     /// From 0, or by powers of ten where figures lie far apart
     Measured(&'static str),
+    /// Times, by powers of ten or their parts
+    Microseconds,
 }
 
 /// Panels of bars, one beneath the other
@@ -110,11 +112,12 @@ pub(super) fn lines(path: &Path, title: &str, across: Axis, up: Axis, lines: &[L
 fn draw_panel(area: &Area<'_>, panel: &Panel) -> Drawn {
     let most = panel.bars.iter().map(|bar| bar.most).fold(f64::MIN_POSITIVE, f64::max);
     let count = panel.bars.len() as f64;
-    area.draw(&Text::new(panel.title.clone(), (16, 4), text(15)))?;
+    area.draw(&Text::new(panel.title.clone(), (16, 10), text(15)))?;
     let ticks = ticks(most);
     let mut chart = ChartBuilder::on(area)
-        .margin_top(28)
+        .margin_top(32)
         .margin_right(24)
+        .margin_bottom(16)
         .x_label_area_size(40)
         .y_label_area_size(LABELS)
         .build_cartesian_2d(Ruler { from: 0.0, to: most * 1.15, ticks: ticks.clone() }, 0.0..count)?;
@@ -154,7 +157,7 @@ fn legend(root: &Area<'_>, lines: &[Line]) -> Drawn {
         let style = text(14).pos(Pos::new(HPos::Left, VPos::Center));
         root.draw(&Text::new(line.label.clone(), (left + 28, y), style))?;
         // As wide as the widest usual sans-serif letters are on average at this size
-        left += 28 + 9 * line.label.chars().count() as i32 + 18;
+        left += 28 + 8 * line.label.chars().count() as i32 + 18;
     }
     Ok(())
 }
@@ -175,19 +178,21 @@ impl Scale {
         let values: Vec<f64> = values.filter(|value| value.is_finite() && *value > 0.0).collect();
         let (least, most) = if values.is_empty() { (1.0, 1.0) } else { least_and_most(&values) };
         let (factor, unit) = match axis {
-            Axis::Measured(_) if most >= 2e6 => (1e-6, "millions, "),
-            Axis::Measured(_) if most >= 2e3 => (1e-3, "thousands, "),
+            Axis::Measured(_) if most >= 2e6 => (1e-6, "in millions"),
+            Axis::Measured(_) if most >= 2e3 => (1e-3, "in thousands"),
             _ => (1.0, ""),
         };
         let name = match axis {
             Axis::Decades(name) => name.to_owned(),
             Axis::Quantiles => "share of round trips that took no longer".to_owned(),
-            Axis::Measured(name) => format!("{unit}{name}"),
+            Axis::Measured(name) if unit.is_empty() => name.to_owned(),
+            Axis::Measured(name) => format!("{name}, {unit}"),
+            Axis::Microseconds => "microseconds".to_owned(),
         };
         let is_logarithmic = !matches!(axis, Axis::Measured(_)) || most / least > APART;
         let (from, to, ticks) = match axis {
             Axis::Quantiles => (0.0, most.log10().max(1.0), QUANTILES.map(|(place, _)| place).to_vec()),
-            _ if is_logarithmic => decades(least * factor, most * factor, matches!(axis, Axis::Measured(_))),
+            _ if is_logarithmic => decades(least * factor, most * factor, !matches!(axis, Axis::Decades(_))),
             _ => (0.0, most * factor * 1.05, ticks(most * factor)),
         };
         let ticks = ticks.into_iter().filter(|tick| (from..=to).contains(tick)).collect();
@@ -253,7 +258,7 @@ fn decades(least: f64, most: f64, with_room: bool) -> (f64, f64, Vec<f64>) {
 /// Four to eight round numbers from 0
 fn ticks(most: f64) -> Vec<f64> {
     let power = 10f64.powf(most.log10().floor());
-    let step = [0.2, 0.5, 1.0, 2.0].into_iter().map(|part| part * power).find(|step| most / step <= 7.0);
+    let step = [0.2, 0.5, 1.0, 2.0].into_iter().map(|part| part * power).find(|step| most / step <= 7.5);
     let step = step.unwrap_or(power);
     (0..=(most / step) as u32).map(|number| f64::from(number) * step).collect()
 }
@@ -266,18 +271,6 @@ fn plain(number: f64) -> String {
         Some(_) => rounded.to_owned(),
         None => grouped(rounded),
     }
-}
-
-/// `1000000` as `1,000,000`
-fn grouped(digits: &str) -> String {
-    let mut out = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 fn text(size: i32) -> TextStyle<'static> {
@@ -295,7 +288,7 @@ const WIDTH: u32 = 860;
 /// The title
 const HEAD: u32 = 46;
 /// What a panel has besides its bars
-const PANEL: u32 = 28 + 40 + 12;
+const PANEL: u32 = 32 + 40 + 16;
 const BAR: u32 = 26;
 const MARGIN: u32 = 12;
 /// Room for the longest label of a bar
@@ -340,7 +333,7 @@ mod tests {
     fn an_axis_is_logarithmic_where_figures_lie_far_apart() {
         let near = Scale::new(Axis::Measured("x"), [4e6, 10e6].into_iter());
         assert_eq!((near.is_logarithmic, near.from, near.place(5e6)), (false, 0.0, 5.0));
-        assert_eq!(near.name, "millions, x");
+        assert_eq!(near.name, "x, in millions");
         let far = Scale::new(Axis::Measured("x"), [1.0, 1000.0].into_iter());
         assert!(far.is_logarithmic);
         let counts = Scale::new(Axis::Decades("peers"), [1.0, 10.0, 1000.0].into_iter());

@@ -166,11 +166,11 @@ impl Turns {
             Some(count) => count,
             None => {
                 let trial = Amount { count: trial_count(work), rate };
-                amount_by_trial(work, &stage.run(work, self.contestant, trial, PATIENCE)?, seconds)
+                amount_by_trial(work, &stage.run(work, self.contestant, trial, patience(quick))?, seconds)
             }
         };
         self.count = Some(count);
-        let run = stage.run(work, self.contestant, Amount { count, rate }, PATIENCE)?;
+        let run = stage.run(work, self.contestant, Amount { count, rate }, patience(quick))?;
         self.result.runs.push(run);
         Ok(())
     }
@@ -185,7 +185,7 @@ fn half_load(stage: &mut Stage, results: &Results) -> u64 {
     let p50 = measured.or_else(|| {
         let amount = Amount { count: 5000, rate: 0 };
         let libzmq = Contestant { side: Side::Libzmq, label: LIBZMQ };
-        stage.run(&base, libzmq, amount, PATIENCE).ok()?.figures.first().copied().flatten()
+        stage.run(&base, libzmq, amount, patience(false)).ok()?.figures.first().copied().flatten()
     });
     p50.map_or(RATE, |nanoseconds| (0.5e9 / nanoseconds) as u64).max(1)
 }
@@ -238,7 +238,9 @@ impl Progress {
 }
 
 /// A run that takes longer hangs; the longest real one sets up a million subscriptions
-const PATIENCE: Duration = Duration::from_secs(60);
+fn patience(quick: bool) -> Duration {
+    Duration::from_secs(if quick { 10 } else { 40 })
+}
 
 /// Half of 1 / 79 us, what libzmq took on the reference machine; for runs without libzmq
 const RATE: u64 = 6300;

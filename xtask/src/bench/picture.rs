@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::chart::{Axis, Bar, Line, Panel, bars, lines};
 use super::curves::{Curve, curves};
 use super::results::{Results, WorkResult};
-use super::statistics::{Unit, least_and_most, median};
+use super::statistics::{Unit, least_and_most, median, short};
 use super::works::{BLOCKING_ECHO, CRATES, LIBZMQ, LIBZMQ_NONE_FROZEN, NONE_FROZEN, ONE_THREAD, OURS, TOKIO_ECHO};
 
 /// Draws all that the results have figures for into a folder beside them, and returns how many
@@ -31,9 +31,8 @@ pub(super) fn draw_all(results: &Results, raw: &Path) -> Result<usize> {
     let half = results.works.iter().find(|work| work.name == HALF_LOAD);
     let spread = half.map(distribution).unwrap_or_default();
     let title = format!("REQ/REP round trips at half load, tcp, 64 octets{}", half.map(rate).unwrap_or_default());
-    drawn += draw(&spread, || {
-        lines(&path("latency-distribution"), &title, Axis::Quantiles, Axis::Measured("microseconds"), &spread)
-    })?;
+    drawn +=
+        draw(&spread, || lines(&path("latency-distribution"), &title, Axis::Quantiles, Axis::Microseconds, &spread))?;
     for curve in curves() {
         let sides = curve_lines(&curve, results);
         drawn += draw(&sides, || {
@@ -111,7 +110,7 @@ fn distribution(work: &WorkResult) -> Vec<Line> {
 
 fn rate(work: &WorkResult) -> String {
     let rate = work.sides.iter().flat_map(|side| &side.runs).find_map(|run| run.lines.last()?["rate"].as_u64());
-    rate.map(|rate| format!(", {rate} a second")).unwrap_or_default()
+    rate.map(|rate| format!(", {} a second", short(rate as f64))).unwrap_or_default()
 }
 
 fn curve_lines(curve: &Curve, results: &Results) -> Vec<Line> {

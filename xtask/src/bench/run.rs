@@ -169,6 +169,8 @@ pub(super) fn trial_count(work: &Work) -> u64 {
 pub(super) fn fixed_amount(work: &Work, rate: u64, seconds: f64) -> Option<u64> {
     match work.kind {
         Kind::Idle { .. } => Some(1),
+        // The same for all, as a trial would measure how long it takes to connect
+        Kind::PushPull { peers, .. } if peers > 1 => Some((2_500_000.0 * seconds) as u64),
         Kind::Publish { subscriptions, .. } if subscriptions > 1000 => Some((1_000_000.0 * seconds) as u64),
         _ if work.half_load() => Some((rate as f64 * seconds) as u64),
         _ => None,
@@ -184,7 +186,7 @@ pub(super) fn seconds(work: &Work, quick: bool) -> f64 {
         Kind::SlowSubscriber => 1.5,
         _ => 0.8,
     };
-    if quick { full / 3.0 } else { full }
+    if quick { full / 5.0 } else { full }
 }
 
 fn read_figures(

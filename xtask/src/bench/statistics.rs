@@ -98,10 +98,23 @@ pub(super) fn spread(figures: &[f64], scale: f64) -> String {
 /// Three digits or so
 pub(super) fn short(figure: f64) -> String {
     match figure.abs() {
+        magnitude if magnitude >= 1000.0 => grouped(&format!("{figure:.0}")),
         magnitude if magnitude >= 100.0 => format!("{figure:.0}"),
         magnitude if magnitude >= 10.0 => format!("{figure:.1}"),
         _ => format!("{figure:.2}"),
     }
+}
+
+/// `1000000` as `1,000,000`
+pub(super) fn grouped(digits: &str) -> String {
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -140,6 +153,7 @@ mod tests {
     fn spreads_read_well() {
         assert_eq!(spread(&[4e6, 5e6, 6e6], 1e-6), "5.00 [4.00..6.00]");
         assert_eq!(spread(&[58_123.0], 1e-3), "58.1");
+        assert_eq!(spread(&[21_040.2], 1.0), "21,040");
         assert_eq!(spread(&[], 1.0), "–");
         assert_eq!(least_and_most(&[2.0, 1.0, 3.0]), (1.0, 3.0));
     }
