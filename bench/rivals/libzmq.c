@@ -196,6 +196,7 @@ static void *open_context(uint64_t sockets)
     void *context = zmq_ctx_new();
     if (!context)
         fail_zmq("opening", "a context");
+    sockets += 2; /* those which watch a peer */
     if (sockets > ZMQ_MAX_SOCKETS_DFLT && zmq_ctx_set(context, ZMQ_MAX_SOCKETS, (int)sockets) != 0)
         fail_zmq("making room for", "so many sockets");
     return context;
@@ -267,7 +268,12 @@ static void *open_announced(void *context, int type, const char *endpoint)
     return socket;
 }
 
-/* Returns when the last message has left: LINGER is infinite. */
+/*
+ * Returns when the last message has left: LINGER is infinite.
+ *
+ * Who sends to a receiver that is behind has to wait until that one is gone first. A libzmq whose pipe is full stops
+ * reading, and where an ipc connection is closed meanwhile, what was on its way is lost.
+ */
 static void close_flushed(void *socket, void *context)
 {
     zmq_close(socket);
@@ -418,13 +424,37 @@ static void push_messages(void **sockets, const struct load *load)
     free(body);
 }
 
+/* A socket that tells when the peer of another one closes the connection; for a socket with a single one */
+static void *watch_peer(void *context, void *socket)
+{
+    static const char events[] = "inproc://events";
+    if (zmq_socket_monitor(socket, events, ZMQ_EVENT_DISCONNECTED) != 0)
+        fail_zmq("monitoring", "a socket");
+    return open_connected(context, ZMQ_PAIR, events);
+}
+
+static void await_peer_gone(void *socket, void *watch)
+{
+    zmq_msg_t event;
+    zmq_msg_init(&event);
+    receive_frame(watch, &event);
+    zmq_msg_close(&event);
+    zmq_socket_monitor(socket, NULL, 0);
+    zmq_close(watch);
+}
+
+/* One receiver has all the connections, so that one of them tells when it is done. */
 static void push(const struct load *load)
 {
     void **sockets = memory_for(load->connections, sizeof *sockets);
-    for (uint64_t i = 0; i < load->connections; i++)
+    sockets[0] = open_socket(load->context, ZMQ_PUSH);
+    void *watch = watch_peer(load->context, sockets[0]);
+    connect_to(sockets[0], load->endpoint);
+    for (uint64_t i = 1; i < load->connections; i++)
         sockets[i] = open_connected(load->context, ZMQ_PUSH, load->endpoint);
     struct span span = span_begun();
     push_messages(sockets, load);
+    await_peer_gone(sockets[0], watch);
     for (uint64_t i = 1; i < load->connections; i++)
         zmq_close(sockets[i]);
     close_flushed(sockets[0], load->context);
@@ -644,10 +674,10 @@ static void await_subscriptions(void *socket, uint64_t subscribers, uint64_t sub
     zmq_msg_close(&event);
 }
 
-/* True once the last of those subscribed to the end mark is gone; waits until `due` at most */
-static bool left_by(void *socket, uint64_t due)
+/* True once the last of those subscribed to a topic is gone; waits until `due` at most */
+static bool left_by(void *socket, const char *topic, uint64_t due)
 {
-    static const char unsubscribed_from_end[] = "\00099999999";
+    static const char unsubscribed = 0;
     bool gone = false;
     zmq_msg_t event;
     zmq_msg_init(&event);
@@ -657,10 +687,16 @@ static bool left_by(void *socket, uint64_t due)
         if (zmq_poll(&item, 1, milliseconds) < 0)
             fail_zmq("waiting for", "subscribers to leave");
         while (!gone && received_frame(socket, &event))
-            gone = begins_with(&event, unsubscribed_from_end, 1 + TOPIC_LENGTH);
+            gone = begins_with(&event, &unsubscribed, 1) && zmq_msg_size(&event) == 1 + strlen(topic)
+                   && memcmp((char *)zmq_msg_data(&event) + 1, topic, strlen(topic)) == 0;
     }
     zmq_msg_close(&event);
     return gone;
+}
+
+static void await_subscribers_gone(void *socket, const char *topic)
+{
+    left_by(socket, topic, now_ns() + LONGEST_RUN_SECONDS * second_ns);
 }
 
 static void repeat_end_mark(void *socket, const char *mark, size_t size)
@@ -670,7 +706,7 @@ static void repeat_end_mark(void *socket, const char *mark, size_t size)
     do {
         send_message(socket, mark, size);
         due += end_mark_every_ns;
-    } while (!left_by(socket, due) && due < last);
+    } while (!left_by(socket, end_of_topics, due) && due < last);
 }
 
 static void publish(const struct load *load)
@@ -696,6 +732,7 @@ static void publish(const struct load *load)
     memcpy(body, end_of_topics, TOPIC_LENGTH);
     if (load->drop == drop_no) {
         send_message(socket, body, load->size);
+        await_subscribers_gone(socket, end_of_topics);
     } else {
         repeat_end_mark(socket, body, load->size);
         set_option(socket, ZMQ_LINGER, lossy_linger_ms, "LINGER");
@@ -905,6 +942,7 @@ static void proxy_source(const struct load *load)
 
     struct span span = span_begun();
     push_messages(&socket, load);
+    await_subscribers_gone(socket, "");
     close_flushed(socket, load->context);
     report_throughput("proxy-source", load->count, load->count, seconds_between(span.began, now_ns()),
                       cpu_seconds() - span.cpu_before);
