@@ -15,13 +15,13 @@ pub use publications::{END_TOPIC, Publication, Subscriptions, Taken};
 
 use std::future::Future;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-/// No role runs longer: a library that hangs must not stop the whole run
-pub const LONGEST: Duration = Duration::from_secs(120);
+/// No role runs for more seconds: a library that hangs must not stop the whole run
+pub const LONGEST: u32 = 120;
 
 /// The request that ends a server
 pub const END: &[u8] = b"END";
@@ -38,6 +38,8 @@ pub enum Runtime {
 }
 
 /// Runs one role and turns its end into the exit code: 1 failed, 2 wrong usage, 3 not something this library does
+///
+/// One that takes too long ends by SIGALRM.
 ///
 /// `choose` is the runtime that is best for the library in a role; `runtime=current|multi|spawned` overrides it.
 pub fn run<F, Fut>(choose: fn(&Arguments) -> Runtime, serve: F) -> ExitCode

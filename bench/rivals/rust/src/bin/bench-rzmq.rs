@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 /// Medians of three to five runs that spread by half and more, so close figures decide nothing;
 /// the round trips on the second, inproc and `idle-server` are of one run or two.
 ///
-/// - 64 octets over TCP, messages per second: 3.0, 2.0, 2.2 million; of 65,536: 33, 26, 33 thousand
+/// - 64 octets over TCP, messages per second: 3.2, 1.6, 2.1 million; of 65,536: 33, 26, 33 thousand
 /// - 64 octets there and back, median: 23, 80, 23 microseconds; the slowest hundredth best on the first
 /// - eight subscribers that all are waited for, deliveries per second: 2.1, 1.7, and 2.9 million if they run in
 ///   the second; with dropping it misses least so, too

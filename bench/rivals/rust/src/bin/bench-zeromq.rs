@@ -36,8 +36,8 @@ fn main() -> ExitCode {
 /// Medians of three to five runs that spread by half and more, so close figures decide nothing;
 /// the round trips on the second and the proxies are of one run.
 ///
-/// - 64 octets over TCP, messages per second: 2.3, 2.0, 2.7 million; of 65,536: 35, 26, 36 thousand, and on a
-///   current thread PUSH fills its queue of 100,000 messages before the first byte leaves
+/// - 64 octets over TCP, messages per second: 3.0, 2.2, 2.6 million, and 3.1 with PULL in the first and PUSH in the
+///   third, which also spares PUSH filling its queue of 100,000 messages before the first byte leaves
 /// - 64 octets there and back, median: 17, 30, 17 microseconds; the slowest hundredth best on the first
 /// - eight subscribers, deliveries per second: XPUB 126, 134, 174 thousand. PUB 2.1, 1.2, 1.3 million, but only on
 ///   the second it gets more out than one full queue when it is sent more
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 fn best_runtime(arguments: &Arguments) -> Runtime {
     match (arguments.role(), arguments.text_or("drop", "no")) {
         ("publish", Ok("yes")) => Runtime::Multi,
-        ("pull" | "push" | "publish", _) => Runtime::Spawned,
+        ("push" | "publish", _) => Runtime::Spawned,
         _ => Runtime::Current,
     }
 }
