@@ -70,7 +70,7 @@ impl Engine {
         let output = self.output.clone().unwrap_or_else(|| {
             root().join("bench/results").join(format!("engine-{}.json", now.strftime("%Y-%m-%d-%H%M")))
         });
-        self.measure(&works, rounds, Stage::new(programs)?, &mut results)?;
+        self.measure(&works, rounds, Stage::new(&programs)?, &mut results)?;
         results.write(&output)?;
         let table = report::write(&results, &output)?;
         let pictures = picture::draw_all(&results, &output)?;

@@ -8,7 +8,7 @@ use super::chart::{Axis, Bar, Line, Panel, bars, lines};
 use super::curves::{Curve, curves};
 use super::results::{Results, WorkResult};
 use super::statistics::{Unit, least_and_most, median, short};
-use super::works::{BLOCKING_ECHO, CRATES, LIBZMQ, LIBZMQ_NONE_FROZEN, NONE_FROZEN, ONE_THREAD, OURS, TOKIO_ECHO};
+use super::works::{BLOCKING_ECHO, CRATES, LIBZMQ, LIBZMQ_NONE_FROZEN, NONE_FROZEN, OURS, TOKIO_ECHO};
 
 /// Draws all that the results have figures for into a folder beside them, and returns how many
 pub(super) fn draw_all(results: &Results, raw: &Path) -> Result<usize> {
@@ -131,7 +131,7 @@ fn curve_lines(curve: &Curve, results: &Results) -> Vec<Line> {
 fn colour(label: &str) -> (u8, u8, u8) {
     match label {
         OURS => (0, 114, 178),
-        ONE_THREAD | NONE_FROZEN => (110, 180, 220),
+        NONE_FROZEN => (110, 180, 220),
         LIBZMQ => (213, 94, 0),
         LIBZMQ_NONE_FROZEN => (240, 165, 110),
         "zeromq" => (0, 158, 115),
@@ -218,7 +218,12 @@ const LATENCIES: &[(&str, &str, &str)] = &[
         "REQ/REP round trip over ipc, 64 octets, both ends on one core",
         "REQ/REP ipc 64 on one core",
     ),
-    ("latency-inproc", "REQ/REP round trip over inproc, 64 octets", "REQ/REP inproc 64"),
+    ("latency-inproc", "REQ/REP round trip over inproc, 64 octets, ours on one thread", "REQ/REP inproc 64"),
+    (
+        "latency-inproc-threads",
+        "REQ/REP round trip over inproc, 64 octets, a thread for each socket",
+        "REQ/REP inproc 64, a thread for each socket",
+    ),
     (
         "latency-blocking",
         "REQ/REP round trip over tcp, 64 octets, ours by the blocking API",

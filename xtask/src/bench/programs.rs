@@ -47,9 +47,7 @@ fn build_libzmq() -> Result<PathBuf> {
     let flags = flags.ok().filter(|output| output.status.success()).context(
         "libzmq's headers are missing: apt-get install libzmq3-dev pkg-config gcc, or leave it out with --sides",
     )?;
-    let folder = target().join("bench");
-    std::fs::create_dir_all(&folder)?;
-    let program = folder.join("libzmq");
+    let program = folder()?.join("libzmq");
     let status = Command::new("cc")
         .args(["-O2", "-std=c11", "-Wall", "-Wextra", "-o"])
         .arg(&program)
@@ -62,6 +60,13 @@ fn build_libzmq() -> Result<PathBuf> {
         bail!("bench/rivals/libzmq.c does not build");
     }
     Ok(program)
+}
+
+/// Where things of the benchmarks are built
+pub(super) fn folder() -> Result<PathBuf> {
+    let folder = target().join("bench");
+    std::fs::create_dir_all(&folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
+    Ok(folder)
 }
 
 fn target() -> PathBuf {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::programs::Programs;
@@ -13,16 +14,26 @@ use super::works::{Kind, Pick, Transport, Work};
 
 /// Where runs happen
 pub(super) struct Stage {
-    pub(super) programs: Programs,
-    /// Holds the sockets of ipc
+    programs: Programs,
+    /// Holds the copies of the programs, until the end
+    _copies: tempfile::TempDir,
+    /// Holds the sockets of ipc, whose paths must be short
     folder: tempfile::TempDir,
     /// How many endpoints were handed out: none is used twice
     endpoints: u64,
 }
 
 impl Stage {
-    pub(super) fn new(programs: Programs) -> anyhow::Result<Self> {
-        Ok(Self { programs, folder: tempfile::tempdir()?, endpoints: 0 })
+    /// Copies the programs, so that one built anew in the meantime does not take part in half of the runs
+    pub(super) fn new(built: &Programs) -> anyhow::Result<Self> {
+        let copies = tempfile::tempdir_in(super::programs::folder()?)?;
+        let mut programs = Programs::new();
+        for (side, program) in built {
+            let copy = copies.path().join(program.file_name().context("a program has a name")?);
+            std::fs::copy(program, &copy).with_context(|| format!("can't copy {}", program.display()))?;
+            programs.insert(*side, copy);
+        }
+        Ok(Self { programs, _copies: copies, folder: tempfile::tempdir()?, endpoints: 0 })
     }
 
     /// Runs a work once on one side
@@ -151,7 +162,8 @@ pub(super) fn amount_by_trial(work: &Work, trial: &Run, seconds: f64) -> u64 {
 /// How much a first small run does
 pub(super) fn trial_count(work: &Work) -> u64 {
     match work.kind {
-        Kind::PushPull { size: 65_536, .. } | Kind::InprocThroughput { size: 65_536 } => 500,
+        // Several times what the queues hold, or the trial measures how fast they fill
+        Kind::PushPull { size: 65_536, .. } | Kind::InprocThroughput { size: 65_536 } => 3000,
         Kind::PushPull { frames, .. } => 20_000 / frames as u64 + 100,
         Kind::InprocThroughput { .. } | Kind::SlowSubscriber => 20_000,
         Kind::ReqRep { .. } | Kind::InprocLatency { .. } => 500,
@@ -186,7 +198,11 @@ pub(super) fn seconds(work: &Work, quick: bool) -> f64 {
         Kind::SlowSubscriber => 1.5,
         _ => 0.8,
     };
-    if quick { full / 5.0 } else { full }
+    match work.kind {
+        _ if !quick => full,
+        Kind::SlowSubscriber => 1.0,
+        _ => full / 5.0,
+    }
 }
 
 fn read_figures(

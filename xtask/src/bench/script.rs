@@ -3,8 +3,8 @@
 use clap::ValueEnum;
 
 use super::works::{
-    Api, BLOCKING_ECHO, BULK_COPY, CHANNEL, CRATES, EPOLL_ECHO, Kind, LIBZMQ, LIBZMQ_NONE_FROZEN, NONE_FROZEN,
-    ONE_THREAD, OURS, Placement, RAW_ACCEPT, TOKIO_ECHO, Transport, Work,
+    Api, BLOCKING_ECHO, BULK_COPY, CHANNEL, CRATES, EPOLL_ECHO, Kind, LIBZMQ, LIBZMQ_NONE_FROZEN, NONE_FROZEN, OURS,
+    Placement, RAW_ACCEPT, TOKIO_ECHO, Transport, Work,
 };
 
 /// Whose program plays the roles
@@ -81,9 +81,6 @@ impl Work {
             Kind::Publish { .. } | Kind::SlowSubscriber | Kind::Proxy { .. } | Kind::ConnectEcho => &[],
         };
         all.extend(floors.iter().map(|label| contestant(Side::Floor, label)));
-        if matches!(self.kind, Kind::InprocLatency { .. }) {
-            all.push(contestant(Side::Ours, ONE_THREAD));
-        }
         all
     }
 
@@ -119,13 +116,14 @@ impl Work {
             Kind::InprocThroughput { size } => {
                 vec![step(Part::Connects, "inproc-throughput", format!("size={size} count={count}")).tells()]
             }
-            Kind::InprocLatency { size } => {
-                let threads = match (side, label) {
-                    (Side::Ours, ONE_THREAD) => " threads=1",
-                    (Side::Ours, _) => " threads=2",
-                    _ => "",
+            Kind::InprocLatency { size, threads } => {
+                // libzmq and the crates have one way only
+                let way = match side {
+                    Side::Ours => format!(" threads={threads}"),
+                    Side::Floor => format!(" kind=tokio threads={threads}"),
+                    Side::Libzmq | Side::Zeromq | Side::Rzmq => String::new(),
                 };
-                vec![step(Part::Connects, "inproc-latency", format!("size={size} count={count}{threads}")).tells()]
+                vec![step(Part::Connects, "inproc-latency", format!("size={size} count={count}{way}")).tells()]
             }
             Kind::ReqRep { transport, size, api, placement } => {
                 let mut asking = format!("endpoint={{0}} size={size} count={count}");

@@ -53,8 +53,10 @@ pub(super) enum Kind {
         api: Api,
         placement: Placement,
     },
+    /// Threads are ours: libzmq's calls block, so that it always has two
     InprocLatency {
         size: usize,
+        threads: usize,
     },
     /// `subscriptions` are each subscriber's; `topics` are those that are published
     Publish {
@@ -107,8 +109,6 @@ pub(super) const BULK_COPY: &str = "bulk copy";
 pub(super) const CHANNEL: &str = "channel";
 pub(super) const EPOLL_ECHO: &str = "epoll echo";
 pub(super) const RAW_ACCEPT: &str = "raw accept";
-/// Both our sockets on one runtime, as a Rust program would hold them
-pub(super) const ONE_THREAD: &str = "tidings, one thread";
 pub(super) const NONE_FROZEN: &str = "tidings, none frozen";
 pub(super) const LIBZMQ_NONE_FROZEN: &str = "libzmq, none frozen";
 
@@ -174,7 +174,13 @@ fn req_rep(works: &mut Vec<Work>) {
             .quick(),
         Work::new(group, "REQ/REP ipc 64 on one core", kind(ipc, Api::Async, Placement::OneCore))
             .latency([of(LIBZMQ, 0.5), of(TOKIO_ECHO, 1.25)]),
-        Work::new(group, "REQ/REP inproc 64", Kind::InprocLatency { size: 64 }).latency([of(LIBZMQ, 0.25)]).quick(),
+        // Both sockets as tasks of one runtime, which is how a Rust program holds them
+        Work::new(group, "REQ/REP inproc 64", Kind::InprocLatency { size: 64, threads: 1 })
+            .latency([of(LIBZMQ, 0.25)])
+            .quick(),
+        // What waking a thread costs is the most of it, as with libzmq
+        Work::new(group, "REQ/REP inproc 64, a thread for each socket", Kind::InprocLatency { size: 64, threads: 2 })
+            .latency([]),
         Work::new(group, "REQ/REP tcp 64 blocking API", kind(tcp, Api::Blocking, Placement::Anywhere))
             .latency([of(LIBZMQ, 1.0)]),
         Work::new(group, "REQ/REP tcp 64 at half load", kind(tcp, Api::Async, Placement::HalfLoad)).latency([]).quick(),
