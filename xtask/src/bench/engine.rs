@@ -3,7 +3,7 @@
 //! The machine is noisy, so a figure alone means little: what counts is the ratio of medians of
 //! runs that took turns in one go, A B C A B C.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,8 @@ impl Engine {
             bail!("no work is left; `cargo xtask bench engine --list` has all names");
         }
         if self.list {
-            works.iter().for_each(list);
+            // Whoever reads may have seen enough, as `head` does
+            std::io::stdout().write_all(list(&works).as_bytes()).ok();
             return Ok(());
         }
         let rounds = self.rounds.unwrap_or(if self.quick { 2 } else { 5 });
@@ -194,17 +195,21 @@ fn ours_failed(work: &WorkResult) -> bool {
     work.sides.iter().any(|side| side.label.starts_with(OURS) && !side.failures.is_empty())
 }
 
-fn list(work: &Work) {
-    let mark = if work.quick { " (quick)" } else { "" };
-    println!("{}: {}{mark}", work.group, work.name);
-    let labels: Vec<&str> = work.contestants().iter().map(|contestant| contestant.label).collect();
-    println!("    {}", labels.join(", "));
-    for measure in &work.measures {
-        for target in &measure.targets {
+/// Names, who takes part, and targets
+fn list(works: &[Work]) -> String {
+    let mut out = String::new();
+    for work in works {
+        let mark = if work.quick { " (quick)" } else { "" };
+        let labels: Vec<&str> = work.contestants().iter().map(|contestant| contestant.label).collect();
+        out += &format!("{}: {}{mark}\n    {}\n", work.group, work.name, labels.join(", "));
+        for measure in &work.measures {
             let name = if measure.name.is_empty() { String::new() } else { format!("{}: ", measure.name) };
-            println!("    {name}{}", target.describe(measure.unit));
+            for target in &measure.targets {
+                out += &format!("    {name}{}\n", target.describe(measure.unit));
+            }
         }
     }
+    out
 }
 
 /// A bar on a terminal, lines elsewhere
