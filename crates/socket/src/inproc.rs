@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError, Weak};
 
 use bytes::Bytes;
-use tidings_zmtp::{Properties, SocketType, WriteQueue};
+use tidings_zmtp::{Message, Properties, SocketType, WriteQueue};
 use tokio::sync::watch;
 
 use crate::dialer::{Outcome, Peer};
@@ -103,13 +103,16 @@ pub(crate) struct Link {
     ends: [(Weak<Shared>, Mutex<Option<PipeKey>>); 2],
     connections: [ConnectionId; 2],
     outcome: watch::Sender<Option<Outcome>>,
-    moving: Mutex<()>,
+    /// What is being moved each way: kept so that the queues of both ends change places with it, and nothing is allocated
+    moving: Mutex<[VecDeque<Message>; 2]>,
     /// Somebody asked for a move while one was under way
     again: AtomicBool,
-    /// By end: its inbox is empty, so a sender has to bring what it queues. One that still has
-    /// messages comes for more itself, and the two threads leave each other's locks alone. Written
-    /// under that end's lock only.
+    /// By end: it waits for messages, so a sender has to bring what it queues. One that is busy comes for more
+    /// itself, and the two threads leave each other's locks alone. Written under that end's lock only.
     hungry: [AtomicBool; 2],
+    /// By end: something is queued there. A hint, so that the other end need not look for nothing; written under that
+    /// end's lock only.
+    loaded: [AtomicBool; 2],
     is_cut: AtomicBool,
 }
 
@@ -140,9 +143,10 @@ impl Link {
             ],
             connections: [ConnectionId::fresh(), ConnectionId::fresh()],
             outcome: waiting.outcome.clone(),
-            moving: Mutex::new(()),
+            moving: Mutex::default(),
             again: AtomicBool::new(false),
             hungry: [AtomicBool::new(true), AtomicBool::new(true)],
+            loaded: [AtomicBool::new(true), AtomicBool::new(true)],
             is_cut: AtomicBool::new(false),
         });
         let ids = [&connecting, bound].map(|shared| shared.with(|state| state.options.routing_id.clone()));
@@ -235,16 +239,17 @@ impl Link {
     pub(crate) fn pump(self: &Arc<Self>) {
         self.again.store(true, Ordering::Release);
         loop {
-            let guard = match self.moving.try_lock() {
+            let mut moving = match self.moving.try_lock() {
                 Ok(guard) => guard,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
             let mut outcome = Ok(());
             while outcome.is_ok() && self.again.swap(false, Ordering::AcqRel) {
-                outcome = self.carry(0, 1).and_then(|()| self.carry(1, 0));
+                let [forth, back] = &mut *moving;
+                outcome = self.carry(0, 1, forth).and_then(|()| self.carry(1, 0, back));
             }
-            drop(guard);
+            drop(moving);
             if let Err(reason) = outcome {
                 self.cut(reason);
                 return;
@@ -256,23 +261,22 @@ impl Link {
     }
 
     /// Moves messages one way; an error is the reason why the link ends
-    fn carry(&self, from: usize, to: usize) -> Result<(), &'static str> {
+    fn carry(&self, from: usize, to: usize, batch: &mut VecDeque<Message>) -> Result<(), &'static str> {
         if self.is_cut.load(Ordering::Acquire) {
             return Ok(());
         }
         let (Some((source, source_key)), Some((target, target_key))) = (self.end(from), self.end(to)) else {
             return Err(SOCKET_CLOSED);
         };
-        let mut batch = VecDeque::new();
         let room = target.with(|state| state.room_for(target_key));
-        let taken = source.with(|state| state.take_local(source_key, room, &mut batch));
+        let taken = source.with(|state| state.take_local(source_key, room, batch));
         if !batch.is_empty() {
-            if batch.len() == room {
+            if batch.len() == room.most {
                 // Full now: the next round finds that out and has the receiver ask for more
                 self.again.store(true, Ordering::Release);
             }
             target.with(|state| {
-                state.deliver(target_key, &mut batch);
+                state.deliver(target_key, batch);
                 if state.comes_for_more(target_key)
                     && let Some(hungry) = self.hungry.get(to)
                 {
@@ -283,11 +287,22 @@ impl Link {
         taken
     }
 
-    /// The inbox at an end has run empty. Called under that end's lock, before the link is pumped.
-    pub(crate) fn set_hungry(&self, end: usize) {
-        if let Some(hungry) = self.hungry.get(end) {
-            hungry.store(true, Ordering::Release);
+    /// An end is about to wait for messages; false if it had said so already. Called under that end's lock; the link is
+    /// to be pumped then.
+    pub(crate) fn set_hungry(&self, end: usize) -> bool {
+        self.hungry.get(end).is_some_and(|hungry| !hungry.swap(true, Ordering::AcqRel))
+    }
+
+    /// Notes whether something is queued at an end. Called under that end's lock.
+    pub(crate) fn set_loaded(&self, end: usize, is_loaded: bool) {
+        if let Some(loaded) = self.loaded.get(end) {
+            loaded.store(is_loaded, Ordering::Release);
         }
+    }
+
+    /// Whether the peer of an end has something for it, as far as can be told without its lock
+    pub(crate) fn peer_is_loaded(&self, end: usize) -> bool {
+        self.loaded.get(1 - end.min(1)).is_some_and(|loaded| loaded.load(Ordering::Acquire))
     }
 
     /// Whether the peer of an end waits to be brought something. Called under that end's lock, after queuing:

@@ -68,6 +68,16 @@ pub(crate) enum Driver {
     Link(Arc<Link>, usize),
 }
 
+/// How many messages an inproc peer may hand over
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    /// As many as the bounds allow
+    pub(crate) most: usize,
+    /// Little of the queue is free: a peer that stays should wait for more room, so that a full queue moves on in few large
+    /// steps (as with libzmq's low-water mark)
+    pub(crate) is_low: bool,
+}
+
 /// Messages and octets
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
@@ -248,7 +258,12 @@ impl Pipe {
         self.outbox.push(envelope, message);
         match &self.driver {
             // Both sides' high-water marks add up: a full queue is moved on as far as the peer has room
-            Driver::Link(link, end) => link.peer_is_hungry(*end) || !self.has_room(bound),
+            Driver::Link(link, end) => {
+                if was_idle {
+                    link.set_loaded(*end, true);
+                }
+                link.peer_is_hungry(*end) || !self.has_room(bound)
+            }
             _ => was_idle,
         }
     }

@@ -409,6 +409,7 @@ impl Socket {
 
     /// Tries whenever there may be room; the message stays in `slot` until it is queued
     async fn wait_to_send(&self, slot: &mut Option<Message>) -> Result<(), SendError> {
+        let mut patience = self.patience();
         loop {
             let writable = self.shared().writable.notified();
             let Some(message) = slot else {
@@ -422,8 +423,15 @@ impl Socket {
                 }
                 Err(reason) => return Err(SendError { message: std::mem::take(message), reason }),
             }
-            writable.await;
+            if !patience.look_again().await {
+                writable.await;
+            }
         }
+    }
+
+    /// How often to look again before sleeping
+    fn patience(&self) -> Patience {
+        Patience { looks: if self.shared().with(|state| state.has_links()) { LOOKS } else { 0 } }
     }
 
     /// Queues messages from the front of `messages` under one lock, as many as there is room for
@@ -537,12 +545,25 @@ impl Socket {
     /// Puts the next message in the place of `into`
     #[inline]
     fn take(&self, into: &mut Message) -> Result<(), RecvError> {
-        self.shared().with(|state| {
-            let received = state.recv(into);
-            // Who was woken for a batch passes the rest on
-            state.signals.readable |= state.receivers_waiting > 0 && state.has_messages();
-            received
-        })
+        self.receive_with(|state| state.recv(into))
+    }
+
+    /// Receives under the lock; once more if nothing was there and that had inproc peers hand over what they have
+    #[inline]
+    fn receive_with<T>(&self, mut receive: impl FnMut(&mut State) -> Result<T, RecvError>) -> Result<T, RecvError> {
+        let mut attempt = || {
+            self.shared().with(|state| {
+                let received = receive(state);
+                // Who was woken for a batch passes the rest on
+                state.signals.readable |= state.receivers_waiting > 0 && state.has_messages();
+                let asked = received.is_err() && !state.signals.links.is_empty();
+                (received, asked)
+            })
+        };
+        match attempt() {
+            (Err(RecvError::WouldBlock), true) => attempt().0,
+            (received, _) => received,
+        }
     }
 
     /// As [`recv`](Self::recv), for threads without a runtime
@@ -561,6 +582,13 @@ impl Socket {
     }
 
     async fn wait_to_recv<T>(&self, mut attempt: impl FnMut(&Self) -> Result<T, RecvError>) -> Result<T, RecvError> {
+        let mut patience = self.patience();
+        while patience.look_again().await {
+            match attempt(self) {
+                Err(RecvError::WouldBlock) => {}
+                done => return done,
+            }
+        }
         let _waiting = WaitingReceiver::new(self.shared());
         loop {
             let readable = self.shared().readable.notified();
@@ -603,7 +631,7 @@ impl Socket {
     /// # Errors
     /// [`RecvError::WouldBlock`] if none is.
     pub fn try_recv_many(&self, into: &mut Vec<Message>, max: usize) -> Result<usize, RecvError> {
-        self.shared().with(|state| {
+        self.receive_with(|state| {
             let before = into.len();
             while into.len() - before < max {
                 let mut message = Message::default();
@@ -613,7 +641,6 @@ impl Socket {
                     Err(_) => break,
                 }
             }
-            state.signals.readable |= state.receivers_waiting > 0 && state.has_messages();
             Ok(into.len() - before)
         })
     }
@@ -1043,6 +1070,26 @@ impl Drop for RequestProgress<'_> {
     }
 }
 
+/// Looks again a few times before sleeping, for peers that run on another thread of this process at this moment
+///
+/// To sleep and be woken costs both threads more than the messages that come meanwhile. On a runtime that both share, the
+/// other task gets its turn.
+struct Patience {
+    looks: u32,
+}
+
+impl Patience {
+    /// Lets others run, unless it is time to sleep
+    async fn look_again(&mut self) -> bool {
+        let Some(left) = self.looks.checked_sub(1) else {
+            return false;
+        };
+        self.looks = left;
+        tokio::task::yield_now().await;
+        true
+    }
+}
+
 /// Counts a task that waits in a receive, also when it is cancelled
 struct WaitingReceiver<'a>(&'a Shared);
 
@@ -1120,4 +1167,6 @@ fn is_turn_to_yield() -> bool {
     calls.is_multiple_of(16) && tokio::runtime::Handle::try_current().is_ok()
 }
 
+/// Some microseconds' worth
+const LOOKS: u32 = 3;
 const IN_USE: &str = "another socket of this context has this name; choose another or unbind that one first";

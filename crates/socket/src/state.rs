@@ -19,7 +19,7 @@ use crate::events::{ConnectionId, Event, EventKind, EventSink, SocketId, readabl
 use crate::inproc::Link;
 use crate::options::{Options, Overflow};
 use crate::patterns::{Pattern, Reply, Verdict};
-use crate::pipe::{Control, Counts, Driver, Load, Outbox, Pipe, PipeKey};
+use crate::pipe::{Control, Counts, Driver, Load, Outbox, Pipe, PipeKey, Room};
 use crate::rotation::Rotation;
 
 /// The state of one socket, behind its lock
@@ -39,6 +39,8 @@ pub(crate) struct State {
     /// Pipes without a peer that hold messages still to be received
     departed: usize,
     pub(crate) signals: Signals,
+    /// Pipes to sockets of the same context, and some that are no longer
+    linked: Vec<u32>,
     /// Tasks that wait in a receive
     pub(crate) receivers_waiting: usize,
     /// What pipes that are gone have counted
@@ -149,6 +151,7 @@ impl State {
             phase: Phase::Open,
             departed: 0,
             signals: Signals::default(),
+            linked: Vec::new(),
             receivers_waiting: 0,
             retired: Counts::default(),
             unrouted: 0,
@@ -232,6 +235,12 @@ impl State {
         pipe.connection = newcomer.connection;
         pipe.address = newcomer.address;
         pipe.driver = newcomer.driver;
+        if matches!(pipe.driver, Driver::Link(..)) && !self.linked.contains(&key.index) {
+            self.linked.push(key.index);
+        }
+        let Some(pipe) = self.pipe_mut(key) else {
+            return Err(gone);
+        };
         pipe.attached = true;
         pipe.doomed = None;
         pipe.reading_paused = false;
@@ -672,14 +681,16 @@ impl State {
     // ---- The link's side (inproc) ----
 
     /// How many messages an inproc peer may hand over
-    pub(crate) fn room_for(&mut self, key: PipeKey) -> usize {
+    pub(crate) fn room_for(&mut self, key: PipeKey) -> Room {
         let bound = self.recv_bound();
         let Some(pipe) = self.pipe_mut(key) else {
-            return 0;
+            return Room::default();
         };
-        let room = pipe.reading_room(bound);
-        pipe.reading_paused = room == 0;
-        room
+        let most = pipe.reading_room(bound);
+        let quarter = if bound.messages < SMALL_QUEUE { 0 } else { bound.messages / 4 };
+        let is_low = (most as u64) < quarter;
+        pipe.reading_paused = is_low || most == 0;
+        Room { most, is_low }
     }
 
     /// Takes up to `room` messages for an inproc peer
@@ -689,7 +700,7 @@ impl State {
     pub(crate) fn take_local(
         &mut self,
         key: PipeKey,
-        room: usize,
+        room: Room,
         into: &mut VecDeque<Message>,
     ) -> Result<(), &'static str> {
         let (phase, reason) = (self.phase, self.end_reason());
@@ -699,8 +710,14 @@ impl State {
         if let Some(doom) = pipe.doomed {
             return Err(doom);
         }
-        pipe.outbox.take_local(room, into);
-        let ends = (phase != Phase::Open || pipe.leaving) && pipe.outbox.is_empty();
+        let leaves = phase != Phase::Open || pipe.leaving;
+        pipe.outbox.take_local(if room.is_low && !leaves { 0 } else { room.most }, into);
+        let ends = leaves && pipe.outbox.is_empty();
+        if pipe.outbox.is_empty()
+            && let Driver::Link(link, end) = &pipe.driver
+        {
+            link.set_loaded(*end, false);
+        }
         self.credit(key.index as usize, Load::default());
         if ends { Err(reason) } else { Ok(()) }
     }
@@ -1060,6 +1077,7 @@ impl State {
         };
         loop {
             let Some(number) = self.receiving.current() else {
+                self.ask_links();
                 return Err(if self.phase == Phase::Open { RecvError::WouldBlock } else { RecvError::Closed });
             };
             let Some(pipe) = self.pipes.get_mut(number as usize) else {
@@ -1085,6 +1103,26 @@ impl State {
                 return Ok(());
             }
         }
+    }
+
+    /// With nothing to receive: inproc peers are moved on that have something, and who waits is brought what comes
+    fn ask_links(&mut self) {
+        let waits = self.receivers_waiting > 0;
+        let Self { linked, pipes, signals, .. } = self;
+        linked.retain(|number| {
+            let Some(Driver::Link(link, end)) = pipes.get(*number as usize).map(|pipe| &pipe.driver) else {
+                return false;
+            };
+            if link.peer_is_loaded(*end) | (waits && link.set_hungry(*end)) {
+                signals.links.push(link.clone());
+            }
+            true
+        });
+    }
+
+    /// Whether messages come from other threads of this process, so that looking again soon is worth more than sleeping
+    pub(crate) fn has_links(&self) -> bool {
+        !self.linked.is_empty()
     }
 
     /// Whether the pattern and the socket's phase allow to receive
@@ -1139,8 +1177,11 @@ impl State {
         let resumes = pipe.reading_paused && pipe.reading_may_resume(bound);
         pipe.reading_paused &= !resumes;
         if is_empty && let Driver::Link(link, end) = &pipe.driver {
-            link.set_hungry(*end);
-            self.signals.links.push(link.clone());
+            // While other pipes keep the receiver busy, this one's peer must bring the next message itself. Else the
+            // next receive finds nothing and sees to it, and until then messages gather.
+            if link.peer_is_loaded(*end) || (self.receiving.ready() > 1 && link.set_hungry(*end)) {
+                self.signals.links.push(link.clone());
+            }
         }
         if is_empty {
             self.receiving.deactivate(number);
@@ -1415,6 +1456,8 @@ const NO_BODY: &str = "a message needs a body behind the routing id";
 const NOTIFY_CONNECT: u8 = 1;
 const NOTIFY_DISCONNECT: u8 = 2;
 
+/// High-water marks below this are kept to the message, however small the steps
+const SMALL_QUEUE: u64 = 64;
 const DROP_EVENTS_APART: Duration = Duration::from_secs(1);
 /// Departed peers with unread messages; more and newcomers are turned away until the application reads
 const MOST_DEPARTED: usize = 10_000;
