@@ -142,6 +142,8 @@ struct Driver<'a> {
     /// `input` may hold whole messages for which there was no room
     undecoded: bool,
     at_eof: bool,
+    /// The byte stream had nothing more in this poll, and wakes the task when it has
+    nothing_to_read: bool,
     /// Commands to be written, in front of the batch unless that is in the middle of a message
     commands: BytesMut,
     /// Taken from the pipe
@@ -183,6 +185,7 @@ impl<'a> Driver<'a> {
             small_reads: 0,
             undecoded: false,
             at_eof: false,
+            nothing_to_read: false,
             commands: BytesMut::new(),
             batch: WriteQueue::new(),
             sealed: WriteQueue::new(),
@@ -197,6 +200,7 @@ impl<'a> Driver<'a> {
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Why> {
         // Before looking at the pipe: whatever is queued after the look wakes this task
         self.waker.register(cx.waker());
+        self.nothing_to_read = false;
         for _ in 0..ROUNDS {
             if let Some(why) = self.handle_events() {
                 return Poll::Ready(why);
@@ -290,24 +294,21 @@ impl<'a> Driver<'a> {
                 self.written.octets += (before - self.batch.octets()) as u64;
             }
             let queue = if passthrough { &mut self.batch } else { &mut self.sealed };
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut used = 0;
             let commands_first = !self.commands.is_empty() && !queue.partly_written();
-            if commands_first && let Some(slot) = slices.first_mut() {
-                *slot = IoSlice::new(&self.commands);
-                used = 1;
-            }
-            if self.attached
-                && let Some(rest) = slices.get_mut(used..)
-            {
-                used += queue.slices(rest);
-            }
-            let Some(filled) = slices.get(..used).filter(|slices| !slices.is_empty()) else {
-                break;
-            };
-            let outcome = match filled {
-                [one] => Pin::new(&mut self.stream).poll_write(cx, one),
-                many => Pin::new(&mut self.stream).poll_write_vectored(cx, many),
+            let has_queue = self.attached && !queue.is_empty();
+            let outcome = match (commands_first, has_queue) {
+                (false, false) => break,
+                (true, false) => Pin::new(&mut self.stream).poll_write(cx, &self.commands),
+                // Mostly all lies in one piece: no list of slices to be made then
+                (false, true) if let Some(whole) = queue.contiguous() => Pin::new(&mut self.stream).poll_write(cx, whole),
+                (_, true) => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let (front, rest) = slices.split_at_mut(usize::from(commands_first));
+                    front.iter_mut().for_each(|slot| *slot = IoSlice::new(&self.commands));
+                    let used = front.len() + queue.slices(rest);
+                    let filled = slices.get(..used).unwrap_or_default();
+                    Pin::new(&mut self.stream).poll_write_vectored(cx, filled)
+                }
             };
             match outcome {
                 Poll::Pending => break,
@@ -351,11 +352,15 @@ impl<'a> Driver<'a> {
             self.protocol.handle_eof();
             return true;
         }
+        if self.nothing_to_read {
+            return false;
+        }
         self.make_room_to_read();
         let before = self.input.len();
         let outcome = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
         match outcome {
             Poll::Pending => {
+                self.nothing_to_read = true;
                 if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER {
                     // A connection that waits holds no large buffer
                     self.input = BytesMut::new();

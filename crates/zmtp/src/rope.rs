@@ -62,6 +62,11 @@ impl Rope {
         other.clear();
     }
 
+    /// The octets from `skip` on, if none of them are in splices
+    pub(crate) fn contiguous(&self, skip: usize) -> Option<&[u8]> {
+        if self.splices.is_empty() { self.small.get(self.head + skip..) } else { None }
+    }
+
     /// Fills `into` from the octet `skip` on, and says how many slices that took
     pub(crate) fn slices<'a>(&'a self, skip: usize, into: &mut [IoSlice<'a>]) -> usize {
         let mut pieces = self.pieces(skip);

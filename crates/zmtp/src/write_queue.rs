@@ -139,6 +139,11 @@ impl WriteQueue {
         self.written > 0
     }
 
+    /// All that is to be written, where it lies in one piece
+    pub fn contiguous(&self) -> Option<&[u8]> {
+        self.rope.contiguous(self.written)
+    }
+
     /// Fills `into` with what is to be written next, and says how many slices that took
     ///
     /// Follow a write with [`advance`](Self::advance).
