@@ -56,7 +56,7 @@ impl Latencies {
         let (seconds, cpu_seconds) = (span.seconds(), span.cpu_seconds());
         self.0.sort_unstable();
         let (messages, Some(last)) = (self.0.len(), self.0.last()) else { bail!("nothing was measured") };
-        let at = |fraction: f64| self.0[((messages as f64 * fraction) as usize).min(messages - 1)];
+        let at = |fraction| nearest_rank(&self.0, fraction);
         let quantiles: Vec<Value> = FRACTIONS.iter().map(|fraction| json!([fraction, at(*fraction)])).collect();
         Ok(json!({
             "messages": messages, "seconds": seconds, "per_second": messages as f64 / seconds, "cpu_seconds": cpu_seconds,
@@ -64,6 +64,13 @@ impl Latencies {
             "mean_ns": self.0.iter().sum::<u64>() as f64 / messages as f64, "quantiles": quantiles,
         }))
     }
+}
+
+/// The smallest time that at least `fraction` of all times do not exceed; 0 if there are none
+fn nearest_rank(sorted: &[u64], fraction: f64) -> u64 {
+    // A little less than the product, as 0.999 * 1000 may come out above 999
+    let rank = (fraction * sorted.len() as f64 - 1e-6).ceil().max(1.0) as usize;
+    sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
 const FRACTIONS: [f64; 13] = [0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0];
@@ -104,3 +111,16 @@ pub(crate) fn resident_kib() -> Result<u64> {
 
 /// How long a close may take to send what is queued
 pub(crate) const FLUSH: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let times: Vec<u64> = (1..=1000).collect();
+        let at = [0.0, 0.01, 0.5, 0.99, 0.999, 0.9999, 1.0].map(|fraction| nearest_rank(&times, fraction));
+        assert_eq!(at, [1, 10, 500, 990, 999, 1000, 1000]);
+        assert_eq!((nearest_rank(&[7], 0.5), nearest_rank(&[], 0.5)), (7, 0));
+    }
+}

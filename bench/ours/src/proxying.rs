@@ -35,8 +35,8 @@ pub(crate) fn proxy(mut arguments: Arguments) -> Result<()> {
         let span = Span::start();
         let running = Proxy::new(front, back).spawn()?;
         announce(format!("{frontend} {backend}"))?;
-        let mut lines = input_lines();
-        while lines.recv().await.is_some() {}
+        let mut lines = input_lines()?;
+        while lines.next_line().await?.is_some() {}
         let (seconds, cpu_seconds) = (span.seconds(), span.cpu_seconds());
         let passed = running.statistics();
         print(&json!({

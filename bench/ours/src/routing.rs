@@ -1,12 +1,12 @@
 //! ROUTER: an echo for many peers, and a server that only keeps connections.
 
-use std::io::BufRead;
-use std::thread;
+use std::os::fd::AsFd;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 use tidings_socket::{Context, RouterSocket};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::unix::pipe::Receiver;
 
 use crate::arguments::Arguments;
 use crate::measure::{Span, announce, print, resident_kib};
@@ -41,8 +41,8 @@ pub(crate) fn idle_server(mut arguments: Arguments) -> Result<()> {
     on_runtime(async {
         let socket = RouterSocket::new(&Context::new())?;
         announce(socket.bind(endpoint)?.await?)?;
-        let mut lines = input_lines();
-        while lines.recv().await.is_some() {
+        let mut lines = input_lines()?;
+        while lines.next_line().await?.is_some() {
             // Before the figures, which take memory themselves
             let rss = resident_kib()?;
             let connections = socket.stats().peers.iter().filter(|peer| peer.connected).count();
@@ -53,14 +53,10 @@ pub(crate) fn idle_server(mut arguments: Arguments) -> Result<()> {
 }
 
 /// The lines that come on stdin, until it closes
-pub(crate) fn input_lines() -> mpsc::Receiver<()> {
-    let (sender, receiver) = mpsc::channel(1);
-    thread::spawn(move || {
-        for _ in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if sender.blocking_send(()).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
+///
+/// By the runtime and not by a thread that reads: a second thread makes system calls dearer, see `end_in_time`.
+pub(crate) fn input_lines() -> Result<Lines<BufReader<Receiver>>> {
+    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let pipe = Receiver::from_owned_fd(input).context("stdin is no pipe; start this role as `cat | …`")?;
+    Ok(BufReader::new(pipe).lines())
 }
