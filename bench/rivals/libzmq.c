@@ -424,34 +424,62 @@ static void push_messages(void **sockets, const struct load *load)
     free(body);
 }
 
-/* A socket that tells when the peer of another one closes the connection; for a socket with a single one */
-static void *watch_peer(void *context, void *socket)
+/* A socket that tells what happens to the connection of another one, which has no more than that */
+static void *watch_peer(void *context, void *socket, int what)
 {
-    static const char events[] = "inproc://events";
-    if (zmq_socket_monitor(socket, events, ZMQ_EVENT_DISCONNECTED) != 0)
+    static uint64_t watched;
+    char events[64];
+    snprintf(events, sizeof events, "inproc://events-%llu", (unsigned long long)watched++);
+    if (zmq_socket_monitor(socket, events, what) != 0)
         fail_zmq("monitoring", "a socket");
     return open_connected(context, ZMQ_PAIR, events);
 }
 
-static void await_peer_gone(void *socket, void *watch)
+static void await_event(void *watch, int wanted)
 {
     zmq_msg_t event;
     zmq_msg_init(&event);
-    receive_frame(watch, &event);
+    uint16_t number = 0;
+    while (number != wanted) {
+        receive_frame(watch, &event); /* the number and a value, then the endpoint */
+        if (zmq_msg_size(&event) < sizeof number)
+            fail("an event of %zu octets came", zmq_msg_size(&event));
+        memcpy(&number, zmq_msg_data(&event), sizeof number);
+        receive_frame(watch, &event);
+    }
     zmq_msg_close(&event);
+}
+
+static void stop_watching(void *socket, void *watch)
+{
     zmq_socket_monitor(socket, NULL, 0);
     zmq_close(watch);
 }
 
-/* One receiver has all the connections, so that one of them tells when it is done. */
+static void await_peer_gone(void *socket, void *watch)
+{
+    await_event(watch, ZMQ_EVENT_DISCONNECTED);
+    stop_watching(socket, watch);
+}
+
+/* Connects one after the other: monitors of all at once would take two sockets more for each of thousands. */
+static void connect_and_await_handshake(void *context, void *socket, const char *endpoint)
+{
+    void *watch = watch_peer(context, socket, ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
+    connect_to(socket, endpoint);
+    await_event(watch, ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
+    stop_watching(socket, watch);
+}
+
+/* All are connected before the first message, and one tells when the only receiver, having everything, is done. */
 static void push(const struct load *load)
 {
     void **sockets = memory_for(load->connections, sizeof *sockets);
-    sockets[0] = open_socket(load->context, ZMQ_PUSH);
-    void *watch = watch_peer(load->context, sockets[0]);
-    connect_to(sockets[0], load->endpoint);
-    for (uint64_t i = 1; i < load->connections; i++)
-        sockets[i] = open_connected(load->context, ZMQ_PUSH, load->endpoint);
+    for (uint64_t i = 0; i < load->connections; i++) {
+        sockets[i] = open_socket(load->context, ZMQ_PUSH);
+        connect_and_await_handshake(load->context, sockets[i], load->endpoint);
+    }
+    void *watch = watch_peer(load->context, sockets[0], ZMQ_EVENT_DISCONNECTED);
     struct span span = span_begun();
     push_messages(sockets, load);
     await_peer_gone(sockets[0], watch);

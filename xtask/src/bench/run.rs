@@ -164,6 +164,8 @@ pub(super) fn trial_count(work: &Work) -> u64 {
     match work.kind {
         // Several times what the queues hold, or the trial measures how fast they fill
         Kind::PushPull { size: 65_536, .. } | Kind::InprocThroughput { size: 65_536 } => 3000,
+        // Each sender's turn of 100 comes twice
+        Kind::PushPull { peers, .. } if peers > 1 => 20_000.max(200 * peers as u64),
         Kind::PushPull { frames, .. } => 20_000 / frames as u64 + 100,
         Kind::InprocThroughput { .. } | Kind::SlowSubscriber => 20_000,
         Kind::ReqRep { .. } | Kind::InprocLatency { .. } => 500,
@@ -181,8 +183,6 @@ pub(super) fn trial_count(work: &Work) -> u64 {
 pub(super) fn fixed_amount(work: &Work, rate: u64, seconds: f64) -> Option<u64> {
     match work.kind {
         Kind::Idle { .. } => Some(1),
-        // The same for all, as a trial would measure how long it takes to connect
-        Kind::PushPull { peers, .. } if peers > 1 => Some((2_500_000.0 * seconds) as u64),
         Kind::Publish { subscriptions, .. } if subscriptions > 1000 => Some((1_000_000.0 * seconds) as u64),
         _ if work.half_load() => Some((rate as f64 * seconds) as u64),
         _ => None,
