@@ -16,10 +16,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use tidings_transport::Stream;
 use tidings_zmtp::{CloseReason, Connection, Event as ProtocolEvent, Message, PeerInfo, SocketType, WriteQueue};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::dialer::Peer;
+use crate::dialer::{Outcome, Peer, in_ms};
 use crate::events::{ConnectionId, EventKind, readable};
 use crate::pipe::{Control, Driver as PipeDriver, Load, PipeKey};
 use crate::shared::Shared;
@@ -87,53 +88,26 @@ pub(crate) struct Arrival {
     pub(crate) endpoint: Arc<str>,
     pub(crate) connection: ConnectionId,
     pub(crate) address: Arc<str>,
+    /// Whom to tell of the peer, on the side that connects
+    pub(crate) outcome: Option<watch::Sender<Option<Outcome>>>,
 }
 
-/// Runs a connection to its end; `on_handshake` learns of the peer
+/// One connection, from its byte stream to its end
 ///
-/// `stop` ends it while there is no peer yet. Afterwards the pipe says when it must end, and a stop
-/// tells the pipe if this side dialled.
-pub(crate) async fn run(
-    arrival: Arrival,
-    stop: &CancellationToken,
-    mut on_handshake: impl FnMut(Peer) + Send,
-) -> Ended {
-    let (shared, dialled) = (arrival.shared.clone(), arrival.dialled);
-    let mut driver = Driver::new(arrival, &mut on_handshake);
-    let why = tokio::select! {
-        biased;
-        why = poll_fn(|cx| driver.poll(cx)) => why,
-        () = stop.cancelled() => {
-            if !driver.attached {
-                // There is no order to part in: nothing was said yet
-                let reason = shared.with(|state| {
-                    let reason = state.end_reason();
-                    state.count_close(reason);
-                    reason
-                });
-                return Ended { why: Why::Socket(reason), was_handshaken: false, aftermath: Aftermath::default() };
-            }
-            if let Some(key) = driver.key.filter(|_| dialled) {
-                shared.with(|state| state.leave(key));
-            }
-            poll_fn(|cx| driver.poll(cx)).await
-        }
-    };
-    driver.finish(why).await
-}
-
-struct Driver<'a> {
+/// Made before its task is, so that the task holds a pointer and not this several times over.
+pub(crate) struct Driver {
     shared: Arc<Shared>,
     stream: Stream,
     protocol: Protocol,
     waker: Arc<AtomicWaker>,
+    dialled: bool,
     key: Option<PipeKey>,
     peer_name: Bytes,
     attached: bool,
     endpoint: Arc<str>,
     connection: ConnectionId,
     address: Arc<str>,
-    on_handshake: &'a mut (dyn FnMut(Peer) + Send),
+    outcome: Option<watch::Sender<Option<Outcome>>>,
     orders: Orders,
     /// What was read and is not decoded
     input: BytesMut,
@@ -158,8 +132,8 @@ struct Driver<'a> {
     armed: Option<Instant>,
 }
 
-impl<'a> Driver<'a> {
-    fn new(arrival: Arrival, on_handshake: &'a mut (dyn FnMut(Peer) + Send)) -> Self {
+impl Driver {
+    pub(crate) fn new(arrival: Arrival) -> Box<Self> {
         let protocol = arrival.shared.with(|state| match state.socket_type {
             SocketType::Stream => Protocol::Raw(Raw::default()),
             socket_type => {
@@ -167,18 +141,19 @@ impl<'a> Driver<'a> {
                 Protocol::Zmtp(Box::new(Connection::new(config, now())))
             }
         });
-        Self {
+        Box::new(Self {
             shared: arrival.shared,
             stream: arrival.stream,
             protocol,
             waker: Arc::new(AtomicWaker::new()),
+            dialled: arrival.dialled,
             key: arrival.key,
             peer_name: arrival.peer_name,
             attached: false,
             endpoint: arrival.endpoint,
             connection: arrival.connection,
             address: arrival.address,
-            on_handshake,
+            outcome: arrival.outcome,
             orders: Orders { room: 0, close: None, drain: None },
             input: BytesMut::new(),
             read_size: SMALLEST_READ,
@@ -194,6 +169,59 @@ impl<'a> Driver<'a> {
             control: Vec::new(),
             timer: None,
             armed: None,
+        })
+    }
+
+    /// Runs the connection to its end
+    ///
+    /// `stop` ends it while there is no peer yet. Afterwards the pipe says when it must end, and a stop
+    /// tells the pipe if this side dialled.
+    pub(crate) async fn run(&mut self, stop: &CancellationToken) -> Ended {
+        let early = tokio::select! {
+            biased;
+            why = poll_fn(|cx| self.poll(cx)) => Some(why),
+            () = stop.cancelled() => None,
+        };
+        let why = match early {
+            Some(why) => why,
+            None if self.attached => {
+                if let Some(key) = self.key.filter(|_| self.dialled) {
+                    self.shared.with(|state| state.leave(key));
+                }
+                poll_fn(|cx| self.poll(cx)).await
+            }
+            None => {
+                // There is no order to part in: nothing was said yet
+                let reason = self.shared.with(|state| {
+                    let reason = state.end_reason();
+                    state.count_close(reason);
+                    reason
+                });
+                return Ended { why: Why::Socket(reason), was_handshaken: false, aftermath: Aftermath::default() };
+            }
+        };
+        let (ended, parts) = self.finish(why);
+        if parts {
+            // Apart, for only its end needs it
+            Box::pin(tokio::time::timeout(PARTING, self.part())).await.ok();
+        }
+        ended
+    }
+
+    /// Says how the connection ended, in the words that fit; `wait` until the next, if there is to be one
+    pub(crate) fn report(&self, ended: &Ended, wait: Option<Duration>) {
+        let say = |kind: &dyn Fn() -> EventKind| {
+            self.shared.reporter.say(Some(self.connection), Some(&self.endpoint), Some(&self.address), kind);
+        };
+        let (reason, detail, retry_in_ms) = (ended.why.name(), || ended.why.detail(), in_ms(wait));
+        if ended.was_handshaken {
+            let (requeued, lost) = (ended.aftermath.requeued, ended.aftermath.lost);
+            say(&|| EventKind::Disconnected { reason, detail: detail(), requeued, lost, retry_in_ms });
+        } else {
+            say(&|| EventKind::HandshakeFailed { reason, detail: detail(), retry_in_ms });
+            if ended.why.is_definite() {
+                say(&|| EventKind::Refused { code: ended.why.code(), reason: detail() });
+            }
         }
     }
 
@@ -259,7 +287,9 @@ impl<'a> Driver<'a> {
         self.attached = true;
         let reporter = &self.shared.reporter;
         reporter.say(Some(self.connection), Some(&self.endpoint), Some(&self.address), || handshaken(&peer));
-        (self.on_handshake)(Peer::new(&peer, self.connection, &self.endpoint, &self.address));
+        if let Some(outcome) = &self.outcome {
+            outcome.send_replace(Some(Ok(Peer::new(&peer, self.connection, &self.endpoint, &self.address))));
+        }
         Ok(())
     }
 
@@ -448,8 +478,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Parts from the peer in good order and tells the socket what became of the messages
-    async fn finish(mut self, why: Why) -> Ended {
+    /// Tells the socket what became of the messages; and whether to part from the peer in good order
+    fn finish(&mut self, why: Why) -> (Ended, bool) {
         let graceful = matches!(why, Why::Socket(_));
         // A refusal is told before the connection closes, if the kernel takes it at once
         self.poll_write(&mut TaskContext::from_waker(Waker::noop()));
@@ -464,10 +494,8 @@ impl<'a> Driver<'a> {
             });
         }
         self.shared.with(|state| state.count_close(why.name()));
-        if graceful && self.write_failure.is_none() {
-            tokio::time::timeout(PARTING, self.part()).await.ok();
-        }
-        Ended { why, was_handshaken: self.attached, aftermath }
+        let parts = graceful && self.write_failure.is_none();
+        (Ended { why, was_handshaken: self.attached, aftermath }, parts)
     }
 
     /// Closes the sending half and lets the peer close the other

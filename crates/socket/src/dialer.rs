@@ -134,8 +134,7 @@ impl Dialer {
     async fn converse(&mut self, stream: tidings_transport::Stream) -> Option<Duration> {
         let connection = ConnectionId::fresh();
         let address: Arc<str> = stream.peer_address().to_string().into();
-        let reporter = self.shared.reporter.clone();
-        reporter.say(Some(connection), Some(&self.name), Some(&address), || EventKind::Connected);
+        self.shared.reporter.say(Some(connection), Some(&self.name), Some(&address), || EventKind::Connected);
         let arrival = Arrival {
             shared: self.shared.clone(),
             stream,
@@ -144,15 +143,16 @@ impl Dialer {
             peer_name: self.peer_name.clone(),
             endpoint: self.name.clone(),
             connection,
-            address: address.clone(),
+            address,
+            outcome: Some(self.outcome.clone()),
         };
-        let outcome = self.outcome.clone();
-        let ended = connection::run(arrival, &self.stop, |peer| drop(outcome.send_replace(Some(Ok(peer))))).await;
+        let mut driver = connection::Driver::new(arrival);
+        let ended = driver.run(&self.stop).await;
         if ended.was_handshaken {
             self.backoff.reset();
         }
         let wait = if self.must_end(&ended) { None } else { self.backoff.next_wait() };
-        report_end(&self.shared, connection, &self.name, &address, &ended, wait);
+        driver.report(&ended, wait);
         let stopped = self.stop.is_cancelled() || self.shared.phase() != Phase::Open;
         if wait.is_none() && !ended.was_handshaken && !stopped {
             let error = match ended.why.is_definite() {
@@ -199,33 +199,11 @@ impl Dialer {
     }
 }
 
-/// Says how a connection ended, in the words that fit
-pub(crate) fn report_end(
-    shared: &Shared,
-    connection: ConnectionId,
-    endpoint: &str,
-    address: &str,
-    ended: &Ended,
-    wait: Option<Duration>,
-) {
-    let (reason, detail, retry_in_ms) = (ended.why.name(), ended.why.detail(), in_ms(wait));
-    let say = |kind| shared.reporter.say(Some(connection), Some(endpoint), Some(address), || kind);
-    if ended.was_handshaken {
-        let (requeued, lost) = (ended.aftermath.requeued, ended.aftermath.lost);
-        say(EventKind::Disconnected { reason, detail, requeued, lost, retry_in_ms });
-    } else {
-        say(EventKind::HandshakeFailed { reason, detail: detail.clone(), retry_in_ms });
-        if ended.why.is_definite() {
-            say(EventKind::Refused { code: ended.why.code(), reason: detail });
-        }
-    }
-}
-
 /// The pipe of a connection-to-be, driven by nobody yet
 pub(crate) fn idle() -> Driver {
     Driver::None
 }
 
-fn in_ms(wait: Option<Duration>) -> Option<u64> {
+pub(crate) fn in_ms(wait: Option<Duration>) -> Option<u64> {
     wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use tidings_transport::{AcceptError, Listener, Stream};
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{self, Arrival};
-use crate::dialer::report_end;
+use crate::connection::{Arrival, Driver};
 use crate::events::{ConnectionId, EventKind};
 use crate::shared::Shared;
 
@@ -79,23 +78,24 @@ impl Drop for Pause<'_> {
 }
 
 fn serve(shared: &Arc<Shared>, stream: Stream, endpoint: &Arc<str>, stop: &CancellationToken) {
-    let (shared, endpoint, stop) = (shared.clone(), endpoint.clone(), stop.clone());
     let connection = ConnectionId::fresh();
     let address: Arc<str> = stream.peer_address().to_string().into();
-    shared.reporter.say(Some(connection), Some(&endpoint), Some(&address), || EventKind::Accepted);
-    shared.clone().spawn(async move {
-        let arrival = Arrival {
-            shared: shared.clone(),
-            stream,
-            dialled: false,
-            key: None,
-            peer_name: Bytes::new(),
-            endpoint: endpoint.clone(),
-            connection,
-            address: address.clone(),
-        };
-        let ended = connection::run(arrival, &stop, |_| {}).await;
-        report_end(&shared, connection, &endpoint, &address, &ended, None);
+    shared.reporter.say(Some(connection), Some(endpoint), Some(&address), || EventKind::Accepted);
+    let mut driver = Driver::new(Arrival {
+        shared: shared.clone(),
+        stream,
+        dialled: false,
+        key: None,
+        peer_name: Bytes::new(),
+        endpoint: endpoint.clone(),
+        connection,
+        address,
+        outcome: None,
+    });
+    let stop = stop.clone();
+    shared.spawn(async move {
+        let ended = driver.run(&stop).await;
+        driver.report(&ended, None);
     });
 }
 

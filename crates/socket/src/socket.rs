@@ -1,5 +1,6 @@
 //! The dynamic socket: any type, any call; what a type doesn't do is an error value.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -382,7 +383,11 @@ impl Socket {
     /// Queues a message if there is room now; what is left of it then means nothing
     #[inline]
     fn offer(&self, message: &mut Message) -> Result<(), SendFailure> {
-        self.shared().with(|state| state.send(message))
+        let (sent, copies) = self.shared().with(|state| (state.send(message), state.copies));
+        if copies > 1 {
+            WORK.set(WORK.get().saturating_add(copies / COPIES_PER_CALL));
+        }
+        sent
     }
 
     /// As [`send`](Self::send), for threads without a runtime
@@ -1146,8 +1151,11 @@ fn timed_out(slot: Option<Message>, timeout: Option<Duration>) -> Result<(), Sen
 ///
 /// Tokio's own budget, of 128, is spent once in 16 calls: a sender that never meets a full queue
 /// (no high-water mark) would otherwise starve the connections on a current-thread runtime.
+///
+/// A publisher's copies count too, in part: with many subscribers their queues together would outgrow the processor's
+/// cache long before each of them is full.
 async fn yield_now_and_then() {
-    if is_turn_to_yield() {
+    for _ in 0..turns() {
         tokio::task::coop::consume_budget().await;
     }
 }
@@ -1155,18 +1163,28 @@ async fn yield_now_and_then() {
 /// As `yield_now_and_then`, inside a poll: if true, the task was woken and is to be polled again
 #[inline]
 fn must_yield(cx: &mut TaskContext<'_>) -> bool {
-    is_turn_to_yield() && std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx).is_pending()
+    (0..turns()).any(|_| std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx).is_pending())
 }
 
+thread_local! {
+    /// Calls made on this thread that tokio's budget has not been charged for
+    static WORK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// How often to consume of tokio's budget now, mostly not at all
 #[inline]
-fn is_turn_to_yield() -> bool {
-    use std::cell::Cell;
-    thread_local!(static CALLS: Cell<u32> = const { Cell::new(0) });
-    let calls = CALLS.get().wrapping_add(1);
-    CALLS.set(calls);
-    calls.is_multiple_of(16) && tokio::runtime::Handle::try_current().is_ok()
+fn turns() -> u32 {
+    let work = WORK.get() + 1;
+    if work < CALLS_PER_TURN {
+        WORK.set(work);
+        return 0;
+    }
+    WORK.set(0);
+    if tokio::runtime::Handle::try_current().is_ok() { work / CALLS_PER_TURN } else { 0 }
 }
 
+const CALLS_PER_TURN: u32 = 16;
+const COPIES_PER_CALL: u32 = 8;
 /// Some microseconds' worth
 const LOOKS: u32 = 3;
 const IN_USE: &str = "another socket of this context has this name; choose another or unbind that one first";

@@ -52,6 +52,8 @@ pub(crate) struct State {
     /// A strict REQ whose peer went away with the request
     peer_gone: bool,
     scratch: Vec<u32>,
+    /// How many peers the last publication went to
+    pub(crate) copies: u32,
 }
 
 /// How far a socket is on its way out
@@ -159,6 +161,7 @@ impl State {
             reporter,
             peer_gone: false,
             scratch: Vec::new(),
+            copies: 0,
         }
     }
 
@@ -892,6 +895,7 @@ impl State {
             let others = self.pipes.iter().filter(|(_, pipe)| pipe.chosen != round && pipe.attached && !pipe.leaving);
             chosen = others.filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         }
+        self.copies = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
         let mut outcome = Ok(());
         if let Some(full) = self.blocked(chosen.iter().map(|number| *number as usize)) {
             self.note_slow(full);
