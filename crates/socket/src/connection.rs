@@ -3,9 +3,11 @@
 //! It decides nothing. One poll goes round until nothing moves: hand over what was decoded and take
 //! what is queued (one lock), write (one call for a whole batch), read into a large buffer, decode.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -237,6 +239,10 @@ impl Driver {
             if let Some(reason) = self.orders.close {
                 return Poll::Ready(Why::Socket(reason));
             }
+            if !self.attached && self.poll_read(cx) {
+                // A peer that has said all of the handshake is answered in one piece, and the first messages go along
+                continue;
+            }
             let wrote = self.poll_write(cx);
             if let Some(reason) = self.orders.drain
                 && self.nothing_to_write()
@@ -299,7 +305,7 @@ impl Driver {
             // Nothing passes before there is a peer
             return;
         };
-        let written = std::mem::take(&mut self.written);
+        let written = mem::take(&mut self.written);
         let decoded = self.protocol.messages();
         let (batch, control) = (&mut self.batch, &mut self.control);
         self.orders = self.shared.with(|state| state.exchange(key, decoded, written, batch, control));
@@ -330,7 +336,9 @@ impl Driver {
                 (false, false) => break,
                 (true, false) => Pin::new(&mut self.stream).poll_write(cx, &self.commands),
                 // Mostly all lies in one piece: no list of slices to be made then
-                (false, true) if let Some(whole) = queue.contiguous() => Pin::new(&mut self.stream).poll_write(cx, whole),
+                (false, true) if let Some(whole) = queue.contiguous() => {
+                    Pin::new(&mut self.stream).poll_write(cx, whole)
+                }
                 (_, true) => {
                     let mut slices = [IoSlice::new(&[]); SLICES];
                     let (front, rest) = slices.split_at_mut(usize::from(commands_first));
@@ -349,6 +357,10 @@ impl Driver {
                     if commands_first {
                         let taken = count.min(self.commands.len());
                         self.commands.advance(taken);
+                        if self.commands.is_empty() {
+                            // Commands are rare once the handshake is done
+                            self.commands = BytesMut::new();
+                        }
                         count -= taken;
                     }
                     self.written.messages += queue.advance(count) as u64;
@@ -391,10 +403,7 @@ impl Driver {
         match outcome {
             Poll::Pending => {
                 self.nothing_to_read = true;
-                if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER {
-                    // A connection that waits holds no large buffer
-                    self.input = BytesMut::new();
-                }
+                self.lend_input();
                 return false;
             }
             Poll::Ready(Ok(0)) => {
@@ -425,8 +434,30 @@ impl Driver {
         let missing = self.protocol.read_hint();
         // A large frame grows the buffer with what has really come, not with what was announced
         let wanted = missing.min(self.input.len().max(LARGEST_READ)).max(self.read_size);
-        if spare < wanted.min(self.read_size) / 2 || spare < missing.min(wanted) {
+        if spare >= wanted.min(self.read_size) / 2 && spare >= missing.min(wanted) {
+            return;
+        }
+        if self.input.len() <= SMALL_REST
+            && let Some(mut lent) = LENT.try_with(Cell::take).ok().flatten()
+        {
+            lent.extend_from_slice(&self.input);
+            self.input = lent;
+        }
+        if self.input.capacity() - self.input.len() < wanted {
             self.input.reserve(wanted);
+        }
+    }
+
+    /// A connection that waits holds no buffer but for what it could not decode: the thread's next one reads into it
+    fn lend_input(&mut self) {
+        if self.input.capacity() == 0 || self.input.len() > SMALL_REST {
+            return;
+        }
+        let rest = if self.input.is_empty() { BytesMut::new() } else { BytesMut::from(&self.input[..]) };
+        let mut input = mem::replace(&mut self.input, rest);
+        if input.capacity() <= IDLE_BUFFER {
+            input.clear();
+            LENT.try_with(|lent| lent.set(Some(input))).ok();
         }
     }
 
@@ -486,7 +517,7 @@ impl Driver {
         let mut aftermath = Aftermath::default();
         if let Some(key) = self.key.filter(|_| self.attached) {
             let (decoded, written) = (self.protocol.messages(), self.written);
-            let unwritten = std::mem::take(&mut self.batch);
+            let unwritten = mem::take(&mut self.batch);
             let sealed = self.sealed.messages() as u64;
             aftermath = self.shared.with(|state| {
                 state.hand_over(key, decoded, written);
@@ -582,9 +613,7 @@ impl Protocol {
 
     fn poll_transmit(&mut self, into: &mut BytesMut) {
         if let Self::Zmtp(connection) = self {
-            while let Some(octets) = connection.poll_transmit() {
-                into.extend_from_slice(&octets);
-            }
+            connection.transmit_into(into);
         }
     }
 
@@ -650,6 +679,11 @@ impl Protocol {
     }
 }
 
+thread_local! {
+    /// An empty buffer to read into, for whichever connection of the thread has something to read
+    static LENT: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
+
 /// The time, by tokio's clock so that tests can steer it
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
@@ -661,8 +695,10 @@ const ROUNDS: usize = 16;
 const SLICES: usize = 64;
 const SMALLEST_READ: usize = 4 * 1024;
 const LARGEST_READ: usize = 256 * 1024;
-/// The largest buffer that a connection keeps while it waits
+/// The largest buffer that a thread keeps while its connections wait
 const IDLE_BUFFER: usize = 4 * 1024;
+/// Most octets of an unfinished frame for which no large buffer is held
+const SMALL_REST: usize = 512;
 /// Small reads in a row before the buffer shrinks
 const SMALL_READS: u32 = 16;
 const SEALED_AT_ONCE: usize = 64 * 1024;

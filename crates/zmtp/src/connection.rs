@@ -220,6 +220,20 @@ impl Connection {
         (!self.transmit.is_empty()).then(|| self.transmit.split().freeze())
     }
 
+    /// As [`poll_transmit`](Self::poll_transmit), to the end of `into`: nothing is copied when that is empty
+    pub fn transmit_into(&mut self, into: &mut BytesMut) {
+        self.pongs = 0;
+        self.ping_queued = false;
+        if self.transmit.is_empty() {
+            return;
+        }
+        let transmit = mem::take(&mut self.transmit);
+        match into.is_empty() {
+            true => *into = transmit,
+            false => into.extend_from_slice(&transmit),
+        }
+    }
+
     /// What happened since the last call; at most one [`Event::Handshaken`], then at most one [`Event::Closed`]
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(peer) = self.handshaken.take() {
