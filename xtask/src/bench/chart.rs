@@ -220,10 +220,10 @@ impl Scale {
 }
 
 /// A linear axis whose ticks are given
-struct Ruler {
-    from: f64,
-    to: f64,
-    ticks: Vec<f64>,
+pub(super) struct Ruler {
+    pub(super) from: f64,
+    pub(super) to: f64,
+    pub(super) ticks: Vec<f64>,
 }
 
 impl Ranged for Ruler {
@@ -264,7 +264,7 @@ fn ticks(most: f64) -> Vec<f64> {
 }
 
 /// A number on an axis, with no digit too many
-fn plain(number: f64) -> String {
+pub(super) fn plain(number: f64) -> String {
     let rounded = format!("{number:.3}");
     let rounded = rounded.trim_end_matches('0').trim_end_matches('.');
     match rounded.split_once('.') {
@@ -273,7 +273,7 @@ fn plain(number: f64) -> String {
     }
 }
 
-fn text(size: i32) -> TextStyle<'static> {
+pub(super) fn text(size: i32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
@@ -282,24 +282,24 @@ fn colour((red, green, blue): (u8, u8, u8)) -> RGBColor {
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), Box<dyn std::error::Error>>;
+pub(super) type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-const WIDTH: u32 = 860;
+pub(super) const WIDTH: u32 = 860;
 /// The title
-const HEAD: u32 = 46;
+pub(super) const HEAD: u32 = 46;
 /// What a panel has besides its bars
 const PANEL: u32 = 32 + 40 + 16;
 const BAR: u32 = 26;
-const MARGIN: u32 = 12;
+pub(super) const MARGIN: u32 = 12;
 /// Room for the longest label of a bar
 const LABELS: u32 = 170;
 /// From which ratio of the largest to the smallest an axis is logarithmic
 const APART: f64 = 15.0;
 
-const GROUND: RGBColor = RGBColor(255, 255, 255);
-const INK: RGBColor = RGBColor(31, 35, 40);
-const GRID: RGBColor = RGBColor(226, 229, 233);
-const AXIS: RGBColor = RGBColor(140, 147, 156);
+pub(super) const GROUND: RGBColor = RGBColor(255, 255, 255);
+pub(super) const INK: RGBColor = RGBColor(31, 35, 40);
+pub(super) const GRID: RGBColor = RGBColor(226, 229, 233);
+pub(super) const AXIS: RGBColor = RGBColor(140, 147, 156);
 
 /// Places on a scale of 1 / (1 - quantile), and what they are called
 const QUANTILES: [(f64, &str); 6] = [

@@ -14,8 +14,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::results::{Failure, Measure, Results, SideResult, WorkResult};
 use super::run::{Stage, amount_by_trial, fixed_amount, seconds, trial_count};
 use super::script::{Amount, Contestant, Side};
+use super::steadiness::Steadiness;
 use super::works::{Kind, LIBZMQ, OURS, Placement, Work, works};
-use super::{machine, picture, programs, report};
+use super::{machine, programs, report};
 use crate::checks::root;
 
 #[derive(Args)]
@@ -72,9 +73,10 @@ impl Engine {
             root().join("bench/results").join(format!("engine-{}.json", now.strftime("%Y-%m-%d-%H%M")))
         });
         self.measure(&works, rounds, Stage::new(&programs)?, &mut results)?;
+        results.machine["load_after"] = machine::load().into();
+        results.machine["floors"] = Steadiness::of(&results).json();
         results.write(&output)?;
-        let table = report::write(&results, &output)?;
-        let pictures = picture::draw_all(&results, &output)?;
+        let (table, pictures) = report::write(&results, &output)?;
         print!("{}", report::text(&results));
         println!(
             "\n{}, {} and {pictures} pictures in {}",

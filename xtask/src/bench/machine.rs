@@ -22,8 +22,14 @@ pub(super) fn describe(libzmq: Option<&Path>) -> Value {
         "libzmq": libzmq.map(|program| said(program, "--version")),
         "crates": versions(&lock, &["tidings-socket", "tokio", "zeromq", "rzmq"]),
         "commit": said_by(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(root())),
-        "load_before": read("/proc/loadavg").trim(),
+        "load_before": load(),
     })
+}
+
+/// How much the machine had to do in the last 1, 5 and 15 minutes
+pub(super) fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// Lets the programs that we start open as many files as this process may

@@ -7,6 +7,7 @@ mod chart;
 mod curves;
 mod engine;
 mod machine;
+mod overview;
 mod picture;
 mod programs;
 mod report;
@@ -15,6 +16,7 @@ mod run;
 mod script;
 mod side;
 mod statistics;
+mod steadiness;
 mod works;
 
 use std::path::PathBuf;
@@ -55,8 +57,7 @@ impl Picture {
     fn run(&self) -> Result<()> {
         for path in &self.raw {
             let results = results::Results::read(path)?;
-            let table = report::write(&results, path)?;
-            let pictures = picture::draw_all(&results, path)?;
+            let (table, pictures) = report::write(&results, path)?;
             println!("{} and {pictures} pictures in {}", table.display(), path.with_extension("").display());
         }
         Ok(())

@@ -1,53 +1,81 @@
-//! The pictures: bars by size and by percentile, the distribution of latency, and the curves.
+//! The pictures: an overview, bars by size and by percentile, the distribution of latency, and the curves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
 use super::chart::{Axis, Bar, Line, Panel, bars, lines};
 use super::curves::{Curve, curves};
+use super::overview;
 use super::results::{Results, WorkResult};
 use super::statistics::{Unit, least_and_most, median, short};
-use super::works::{BLOCKING_ECHO, CRATES, LIBZMQ, LIBZMQ_NONE_FROZEN, NONE_FROZEN, OURS, TOKIO_ECHO};
+use super::works::{
+    BLOCKING_ECHO, CRATES, INPROC_ONE_THREAD, INPROC_TWO_THREADS, LIBZMQ, LIBZMQ_NONE_FROZEN, NONE_FROZEN, OURS,
+    SLOW_SUBSCRIBER, TOKIO_ECHO,
+};
 
-/// Draws all that the results have figures for into a folder beside them, and returns how many
-pub(super) fn draw_all(results: &Results, raw: &Path) -> Result<usize> {
+/// A picture that was drawn
+pub(super) struct Picture {
+    /// Its name without `.svg`, in the folder beside the raw results
+    pub(super) file: String,
+    pub(super) title: String,
+}
+
+/// Draws all that the results have figures for into a folder beside them
+pub(super) fn draw_all(results: &Results, raw: &Path) -> Result<Vec<Picture>> {
     let folder = raw.with_extension("");
     std::fs::create_dir_all(&folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
-    let path = |file: &str| folder.join(format!("{file}.svg"));
-    let mut drawn = 0;
+    let mut album = Album { folder, pictures: Vec::new() };
+    let factors = overview::factors(results);
+    let title = "tidings in times of libzmq, and what was to be reached";
+    album.add("overview", title, &factors, |path, factors| overview::draw(path, title, factors))?;
     for (file, title, works) in BARS {
         let panels: Vec<Panel> = works
             .iter()
             .filter_map(|(name, title)| results.work(name).map(|work| (work, *title)))
             .flat_map(|(work, title)| rates(work, title))
             .collect();
-        drawn += draw(&panels, || bars(&path(file), title, &panels))?;
+        album.add(file, title, &panels, |path, panels| bars(path, title, panels))?;
     }
     for (file, title, name) in LATENCIES {
         let panels = results.work(name).map(latencies).unwrap_or_default();
-        drawn += draw(&panels, || bars(&path(file), title, &panels))?;
+        album.add(file, title, &panels, |path, panels| bars(path, title, panels))?;
     }
-    let half = results.works.iter().find(|work| work.name == HALF_LOAD);
+    let half = results.work(HALF_LOAD);
     let spread = half.map(distribution).unwrap_or_default();
     let title = format!("REQ/REP round trips at half load, tcp, 64 octets{}", half.map(rate).unwrap_or_default());
-    drawn +=
-        draw(&spread, || lines(&path("latency-distribution"), &title, Axis::Quantiles, Axis::Microseconds, &spread))?;
+    album.add("latency-distribution", &title, &spread, |path, spread| {
+        lines(path, &title, Axis::Quantiles, Axis::Microseconds, spread)
+    })?;
     for curve in curves() {
-        let sides = curve_lines(&curve, results);
-        drawn += draw(&sides, || {
-            lines(&path(curve.file), curve.title, Axis::Decades(curve.grows), Axis::Measured(curve.unit), &sides)
+        album.add(curve.file, curve.title, &curve_lines(&curve, results), |path, sides| {
+            lines(path, curve.title, Axis::Decades(curve.grows), Axis::Measured(curve.unit), sides)
         })?;
     }
-    Ok(drawn)
+    Ok(album.pictures)
 }
 
-/// Draws if there is something to draw
-fn draw<T>(what: &[T], picture: impl FnOnce() -> Result<()>) -> Result<usize> {
-    if what.is_empty() {
-        return Ok(0);
+/// The folder of pictures, and what is in it so far
+struct Album {
+    folder: PathBuf,
+    pictures: Vec<Picture>,
+}
+
+impl Album {
+    /// Draws if there is something to draw
+    fn add<T>(
+        &mut self,
+        file: &str,
+        title: &str,
+        what: &[T],
+        draw: impl FnOnce(&Path, &[T]) -> Result<()>,
+    ) -> Result<()> {
+        if !what.is_empty() {
+            draw(&self.folder.join(format!("{file}.svg")), what)?;
+            self.pictures.push(Picture { file: file.to_owned(), title: title.to_owned() });
+        }
+        Ok(())
     }
-    picture().map(|()| 1)
 }
 
 /// A panel for each measure of a work that is not processor time
@@ -182,7 +210,7 @@ const BARS: &[Bars] = &[
     (
         "slow-subscriber",
         "Three SUB that read, and one that never does",
-        &[("PUB to 3 SUB and a frozen one", "deliveries to those that read")],
+        &[(SLOW_SUBSCRIBER, "deliveries to those that read")],
     ),
     (
         "proxy",
@@ -218,11 +246,11 @@ const LATENCIES: &[(&str, &str, &str)] = &[
         "REQ/REP round trip over ipc, 64 octets, both ends on one core",
         "REQ/REP ipc 64 on one core",
     ),
-    ("latency-inproc", "REQ/REP round trip over inproc, 64 octets, ours on one thread", "REQ/REP inproc 64"),
+    ("latency-inproc", "REQ/REP round trip over inproc, 64 octets, ours on one thread", INPROC_ONE_THREAD),
     (
         "latency-inproc-threads",
         "REQ/REP round trip over inproc, 64 octets, a thread for each socket",
-        "REQ/REP inproc 64, a thread for each socket",
+        INPROC_TWO_THREADS,
     ),
     (
         "latency-blocking",

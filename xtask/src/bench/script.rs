@@ -66,7 +66,8 @@ impl Work {
     pub(super) fn contestants(&self) -> Vec<Contestant> {
         let mut all = vec![contestant(Side::Ours, OURS), contestant(Side::Libzmq, LIBZMQ)];
         if self.kind == Kind::SlowSubscriber {
-            all.push(contestant(Side::Ours, NONE_FROZEN));
+            // What is compared runs one right after the other
+            all.insert(1, contestant(Side::Ours, NONE_FROZEN));
             all.push(contestant(Side::Libzmq, LIBZMQ_NONE_FROZEN));
         } else if !self.curve {
             all.extend([contestant(Side::Zeromq, CRATES[0]), contestant(Side::Rzmq, CRATES[1])]);

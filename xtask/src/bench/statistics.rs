@@ -69,6 +69,11 @@ pub(super) fn verdict(unit: Unit, reached: f64, bound: f64) -> String {
     }
 }
 
+/// How much worse than another's a ratio may come out that is to be no worse
+///
+/// Chosen, not measured: what ratios of medians of five runs differ by from one benchmark to the next.
+pub(super) const NOISE: f64 = 0.1;
+
 /// Not a number for no figures
 pub(super) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();

@@ -112,6 +112,14 @@ pub(super) const RAW_ACCEPT: &str = "raw accept";
 pub(super) const NONE_FROZEN: &str = "tidings, none frozen";
 pub(super) const LIBZMQ_NONE_FROZEN: &str = "libzmq, none frozen";
 
+pub(super) const FLOORS: [&str; 6] = [TOKIO_ECHO, BLOCKING_ECHO, BULK_COPY, CHANNEL, EPOLL_ECHO, RAW_ACCEPT];
+pub(super) const INPROC_ONE_THREAD: &str = "REQ/REP inproc 64, one thread";
+pub(super) const INPROC_TWO_THREADS: &str = "REQ/REP inproc 64, two threads";
+pub(super) const SLOW_SUBSCRIBER: &str = "PUB to 3 SUB and a frozen one";
+pub(super) const MEMORY_GROWTH: &str = "memory growth";
+/// The group of those works that are there for the curves
+pub(super) const GROWTH: &str = "Cost as work grows";
+
 /// Every work, in the order of the table; targets are those of "What it must show"
 pub(super) fn works() -> Vec<Work> {
     let mut works = Vec::new();
@@ -175,12 +183,11 @@ fn req_rep(works: &mut Vec<Work>) {
         Work::new(group, "REQ/REP ipc 64 on one core", kind(ipc, Api::Async, Placement::OneCore))
             .latency([of(LIBZMQ, 0.5), of(TOKIO_ECHO, 1.25)]),
         // Both sockets as tasks of one runtime, which is how a Rust program holds them
-        Work::new(group, "REQ/REP inproc 64", Kind::InprocLatency { size: 64, threads: 1 })
+        Work::new(group, INPROC_ONE_THREAD, Kind::InprocLatency { size: 64, threads: 1 })
             .latency([of(LIBZMQ, 0.25)])
             .quick(),
         // What waking a thread costs is the most of it, as with libzmq
-        Work::new(group, "REQ/REP inproc 64, a thread for each socket", Kind::InprocLatency { size: 64, threads: 2 })
-            .latency([]),
+        Work::new(group, INPROC_TWO_THREADS, Kind::InprocLatency { size: 64, threads: 2 }).latency([]),
         Work::new(group, "REQ/REP tcp 64 blocking API", kind(tcp, Api::Blocking, Placement::Anywhere))
             .latency([of(LIBZMQ, 1.0)]),
         Work::new(group, "REQ/REP tcp 64 at half load", kind(tcp, Api::Async, Placement::HalfLoad)).latency([]).quick(),
@@ -198,10 +205,10 @@ fn publish(works: &mut Vec<Work>) {
     let one_matches = Kind::Publish { subscribers: 100, subscriptions: 100, topics: 100 };
     works.extend([
         Work::new(group, "PUB to 100 SUB, one matches, 10,000 subscriptions", one_matches).rate([of(LIBZMQ, 2.0)]),
-        Work::new(group, "PUB to 3 SUB and a frozen one", Kind::SlowSubscriber)
+        Work::new(group, SLOW_SUBSCRIBER, Kind::SlowSubscriber)
             .rate([of(NONE_FROZEN, 0.9)])
             // "Memory flat": less than what one queue of 1,000 messages takes
-            .ask("memory growth", Unit::KibiOctets, Pick::Seen("growth_kib"), [absolute(1024.0)])
+            .ask(MEMORY_GROWTH, Unit::KibiOctets, Pick::Seen("growth_kib"), [absolute(1024.0)])
             .quick(),
     ]);
 }
@@ -240,7 +247,7 @@ fn connections(works: &mut Vec<Work>) {
 
 /// What the curves need beyond the works above; `picture.rs` puts them together
 fn curves(works: &mut Vec<Work>) {
-    let group = "Cost as work grows";
+    let group = GROWTH;
     for peers in [10, 100, 1000] {
         let kind = Kind::PushPull { transport: Transport::Tcp, size: 64, batch: 1, frames: 1, peers, api: Api::Async };
         works.push(Work::new(group, format!("{peers} PUSH to one PULL"), kind).rate([]).curve());
