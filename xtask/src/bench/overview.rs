@@ -94,7 +94,7 @@ pub(super) fn draw(path: &Path, title: &str, factors: &[Factor]) -> Result<()> {
             .axis_desc_style(text(13))
             .x_labels(ticks.len())
             .x_label_formatter(&|at| plain(10f64.powf(*at)))
-            .x_desc("times libzmq's figure")
+            .x_desc("times better than libzmq")
             .draw()?;
         let beside = |place: HPos| text(13).pos(Pos::new(place, VPos::Center));
         for (number, row) in rows.iter().enumerate() {

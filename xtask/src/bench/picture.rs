@@ -27,7 +27,7 @@ pub(super) fn draw_all(results: &Results, raw: &Path) -> Result<Vec<Picture>> {
     std::fs::create_dir_all(&folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
     let mut album = Album { folder, pictures: Vec::new() };
     let factors = overview::factors(results);
-    let title = "tidings in times of libzmq, and what was to be reached";
+    let title = "How many times better than libzmq, and what was asked for";
     album.add("overview", title, &factors, |path, factors| overview::draw(path, title, factors))?;
     for (file, title, works) in BARS {
         let panels: Vec<Panel> = works
@@ -209,8 +209,8 @@ const BARS: &[Bars] = &[
     ),
     (
         "slow-subscriber",
-        "Three SUB that read, and one that never does",
-        &[(SLOW_SUBSCRIBER, "deliveries to those that read")],
+        "Deliveries to three SUB that read, beside one that never does",
+        &[(SLOW_SUBSCRIBER, "PUB at full rate, drops allowed")],
     ),
     (
         "proxy",

@@ -149,8 +149,8 @@ fn notes(out: &mut String, results: &Results) {
     }
     if results.work(INPROC_ONE_THREAD).is_some() {
         notes.push(
-            "REQ/REP over inproc, one thread: ours holds both sockets as tasks of one thread, as a Rust program does, and \
-             nobody has to be woken. libzmq's calls block, so that its REQ and REP need a thread each, and it pays for \
+            "REQ/REP over inproc, one thread: ours holds both sockets as tasks of one thread, as a Rust program does (rzmq's \
+             too), and no thread has to be woken. libzmq's calls block, so that its REQ and REP need a thread each, and it pays for \
              waking them. The target is judged on that; with a thread for each of our sockets too (two threads) ours \
              pays the same, and there is no target."
                 .to_owned(),

@@ -118,11 +118,11 @@ impl Work {
                 vec![step(Part::Connects, "inproc-throughput", format!("size={size} count={count}")).tells()]
             }
             Kind::InprocLatency { size, threads } => {
-                // libzmq and the crates have one way only
+                // libzmq has one way only, and zeromq none
                 let way = match side {
-                    Side::Ours => format!(" threads={threads}"),
+                    Side::Ours | Side::Rzmq => format!(" threads={threads}"),
                     Side::Floor => format!(" kind=tokio threads={threads}"),
-                    Side::Libzmq | Side::Zeromq | Side::Rzmq => String::new(),
+                    Side::Libzmq | Side::Zeromq => String::new(),
                 };
                 vec![step(Part::Connects, "inproc-latency", format!("size={size} count={count}{way}")).tells()]
             }

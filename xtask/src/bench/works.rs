@@ -53,7 +53,7 @@ pub(super) enum Kind {
         api: Api,
         placement: Placement,
     },
-    /// Threads are ours: libzmq's calls block, so that it always has two
+    /// Threads are ours and rzmq's: libzmq's calls block, so that it always has two
     InprocLatency {
         size: usize,
         threads: usize,
