@@ -267,21 +267,25 @@ impl Direction {
             }
         }
         let counter = if self.is_forward { &self.inner.forward } else { &self.inner.back };
-        for message in batch.drain(..) {
-            let octets = message.octets() as u64;
+        while !batch.is_empty() {
+            let (messages, octets) = (batch.len(), octets_of(batch));
             // Sending comes first: at the end, too, what there is room for goes through
             let sent = tokio::select! {
                 biased;
-                sent = self.to.send_patiently(message) => sent.map_err(|error| error.reason),
+                sent = self.to.send_many_patiently(batch) => sent,
                 _ = steering.wait_for(|state| *state == ProxyState::Terminated) => Err(SendFailure::WouldBlock),
             };
             match sent {
-                Ok(()) => {
-                    counter.messages.fetch_add(1, Ordering::Relaxed);
-                    counter.octets.fetch_add(octets, Ordering::Relaxed);
+                Ok(_) => {
+                    counter.messages.fetch_add((messages - batch.len()) as u64, Ordering::Relaxed);
+                    counter.octets.fetch_add(octets - octets_of(batch), Ordering::Relaxed);
                 }
                 Err(SendFailure::Closed) => return false,
-                Err(_) => drop(counter.refused.fetch_add(1, Ordering::Relaxed)),
+                Err(SendFailure::WouldBlock) => {
+                    counter.refused.fetch_add(batch.drain(..).len() as u64, Ordering::Relaxed);
+                }
+                // The first one can't be sent at all
+                Err(_) => drop((batch.remove(0), counter.refused.fetch_add(1, Ordering::Relaxed))),
             }
         }
         true
@@ -304,6 +308,10 @@ fn receives(socket_type: SocketType) -> bool {
 
 fn sends(socket_type: SocketType) -> bool {
     !matches!(socket_type, SocketType::Sub | SocketType::Pull)
+}
+
+fn octets_of(messages: &[Message]) -> u64 {
+    messages.iter().map(|message| message.octets() as u64).sum()
 }
 
 /// Messages taken at once: enough to share the cost of a lock, few enough to stop soon when paused

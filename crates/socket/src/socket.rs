@@ -21,7 +21,7 @@ use crate::error::{
     BindError, ConnectError, NotFound, NotReady, RecvError, RequestError, SendError, SendFailure, SocketError,
 };
 use crate::events::{EventKind, EventSink, EventStream, SocketId};
-use crate::inproc::Waiting;
+use crate::inproc;
 use crate::listener;
 use crate::options::Options;
 use crate::pipe::{Control, Load};
@@ -279,7 +279,7 @@ impl Socket {
         drop(endpoints);
         match (&endpoint, key) {
             (Endpoint::Inproc(name), Some(key)) => {
-                let waiting = Waiting { shared: Arc::downgrade(&shared), key, outcome };
+                let waiting = inproc::Waiting { shared: Arc::downgrade(&shared), key, outcome };
                 shared.context.connect_inproc(&name.to_string(), &waiting);
             }
             _ => {
@@ -384,9 +384,7 @@ impl Socket {
     #[inline]
     fn offer(&self, message: &mut Message) -> Result<(), SendFailure> {
         let (sent, copies) = self.shared().with(|state| (state.send(message), state.copies));
-        if copies > 1 {
-            WORK.set(WORK.get().saturating_add(copies / COPIES_PER_CALL));
-        }
+        charge(copies);
         sent
     }
 
@@ -406,15 +404,9 @@ impl Socket {
         }
     }
 
-    /// As [`send`](Self::send), whatever `send_timeout` says
-    pub(crate) async fn send_patiently(&self, message: Message) -> Result<(), SendError> {
-        yield_now_and_then().await;
-        self.wait_to_send(&mut Some(message)).await
-    }
-
     /// Tries whenever there may be room; the message stays in `slot` until it is queued
     async fn wait_to_send(&self, slot: &mut Option<Message>) -> Result<(), SendError> {
-        let mut patience = self.patience();
+        let mut patience = Patience::default();
         loop {
             let writable = self.shared().writable.notified();
             let Some(message) = slot else {
@@ -428,15 +420,10 @@ impl Socket {
                 }
                 Err(reason) => return Err(SendError { message: std::mem::take(message), reason }),
             }
-            if !patience.look_again().await {
+            if !patience.look_again(self.shared()).await {
                 writable.await;
             }
         }
-    }
-
-    /// How often to look again before sleeping
-    fn patience(&self) -> Patience {
-        Patience { looks: if self.shared().with(|state| state.has_links()) { LOOKS } else { 0 } }
     }
 
     /// Queues messages from the front of `messages` under one lock, as many as there is room for
@@ -470,11 +457,14 @@ impl Socket {
         if messages.is_empty() {
             return Ok(0);
         }
-        let (mut sent, mut failure) = (0, None);
+        let (mut sent, mut copies, mut failure) = (0, 0u32, None);
         self.shared().with(|state| {
             for message in messages.iter_mut() {
                 match state.send(message) {
-                    Ok(()) => sent += 1,
+                    Ok(()) => {
+                        sent += 1;
+                        copies = copies.saturating_add(state.copies);
+                    }
                     Err(error) => {
                         failure = Some(error);
                         return;
@@ -483,6 +473,7 @@ impl Socket {
             }
         });
         messages.drain(..sent);
+        charge(copies);
         match failure {
             Some(failure) if sent == 0 => Err(failure),
             _ => Ok(sent),
@@ -504,12 +495,25 @@ impl Socket {
         }
     }
 
+    /// As [`send_many`](Self::send_many), whatever `send_timeout` says
+    pub(crate) async fn send_many_patiently(&self, messages: &mut Vec<Message>) -> Result<usize, SendFailure> {
+        yield_now_and_then().await;
+        match self.try_send_many(messages) {
+            Err(SendFailure::WouldBlock) => self.wait_to_send_many(messages).await,
+            done => done,
+        }
+    }
+
     async fn wait_to_send_many(&self, messages: &mut Vec<Message>) -> Result<usize, SendFailure> {
+        let mut patience = Patience::default();
         loop {
             let writable = self.shared().writable.notified();
             match self.try_send_many(messages) {
-                Err(SendFailure::WouldBlock) => writable.await,
+                Err(SendFailure::WouldBlock) => {}
                 done => return done,
+            }
+            if !patience.look_again(self.shared()).await {
+                writable.await;
             }
         }
     }
@@ -587,8 +591,8 @@ impl Socket {
     }
 
     async fn wait_to_recv<T>(&self, mut attempt: impl FnMut(&Self) -> Result<T, RecvError>) -> Result<T, RecvError> {
-        let mut patience = self.patience();
-        while patience.look_again().await {
+        let mut patience = Patience::default();
+        while patience.look_again(self.shared()).await {
             match attempt(self) {
                 Err(RecvError::WouldBlock) => {}
                 done => return done,
@@ -800,6 +804,9 @@ impl Socket {
     }
 }
 
+/// What a call becomes that has to wait
+type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// A message on its way into a queue: await it
 ///
 /// Nothing is queued before it is polled, and nothing was when it is dropped before it completes.
@@ -808,7 +815,7 @@ pub struct Sending<'a> {
     socket: &'a Socket,
     /// Until it is queued, or waits in `waiting`
     message: Message,
-    waiting: Option<Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>>,
+    waiting: Option<Waiting<'a, Result<(), SendError>>>,
 }
 
 impl Future for Sending<'_> {
@@ -852,7 +859,7 @@ impl fmt::Debug for Sending<'_> {
 #[must_use = "nothing is received before this is awaited"]
 pub struct Receiving<'a> {
     socket: &'a Socket,
-    waiting: Option<Pin<Box<dyn Future<Output = Result<Message, RecvError>> + Send + 'a>>>,
+    waiting: Option<Waiting<'a, Result<Message, RecvError>>>,
 }
 
 impl Future for Receiving<'_> {
@@ -1079,17 +1086,18 @@ impl Drop for RequestProgress<'_> {
 ///
 /// To sleep and be woken costs both threads more than the messages that come meanwhile. On a runtime that both share, the
 /// other task gets its turn.
+#[derive(Default)]
 struct Patience {
     looks: u32,
 }
 
 impl Patience {
     /// Lets others run, unless it is time to sleep
-    async fn look_again(&mut self) -> bool {
-        let Some(left) = self.looks.checked_sub(1) else {
+    async fn look_again(&mut self, shared: &Shared) -> bool {
+        if self.looks == LOOKS || !shared.with(|state| state.has_links()) {
             return false;
-        };
-        self.looks = left;
+        }
+        self.looks += 1;
         tokio::task::yield_now().await;
         true
     }
@@ -1169,6 +1177,14 @@ fn must_yield(cx: &mut TaskContext<'_>) -> bool {
 thread_local! {
     /// Calls made on this thread that tokio's budget has not been charged for
     static WORK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Counts a publisher's copies as work
+#[inline]
+fn charge(copies: u32) {
+    if copies > 1 {
+        WORK.set(WORK.get().saturating_add(copies / COPIES_PER_CALL));
+    }
 }
 
 /// How often to consume of tokio's budget now, mostly not at all

@@ -105,7 +105,8 @@ async fn a_close_with_a_full_inbox_sees_that_the_peer_is_gone() {
         let close = tokio::spawn(async move { near.close(LONG * 10).await });
         far.close(Duration::ZERO).await;
         let report = soon(transport, close).await.unwrap();
-        assert!(report.flushed < 100 || transport == "inproc", "{transport}: {report:?}");
+        // How much of it the leaving peer still read is a matter of luck
+        assert!(report.flushed <= 100 && report.is_complete(), "{transport}: {report:?}");
     }
 }
 

@@ -81,7 +81,7 @@ async fn many_octets_arrive_in_order() {
     let mut heard = Vec::new();
     while heard.len() < octets.len() {
         let message = soon("more octets", stream.recv()).await.unwrap();
-        heard.extend_from_slice(&message.frame(1).unwrap());
+        heard.extend_from_slice(message.frame(1).unwrap());
     }
     assert!(heard == octets);
     client.await.unwrap();

@@ -123,7 +123,7 @@ impl Answer {
         match self {
             Self::Echo => request.clone(),
             Self::Fixed(frames) => Message::multipart(frames.iter().map(|frame| frame.fill(seq))),
-            Self::Run { command, error_reply } => match command.run(&request).await {
+            Self::Run { command, error_reply } => match command.run(request).await {
                 Ok(output) => Message::from(Bytes::from(output)),
                 Err(error) => {
                     talk.say(format_args!("the command failed: {error}"));
