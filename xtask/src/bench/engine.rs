@@ -110,7 +110,10 @@ impl Engine {
             let rate = if work.half_load() { half_load(&mut stage, results) } else { 0 };
             let mut turns: Vec<Turns> = contestants(work).into_iter().map(Turns::new).collect();
             for round in 1..=rounds {
-                for turns in &mut turns {
+                for number in 0..turns.len() {
+                    let (before, rest) = turns.split_at_mut(number);
+                    let Some(turns) = rest.first_mut() else { continue };
+                    turns.do_as_much_as(before);
                     let said = format!("{}, {}, round {round}", work.name, turns.contestant.label);
                     progress.run(&said, || turns.take(&mut stage, work, self.quick, rate));
                 }
@@ -142,6 +145,12 @@ impl Turns {
     fn new(contestant: Contestant) -> Self {
         let result = SideResult { label: contestant.label.to_owned(), runs: Vec::new(), failures: Vec::new() };
         Self { contestant, count: None, result }
+    }
+
+    /// The other ways of a side do as much as its first, so that nothing but the way differs
+    fn do_as_much_as(&mut self, before: &[Self]) {
+        let same = before.iter().find(|other| other.contestant.side == self.contestant.side);
+        self.count = self.count.or_else(|| same?.count);
     }
 
     /// One run more, unless earlier ones showed that there is no point; says what went wrong

@@ -167,7 +167,9 @@ pub(super) fn trial_count(work: &Work) -> u64 {
         // Each sender's turn of 100 comes twice
         Kind::PushPull { peers, .. } if peers > 1 => 20_000.max(200 * peers as u64),
         Kind::PushPull { frames, .. } => 20_000 / frames as u64 + 100,
-        Kind::InprocThroughput { .. } | Kind::SlowSubscriber => 20_000,
+        Kind::InprocThroughput { .. } => 20_000,
+        // Long enough for its publisher to come to its full rate, or the runs get too short to see memory grow
+        Kind::SlowSubscriber => 500_000,
         Kind::ReqRep { .. } | Kind::InprocLatency { .. } => 500,
         Kind::Publish { subscribers, subscriptions: 1, .. } => 20_000 / subscribers as u64 + 100,
         Kind::Publish { .. } => 20_000,
