@@ -179,11 +179,18 @@ impl Driver {
     /// `stop` ends it while there is no peer yet. Afterwards the pipe says when it must end, and a stop
     /// tells the pipe if this side dialled.
     pub(crate) async fn run(&mut self, stop: &CancellationToken) -> Ended {
-        let early = tokio::select! {
-            biased;
-            why = poll_fn(|cx| self.poll(cx)) => Some(why),
-            () = stop.cancelled() => None,
-        };
+        let mut stopped = pin!(stop.cancelled());
+        let early = poll_fn(|cx| {
+            if let Poll::Ready(why) = self.poll(cx) {
+                return Poll::Ready(Some(why));
+            }
+            // Once there is a peer a stopped listener is none of its business
+            match !self.attached || self.dialled {
+                true => stopped.as_mut().poll(cx).map(|()| None),
+                false => Poll::Pending,
+            }
+        });
+        let early = early.await;
         let why = match early {
             Some(why) => why,
             None if self.attached => {
@@ -434,18 +441,19 @@ impl Driver {
         let missing = self.protocol.read_hint();
         // A large frame grows the buffer with what has really come, not with what was announced
         let wanted = missing.min(self.input.len().max(LARGEST_READ)).max(self.read_size);
-        if spare >= wanted.min(self.read_size) / 2 && spare >= missing.min(wanted) {
+        let is_enough = |spare: usize| spare >= wanted.min(self.read_size) / 2 && spare >= missing.min(wanted);
+        if is_enough(spare) {
             return;
         }
         if self.input.len() <= SMALL_REST
             && let Some(mut lent) = LENT.try_with(Cell::take).ok().flatten()
+            && is_enough(lent.capacity() - self.input.len().min(lent.capacity()))
         {
             lent.extend_from_slice(&self.input);
             self.input = lent;
+            return;
         }
-        if self.input.capacity() - self.input.len() < wanted {
-            self.input.reserve(wanted);
-        }
+        self.input.reserve(wanted);
     }
 
     /// A connection that waits holds no buffer but for what it could not decode: the thread's next one reads into it
@@ -514,18 +522,21 @@ impl Driver {
         let graceful = matches!(why, Why::Socket(_));
         // A refusal is told before the connection closes, if the kernel takes it at once
         self.poll_write(&mut TaskContext::from_waker(Waker::noop()));
-        let mut aftermath = Aftermath::default();
-        if let Some(key) = self.key.filter(|_| self.attached) {
-            let (decoded, written) = (self.protocol.messages(), self.written);
-            let unwritten = mem::take(&mut self.batch);
-            let sealed = self.sealed.messages() as u64;
-            aftermath = self.shared.with(|state| {
-                state.hand_over(key, decoded, written);
-                state.detach(key, unwritten, sealed)
-            });
-        }
-        self.shared.with(|state| state.count_close(why.name()));
-        let parts = graceful && self.write_failure.is_none();
+        let attached = self.key.filter(|_| self.attached);
+        let (decoded, written) = (self.protocol.messages(), self.written);
+        let unwritten = mem::take(&mut self.batch);
+        let sealed = self.sealed.messages() as u64;
+        let (aftermath, must_part) = self.shared.with(|state| {
+            state.count_close(why.name());
+            let Some(key) = attached else {
+                return (Aftermath::default(), true);
+            };
+            state.hand_over(key, decoded, written);
+            // Before it forgets the peer and what that owes
+            let must_part = state.must_part();
+            (state.detach(key, unwritten, sealed), must_part)
+        });
+        let parts = graceful && must_part && self.write_failure.is_none();
         (Ended { why, was_handshaken: self.attached, aftermath }, parts)
     }
 

@@ -1,6 +1,7 @@
 //! The side that binds: accepts connections, each into a task of its own, and pauses when the system has no more.
 
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,10 +18,11 @@ use crate::shared::Shared;
 pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: CancellationToken) {
     let endpoint: Arc<str> = listener.local_endpoint().to_string().into();
     let mut paused = Pause { shared: &shared, endpoint: &endpoint, lasts: false };
+    let mut stopped = pin!(stop.cancelled());
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = stopped.as_mut() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -34,7 +36,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: Cancellat
             Err(error) => {
                 // No descriptors or memory. Newcomers wait in the backlog, who is here is not disturbed.
                 paused.begin(&error);
-                if tokio::time::timeout(PAUSE, stop.cancelled()).await.is_ok() {
+                if tokio::time::timeout(PAUSE, stopped.as_mut()).await.is_ok() {
                     break;
                 }
             }

@@ -1230,6 +1230,17 @@ impl State {
         waiting.filter(|(_, load)| load.messages > 0).collect()
     }
 
+    /// Whether a connection closed in haste could cost a peer something that was written to it
+    ///
+    /// Not where the peer has answered all of it, and not where nothing but subscriptions was written.
+    pub(crate) fn must_part(&self) -> bool {
+        match (&self.pattern, self.socket_type) {
+            (Pattern::Req(req), _) => req.expects_replies() || self.options.req_relaxed,
+            (Pattern::Pull, _) | (_, SocketType::Sub) => false,
+            _ => true,
+        }
+    }
+
     /// Whether a pipe still has something for its peer
     pub(crate) fn has_unsent(&self, key: PipeKey) -> bool {
         self.pipe(key).is_some_and(|pipe| pipe.waiting().messages > 0)

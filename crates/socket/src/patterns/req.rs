@@ -62,6 +62,11 @@ impl Req {
         self.strict.is_some() || self.is_answered
     }
 
+    /// Whether a reply may still come, to whichever request
+    pub(crate) fn expects_replies(&self) -> bool {
+        self.strict.is_some() || !self.numbered.is_empty()
+    }
+
     /// The number and address envelope for a new request
     ///
     /// The number goes in front of the empty delimiter, in the byte order of this machine as libzmq
