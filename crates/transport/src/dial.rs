@@ -201,8 +201,10 @@ async fn connect_tcp(
     let stream = socket.connect(address).await.map_err(SocketError::System)?;
     // A port that nobody listens on may be the one the system picked for our own end: then the two meet (RFC 9293,
     // section 3.5, simultaneous open), and a later bind of that port would fail for as long as we hold it
-    match (stream.local_addr(), stream.peer_addr()) {
-        (Ok(local), Ok(peer)) if local == peer => Err(SocketError::System(io::Error::new(
+    let is_itself = || stream.peer_addr().is_ok_and(|peer| stream.local_addr().is_ok_and(|local| local == peer));
+    // Mostly the ports tell them apart, and one question will do
+    match stream.local_addr() {
+        Ok(local) if local.port() == address.port() && is_itself() => Err(SocketError::System(io::Error::new(
             io::ErrorKind::ConnectionRefused,
             "only this connection itself is there",
         ))),
