@@ -35,23 +35,23 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         "decode" => decode(size, count)?,
         "push-pull" => {
             let ends = [SocketType::Push, SocketType::Pull];
-            on_runtime(async { Ends::new(endpoint, ends).await?.one_way(size, count, is_batch).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends).await?.one_way(size, count, is_batch).await })?;
         }
         "pub-sub" => {
             let ends = [SocketType::Pub, SocketType::Sub];
-            on_runtime(async { Ends::new(endpoint, ends).await?.one_way(size, count, is_batch).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends).await?.one_way(size, count, is_batch).await })?;
         }
         "pair" => {
             let ends = [SocketType::Pair, SocketType::Pair];
-            on_runtime(async { Ends::new(endpoint, ends).await?.one_way(size, count, is_batch).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends).await?.one_way(size, count, is_batch).await })?;
         }
         "dealer-router" => {
             let ends = [SocketType::Dealer, SocketType::Router];
-            on_runtime(async { Ends::new(endpoint, ends).await?.there_and_back(size, count, BURST).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends).await?.there_and_back(size, count, BURST).await })?;
         }
         "req-rep" => {
             let ends = [SocketType::Req, SocketType::Rep];
-            on_runtime(async { Ends::new(endpoint, ends).await?.there_and_back(size, count, 1).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends).await?.there_and_back(size, count, 1).await })?;
         }
         _ => bail!(Usage(format!("there is no work={work}"))),
     }

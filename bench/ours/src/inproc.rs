@@ -14,15 +14,17 @@ use crate::requests::{Questions, ask_all};
 pub(crate) fn throughput(mut arguments: Arguments) -> Result<()> {
     let load = Load { size: arguments.needed("size")?, count: arguments.needed("count")?, frames: 1, batch: 1 };
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let context = Context::new();
         let pull = PullSocket::new(&context)?;
         pull.bind(NAME)?.await?;
         let push = PushSocket::new(&context)?;
         push.connect(NAME)?.await?;
         let pushing = thread::spawn(move || {
-            on_runtime(send_all(std::slice::from_ref(&push), load))?;
-            anyhow::Ok(push)
+            on_runtime(async move {
+                send_all(std::slice::from_ref(&push), load).await?;
+                Ok(push)
+            })
         });
         receive_all(&pull, load).await?;
         pushing.join().map_err(|_| anyhow!("the sending thread panicked"))??;
@@ -35,7 +37,7 @@ pub(crate) fn latency(mut arguments: Arguments) -> Result<()> {
     let questions = Questions { size: arguments.needed("size")?, count: arguments.needed("count")?, rate: None };
     let threads: usize = arguments.or("threads", 2)?;
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let context = Context::new();
         let rep = RepSocket::new(&context)?;
         rep.bind(NAME)?.await?;

@@ -84,9 +84,10 @@ fn run(role: &str, words: &[String]) -> Result<bool> {
 
 /// The roles of `cargo xtask soak`, which run for as long as they are told
 fn soak(role: &str, words: &[String]) -> Result<bool> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    on_runtime(async {
-        match (role, &words[..]) {
+    let (role, words) = (role.to_owned(), words.to_vec());
+    on_runtime(async move {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match (role.as_str(), &words[..]) {
             ("soak", [minutes, rate]) => soak::publisher(minutes.parse()?, rate.parse()?).await?,
             ("soak-fast", [endpoint]) => soak::fast(endpoint).await?,
             ("soak-frozen", [endpoint]) => soak::frozen(endpoint).await?,
@@ -99,9 +100,12 @@ fn soak(role: &str, words: &[String]) -> Result<bool> {
     })
 }
 
-/// Runs a role on a current-thread runtime of this thread
-fn on_runtime<T>(role: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(role)
+/// Runs a role on a current-thread runtime of this thread, as a task like those of its connections
+///
+/// The future that a runtime is entered with is woken by way of the driver instead, which costs a system call.
+fn on_runtime<T: Send + 'static>(role: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { tokio::spawn(role).await? })
 }
 
 /// A run that hangs ends by SIGALRM rather than staying behind; no real one comes near this

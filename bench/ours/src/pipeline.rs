@@ -60,7 +60,7 @@ pub(crate) fn push(mut arguments: Arguments) -> Result<()> {
     let api = arguments.api()?;
     arguments.finish()?;
     let span = match api {
-        Api::Async => on_runtime(async {
+        Api::Async => on_runtime(async move {
             let context = Context::new();
             let mut sockets = Vec::new();
             for _ in 0..connections {
@@ -151,7 +151,7 @@ pub(crate) fn pull(mut arguments: Arguments) -> Result<()> {
     let api = arguments.api()?;
     arguments.finish()?;
     match api {
-        Api::Async => on_runtime(async {
+        Api::Async => on_runtime(async move {
             let socket = PullSocket::new(&Context::new())?;
             announce(socket.bind(endpoint)?.await?)?;
             receive_all(&socket, load).await

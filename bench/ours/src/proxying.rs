@@ -18,7 +18,7 @@ pub(crate) fn proxy(mut arguments: Arguments) -> Result<()> {
     let backend: String = arguments.needed("backend")?;
     let kind: String = arguments.needed("kind")?;
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let context = Context::new();
         let sides: [Socket; 2] = match kind.as_str() {
             "xsub-xpub" => {
@@ -50,7 +50,7 @@ pub(crate) fn proxy(mut arguments: Arguments) -> Result<()> {
 pub(crate) fn source(mut arguments: Arguments) -> Result<()> {
     let (endpoint, size, count) = load(&mut arguments)?;
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let options = Options::of(SocketType::Xpub).xpub_verbose(true).xpub_nodrop(true);
         let socket = XpubSocket::with_options(&Context::new(), options)?;
         socket.connect(endpoint)?.await?;
@@ -69,7 +69,7 @@ pub(crate) fn source(mut arguments: Arguments) -> Result<()> {
 pub(crate) fn sink(mut arguments: Arguments) -> Result<()> {
     let (endpoint, size, count) = load(&mut arguments)?;
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let socket = SubSocket::new(&Context::new())?;
         socket.subscribe("");
         socket.connect(endpoint)?.await?;
@@ -87,7 +87,7 @@ pub(crate) fn client(mut arguments: Arguments) -> Result<()> {
     let (endpoint, size, count) = load(&mut arguments)?;
     let inflight: usize = arguments.needed("inflight")?;
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let socket = DealerSocket::new(&Context::new())?;
         socket.connect(endpoint)?.await?;
         let body = vec![b'x'; size];
@@ -118,7 +118,7 @@ pub(crate) fn worker(mut arguments: Arguments) -> Result<()> {
         arguments.optional::<usize>(key)?;
     }
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let socket = DealerSocket::new(&Context::new())?;
         socket.connect(endpoint)?.await?;
         let mut message = socket.recv().await?;

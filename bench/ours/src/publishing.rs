@@ -29,7 +29,7 @@ pub(crate) fn publish(mut arguments: Arguments) -> Result<()> {
         "no" => false,
         _ => bail!(Usage(format!("drop={drop} is neither yes nor no"))),
     };
-    on_runtime(async {
+    on_runtime(async move {
         // An XPUB tells when the subscriptions are there; it publishes as a PUB does
         let options = Options::of(SocketType::Xpub).xpub_verbose(true).xpub_nodrop(!drops);
         let socket = XpubSocket::with_options(&Context::new(), options)?;
@@ -83,7 +83,7 @@ pub(crate) fn subscribe(mut arguments: Arguments) -> Result<()> {
     let _topics: usize = arguments.or("topics", 1)?;
     let frozen: usize = arguments.or("frozen", 0)?;
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let context = Context::new();
         let mut unread = Vec::new();
         let mut reading = JoinSet::new();

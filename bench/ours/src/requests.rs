@@ -16,7 +16,7 @@ pub(crate) fn rep(mut arguments: Arguments) -> Result<()> {
     let api = arguments.api()?;
     arguments.finish()?;
     let (served, span) = match api {
-        Api::Async => on_runtime(async {
+        Api::Async => on_runtime(async move {
             let socket = RepSocket::new(&Context::new())?;
             announce(socket.bind(endpoint)?.await?)?;
             let mut request = socket.recv().await?;
@@ -67,7 +67,7 @@ pub(crate) fn req(mut arguments: Arguments) -> Result<()> {
     let api = arguments.api()?;
     arguments.finish()?;
     match api {
-        Api::Async => on_runtime(async {
+        Api::Async => on_runtime(async move {
             let socket = ReqSocket::new(&Context::new())?;
             socket.connect(endpoint)?.await?;
             ask_all(&socket, questions).await?;
@@ -158,7 +158,7 @@ pub(crate) fn connect_echo(mut arguments: Arguments) -> Result<()> {
     let endpoint: String = arguments.needed("endpoint")?;
     let count: usize = arguments.needed("count")?;
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let context = Context::new();
         let body = [b'x'; 64];
         let span = Span::start();

@@ -16,7 +16,7 @@ use crate::requests::{END, LAST_REPLY};
 pub(crate) fn router(mut arguments: Arguments) -> Result<()> {
     let endpoint: String = arguments.needed("endpoint")?;
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let socket = RouterSocket::new(&Context::new())?;
         announce(socket.bind(endpoint)?.await?)?;
         let mut message = socket.recv().await?;
@@ -38,7 +38,7 @@ pub(crate) fn router(mut arguments: Arguments) -> Result<()> {
 pub(crate) fn idle_server(mut arguments: Arguments) -> Result<()> {
     let endpoint: String = arguments.needed("endpoint")?;
     arguments.finish()?;
-    on_runtime(async {
+    on_runtime(async move {
         let socket = RouterSocket::new(&Context::new())?;
         announce(socket.bind(endpoint)?.await?)?;
         let mut lines = input_lines()?;
