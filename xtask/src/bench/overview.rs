@@ -77,8 +77,9 @@ pub(super) fn draw(path: &Path, title: &str, factors: &[Factor]) -> Result<()> {
         let most = drawn().copied().fold(2.0, f64::max) * 1.4;
         let ticks: Vec<f64> = TICKS.into_iter().filter(|tick| (least..=most).contains(tick)).map(f64::log10).collect();
         let count = rows.len() as f64;
+        let near = (most / least).log10() * f64::from(NEAR) / f64::from(WIDTH - LABELS - RIGHT);
         let mut chart = ChartBuilder::on(&area)
-            .margin_right(24)
+            .margin_right(RIGHT)
             .margin_bottom(MARGIN)
             .x_label_area_size(AXIS_ROOM)
             .y_label_area_size(LABELS)
@@ -120,7 +121,7 @@ pub(super) fn draw(path: &Path, title: &str, factors: &[Factor]) -> Result<()> {
             chart.draw_series([EmptyElement::at((least.log10(), middle)) + label])?;
             // Beyond the marks, so that none crosses it
             let marks = factor.targets.iter().map(|target| target.log10());
-            let free = marks.filter(|mark| *mark < end + NEAR).fold(end.max(0.0), f64::max);
+            let free = marks.filter(|mark| *mark < end + near).fold(end.max(0.0), f64::max);
             let value = Text::new(short(factor.times), (8, 0), beside(HPos::Left));
             chart.draw_series([EmptyElement::at((free, middle)) + value])?;
         }
@@ -156,8 +157,9 @@ const LEGEND: u32 = 20;
 const AXIS_ROOM: u32 = 40;
 /// Room for the longest name of a work
 const LABELS: u32 = 350;
-/// How far right of a bar a mark may be to be in the way of its figure, in decimal logarithms
-const NEAR: f64 = 0.12;
+/// How far right of a bar a mark may be to be in the way of its figure
+const NEAR: u32 = 48;
+const RIGHT: u32 = 24;
 
 #[cfg(test)]
 mod tests {

@@ -187,7 +187,7 @@ fn req_rep(works: &mut Vec<Work>) {
             .latency([of(LIBZMQ, 0.25)])
             .quick(),
         // What waking a thread costs is the most of it, as with libzmq
-        Work::new(group, INPROC_TWO_THREADS, Kind::InprocLatency { size: 64, threads: 2 }).latency([]),
+        Work::new(group, INPROC_TWO_THREADS, Kind::InprocLatency { size: 64, threads: 2 }).latency([]).quick(),
         Work::new(group, "REQ/REP tcp 64 blocking API", kind(tcp, Api::Blocking, Placement::Anywhere))
             .latency([of(LIBZMQ, 1.0)]),
         Work::new(group, "REQ/REP tcp 64 at half load", kind(tcp, Api::Async, Placement::HalfLoad)).latency([]).quick(),
