@@ -84,8 +84,6 @@ pub struct PeerInfo {
 enum State {
     AwaitGreeting {
         reader: GreetingReader,
-        /// Begun before the peer's greeting is whole, where that tells nobody more than it may know
-        begun: Option<Mechanism>,
         due: Option<Instant>,
     },
     /// 1.0 and 2.0: a frame with the peer's routing id is due
@@ -133,7 +131,7 @@ impl Connection {
         let due = config.handshake_timeout.and_then(|timeout| now.checked_add(timeout));
         Self {
             config,
-            state: State::AwaitGreeting { reader: GreetingReader::new(), begun: None, due },
+            state: State::AwaitGreeting { reader: GreetingReader::new(), due },
             transmit,
             pongs: 0,
             ping_queued: false,
@@ -346,15 +344,9 @@ impl Connection {
     fn handle_piece(&mut self, now: Instant, octets: &mut BytesMut, limit: usize) -> Result<Flow, CloseReason> {
         match &mut self.state {
             State::Traffic(_) => self.handle_frame(now, octets, limit),
-            State::AwaitGreeting { reader, begun, .. } => match reader.read(octets) {
+            State::AwaitGreeting { reader, .. } => match reader.read(octets) {
                 Some(heard) => self.on_greeting(heard),
-                None => {
-                    if reader.awaits_rest() && begun.is_none() {
-                        // Saves the handshake a trip or two. A peer of another mechanism closes at our greeting.
-                        *begun = Mechanism::start_early(&self.config, &mut self.transmit);
-                    }
-                    Ok(Flow::Starved)
-                }
+                None => Ok(Flow::Starved),
             },
             State::AwaitRoutingId { .. } => self.handle_routing_id(now, octets),
             State::Handshake { .. } => self.handle_handshake(now, octets),
@@ -458,10 +450,9 @@ impl Connection {
 
     /// Answers a stage of the peer's greeting with the next of ours
     fn on_greeting(&mut self, heard: Heard) -> Result<Flow, CloseReason> {
-        let State::AwaitGreeting { begun, due, .. } = &mut self.state else {
+        let State::AwaitGreeting { due, .. } = self.state else {
             return Ok(Flow::Continue);
         };
-        let (begun, due) = (begun.take(), *due);
         let own =
             Greeting { major: 3, minor: 1, mechanism: self.config.mechanism.padded_name(), as_server: false }.encode(0);
         match heard {
@@ -491,10 +482,7 @@ impl Connection {
                     let ours = self.config.mechanism.name();
                     return Err(CloseReason::MechanismMismatch { ours, theirs: printable(greeting.mechanism_name()) });
                 }
-                let mechanism = match begun {
-                    Some(begun) => begun,
-                    None => Mechanism::start(&self.config, &mut self.transmit),
-                };
+                let mechanism = Mechanism::start(&self.config, &mut self.transmit);
                 self.state = State::Handshake { version, mechanism, due };
             }
         }
@@ -783,7 +771,8 @@ mod tests {
         let expected = [
             (0, b"\xff\0\0\0\0\0\0\0\x04\x7f".to_vec()),
             (10, vec![3]),
-            (11, [&greeting(1, "NULL")[11..], READY_DEALER_BOB].concat()),
+            (11, greeting(1, "NULL")[11..].to_vec()),
+            (64, READY_DEALER_BOB.to_vec()),
         ];
         assert_eq!(sent_at, expected);
         let peer = side.handshaken();

@@ -1,8 +1,7 @@
 //! Greetings: how two peers find out which version they speak.
 //!
 //! Grammar: RFC 23, "The Greeting"; for older peers RFC 15, "Backwards Interoperability". Both sides send in
-//! stages, each when it has seen enough of the other's: a peer of 1.0 or 2.0 would take the rest for frames. Once the
-//! peer is known to be of 3.0 or later nothing more needs to wait.
+//! stages, each when it has seen enough of the other's: a peer of 1.0 or 2.0 would take the rest for frames.
 
 use bytes::{Buf, BytesMut};
 
@@ -152,11 +151,6 @@ impl GreetingReader {
     /// A reader at the start of the stream
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Whether the peer is one of 3.0 or later whose greeting is not whole yet
-    pub(crate) fn awaits_rest(&self) -> bool {
-        matches!(self.stage, Stage::AwaitRest(Revision::Modern))
     }
 
     /// Reads on; call until it says `None`, which asks for more input

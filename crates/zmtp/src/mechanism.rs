@@ -58,13 +58,6 @@ impl Mechanism {
         }
     }
 
-    /// As [`start`](Self::start), where what is said first depends on nothing that the peer's greeting says
-    pub(crate) fn start_early(config: &Config, transmit: &mut BytesMut) -> Option<Self> {
-        match config.mechanism {
-            MechanismConfig::Null => Some(Self::start(config, transmit)),
-        }
-    }
-
     /// Goes on with the body of a handshake frame
     pub(crate) fn handle(self, body: &[u8]) -> Result<Step, CloseReason> {
         match self {
