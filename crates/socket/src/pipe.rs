@@ -154,7 +154,7 @@ impl Outbox {
                 message.clone().into_frames().into_iter().map(|octets| queue.push_raw(octets) as u64).sum()
             }
             Self::Local { messages, octets } => {
-                let mut message = mem::take(message);
+                let mut message = message.move_out();
                 for frame in envelope.iter().rev() {
                     message.push_front(frame.clone());
                 }

@@ -1163,15 +1163,22 @@ fn timed_out(slot: Option<Message>, timeout: Option<Duration>) -> Result<(), Sen
 /// A publisher's copies count too, in part: with many subscribers their queues together would outgrow the processor's
 /// cache long before each of them is full.
 async fn yield_now_and_then() {
-    for _ in 0..turns() {
-        tokio::task::coop::consume_budget().await;
+    if is_turn() {
+        for _ in 0..take_turns() {
+            tokio::task::coop::consume_budget().await;
+        }
     }
 }
 
 /// As `yield_now_and_then`, inside a poll: if true, the task was woken and is to be polled again
-#[inline]
+#[inline(always)]
 fn must_yield(cx: &mut TaskContext<'_>) -> bool {
-    (0..turns()).any(|_| std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx).is_pending())
+    is_turn() && spend_turns(cx)
+}
+
+#[cold]
+fn spend_turns(cx: &mut TaskContext<'_>) -> bool {
+    (0..take_turns()).any(|_| std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx).is_pending())
 }
 
 thread_local! {
@@ -1180,23 +1187,25 @@ thread_local! {
 }
 
 /// Counts a publisher's copies as work
-#[inline]
+#[inline(always)]
 fn charge(copies: u32) {
     if copies > 1 {
         WORK.set(WORK.get().saturating_add(copies / COPIES_PER_CALL));
     }
 }
 
-/// How often to consume of tokio's budget now, mostly not at all
-#[inline]
-fn turns() -> u32 {
-    let work = WORK.get() + 1;
-    if work < CALLS_PER_TURN {
-        WORK.set(work);
-        return 0;
-    }
-    WORK.set(0);
-    if tokio::runtime::Handle::try_current().is_ok() { work / CALLS_PER_TURN } else { 0 }
+/// Counts a call; whether it is time to consume of tokio's budget
+#[inline(always)]
+fn is_turn() -> bool {
+    let work = WORK.get().saturating_add(1);
+    WORK.set(work);
+    work >= CALLS_PER_TURN
+}
+
+/// How often to consume of tokio's budget for the calls since the last time
+fn take_turns() -> u32 {
+    let turns = WORK.take() / CALLS_PER_TURN;
+    if tokio::runtime::Handle::try_current().is_ok() { turns } else { 0 }
 }
 
 const CALLS_PER_TURN: u32 = 16;

@@ -192,6 +192,16 @@ impl Message {
         self.body = Body::Frames(frames);
     }
 
+    /// The message, out of a place where what is left means nothing any more: less work than a `mem::take`
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn move_out(&mut self) -> Self {
+        match &self.body {
+            Body::Short(short) => Self::short(*short),
+            Body::Frames(_) => mem::take(self),
+        }
+    }
+
     /// Takes the first frame, unless it is the only one
     pub fn pop_front(&mut self) -> Option<Bytes> {
         match &mut self.body {
