@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_transport::{AcceptError, Listener, Stream};
+use tidings_transport::{AcceptError, Listener, PeerAddress, Stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Arrival, Driver};
@@ -23,12 +23,12 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: Cancellat
         let accepted = tokio::select! {
             biased;
             () = stopped.as_mut() => break,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept_from() => accepted,
         };
         match accepted {
-            Ok(stream) => {
+            Ok((stream, address)) => {
                 paused.end();
-                serve(&shared, stream, &endpoint, &stop);
+                serve(&shared, stream, address, &endpoint, &stop);
             }
             Err(AcceptError::Transient(error)) => {
                 shared.say(&endpoint, || EventKind::AcceptFailed { error: error.to_string() });
@@ -79,9 +79,9 @@ impl Drop for Pause<'_> {
     }
 }
 
-fn serve(shared: &Arc<Shared>, stream: Stream, endpoint: &Arc<str>, stop: &CancellationToken) {
+fn serve(shared: &Arc<Shared>, stream: Stream, address: PeerAddress, endpoint: &Arc<str>, stop: &CancellationToken) {
     let connection = ConnectionId::fresh();
-    let address: Arc<str> = stream.peer_address().to_string().into();
+    let address: Arc<str> = address.to_string().into();
     shared.reporter.say(Some(connection), Some(endpoint), Some(&address), || EventKind::Accepted);
     let mut driver = Driver::new(Arrival {
         shared: shared.clone(),

@@ -19,7 +19,7 @@ use crate::ipc::{self, SocketFile};
 use crate::options::StreamOptions;
 use crate::resolve;
 use crate::socket::{self, SocketError};
-use crate::stream::Stream;
+use crate::stream::{PeerAddress, Stream};
 use crate::system_error::{
     is_no_such_family, is_out_of_descriptors, is_out_of_descriptors_in_accept, is_transient_in_accept,
 };
@@ -80,12 +80,29 @@ impl Listener {
     /// # Cancel safety
     /// Dropping the future loses nothing: the connection stays in the backlog. Several tasks may wait at once.
     pub async fn accept(&self) -> Result<Stream, AcceptError> {
-        match &self.incoming {
-            Incoming::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+        self.accept_from().await.map(|(stream, _)| stream)
+    }
+
+    /// The next connection, and who it is from, which [`Stream::peer_address`] would have to ask the system for
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    ///
+    /// # Cancel safety
+    /// As [`accept`](Self::accept).
+    pub async fn accept_from(&self) -> Result<(Stream, PeerAddress), AcceptError> {
+        Ok(match &self.incoming {
+            Incoming::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                (Stream::Tcp(stream), PeerAddress::from(address))
+            }
             #[cfg(unix)]
-            Incoming::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
-        }
-        .map_err(AcceptError::from)
+            Incoming::Unix(listener) => {
+                let stream = Stream::Unix(listener.accept().await?.0);
+                let address = stream.peer_address();
+                (stream, address)
+            }
+        })
     }
 
     /// The next connection, if there is one; only the last task that asked is woken for the next

@@ -18,9 +18,7 @@ pub(crate) enum SocketError {
 
 /// A non-blocking tcp socket of the family of `address`, all options set
 pub(crate) fn tcp(address: SocketAddr, options: &StreamOptions) -> Result<Socket, SocketError> {
-    let socket =
-        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(SocketError::System)?;
-    socket.set_nonblocking(true).map_err(SocketError::System)?;
+    let socket = stream(Domain::for_address(address), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true).map_err(refused("TCP_NODELAY"))?;
     if address.is_ipv6() {
         // Both families on one socket only if the ipv6 option says so, whatever the system's default is
@@ -52,9 +50,21 @@ pub(crate) fn tcp(address: SocketAddr, options: &StreamOptions) -> Result<Socket
 /// A non-blocking local socket, its buffers set
 #[cfg(unix)]
 pub(crate) fn local(options: &StreamOptions) -> Result<Socket, SocketError> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(SocketError::System)?;
-    socket.set_nonblocking(true).map_err(SocketError::System)?;
+    let socket = stream(Domain::UNIX, None)?;
     set_buffers(&socket, options)?;
+    Ok(socket)
+}
+
+/// A non-blocking socket, on Linux in one call to the system
+fn stream(domain: Domain, protocol: Option<Protocol>) -> Result<Socket, SocketError> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), protocol).map_err(SocketError::System)?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let socket = {
+        let socket = Socket::new(domain, Type::STREAM, protocol).map_err(SocketError::System)?;
+        socket.set_nonblocking(true).map_err(SocketError::System)?;
+        socket
+    };
     Ok(socket)
 }
 

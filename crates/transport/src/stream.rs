@@ -33,9 +33,7 @@ impl Stream {
     /// Who is at the other end, as far as the system says
     pub fn peer_address(&self) -> PeerAddress {
         match self {
-            Self::Tcp(stream) => {
-                stream.peer_addr().map_or(PeerAddress::Unknown, |address| PeerAddress::Tcp(plain(address)))
-            }
+            Self::Tcp(stream) => stream.peer_addr().map_or(PeerAddress::Unknown, PeerAddress::from),
             #[cfg(unix)]
             Self::Unix(stream) => match stream.peer_cred() {
                 Ok(credentials) => PeerAddress::Ipc { pid: credentials.pid(), uid: Some(credentials.uid()) },
@@ -143,6 +141,12 @@ pub enum PeerAddress {
     },
     /// The connection ended before its address could be read
     Unknown,
+}
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(plain(address))
+    }
 }
 
 impl fmt::Display for PeerAddress {
