@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -1094,10 +1094,14 @@ struct Patience {
 impl Patience {
     /// Lets others run, unless it is time to sleep
     async fn look_again(&mut self, shared: &Shared) -> bool {
-        if self.looks == LOOKS || !shared.with(|state| state.has_links()) {
+        if self.looks >= *LOOKS || !shared.with(|state| state.has_links()) {
             return false;
         }
         self.looks += 1;
+        if self.looks > 2 {
+            // The other one is no task of this thread, and its thread may be waiting for this very core
+            std::thread::yield_now();
+        }
         tokio::task::yield_now().await;
         true
     }
@@ -1210,6 +1214,7 @@ fn take_turns() -> u32 {
 
 const CALLS_PER_TURN: u32 = 16;
 const COPIES_PER_CALL: u32 = 8;
-/// Some microseconds' worth
-const LOOKS: u32 = 3;
+/// Some microseconds' worth; none where only one thread can run at a time
+static LOOKS: LazyLock<u32> =
+    LazyLock::new(|| if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) { 10 } else { 0 });
 const IN_USE: &str = "another socket of this context has this name; choose another or unbind that one first";
