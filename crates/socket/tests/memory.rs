@@ -113,6 +113,27 @@ async fn thousands_that_say_nothing() {
     victim.still_serves("after all of them").await;
 }
 
+/// Neither a connection that waits nor a frame that was begun holds a buffer to read into
+#[tokio::test]
+async fn a_thousand_that_stop_in_a_frame() {
+    let _alone = ALONE.lock().await;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let mut victim = Victim::new(Options::new().backlog(4096)).await;
+    victim.still_serves("alone").await;
+    let before = resident();
+    let mut peers = Vec::with_capacity(1000);
+    for _ in 0..1000 {
+        let mut peer = RawPeer::handshaken(&victim.at, "PUSH").await;
+        peer.write(&[0, 100, b'x']).await;
+        peers.push(peer);
+    }
+    victim.still_serves("with all of them").await;
+    let each = (resident() - before.min(resident())) / peers.len();
+    println!("{each} octets for each");
+    assert!(each < 8 * 1024, "{each} octets for each");
+}
+
 /// Connects from one of several loopback addresses, since one alone has fewer ports than are needed
 async fn dial(at: &Endpoint, number: usize) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();

@@ -384,3 +384,38 @@ async fn every_legal_pair_of_types_talks_and_no_other() {
 fn named(name: &'static str) -> Options {
     Options::new().routing_id(name.into())
 }
+
+#[tokio::test]
+async fn frames_that_come_in_pieces_from_several_peers_are_not_mixed() {
+    // Connections that wait lend each other the buffer that they read into
+    let victim = Victim::new(Options::new()).await;
+    let (mut peers, mut all) = (Vec::new(), Vec::new());
+    for letter in [b'a', b'b', b'c'] {
+        let long = [&[2, 0, 0, 0, 0, 0, 0, 3, 232][..], &[letter; 1000]].concat();
+        peers.push((RawPeer::handshaken(&victim.at, "PUSH").await, [frame(0, &[letter; 90]), long].concat()));
+    }
+    let mut sent = 0;
+    for end in [1, 2, 60, 93, 100, 110, 612, 613, 614, 1100] {
+        for (peer, octets) in &mut peers {
+            peer.write(&octets[sent..end]).await;
+        }
+        // Goes the same way after them, so that they have been read when it is here
+        send(&victim.good, "here").await;
+        loop {
+            match receive(&victim.pull, format!("after {end} octets")).await {
+                text if text == "here" => break,
+                text => all.push(text),
+            }
+        }
+        sent = end;
+    }
+    for (peer, octets) in &mut peers {
+        peer.write(&octets[sent..]).await;
+    }
+    while all.len() < 6 {
+        all.push(receive(&victim.pull, "the rest").await);
+    }
+    all.sort_by_key(|text| (text.len(), text.clone()));
+    let expected = [90, 1000].into_iter().flat_map(|length| ["a", "b", "c"].map(|letter| letter.repeat(length)));
+    assert_eq!(all, expected.collect::<Vec<_>>());
+}
