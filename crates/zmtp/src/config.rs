@@ -82,7 +82,8 @@ impl Config {
 
     /// The oldest protocol version spoken; 1.0 by default, as libzmq does
     ///
-    /// Mind that 1.0 has no signature: to it any octets are a peer, an HTTP request too.
+    /// Mind that 1.0 has no signature: to it any octets are a peer, an HTTP request too. From 3.0 on the greeting
+    /// goes out at once and not in stages, which saves the handshake a trip.
     pub fn oldest_version(mut self, version: Version) -> Self {
         self.oldest_version = version;
         self
@@ -124,6 +125,11 @@ impl Config {
     pub(crate) fn takes_short(&self) -> bool {
         let short = SHORT as u64;
         self.max_frame >= short && self.max_message >= short && self.max_frames_per_message > 0
+    }
+
+    /// Whether the greeting needs no stages, since nobody is to be met who would take the rest of it for frames
+    pub(crate) fn greets_at_once(&self) -> bool {
+        self.version_floor() >= Version::V3_0
     }
 
     /// The oldest version that may be spoken: a peer must not talk us out of our mechanism

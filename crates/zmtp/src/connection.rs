@@ -128,6 +128,9 @@ impl Connection {
         let mut transmit = BytesMut::with_capacity(SIGNATURE_LEN);
         // The padding says one more than the routing id, since a 1.0 length counts the flags octet.
         transmit.put_slice(&signature((config.routing_id.len() as u64).saturating_add(1)));
+        if config.greets_at_once() {
+            transmit.put_slice(&own_greeting(&config)[SIGNATURE_LEN..]);
+        }
         let due = config.handshake_timeout.and_then(|timeout| now.checked_add(timeout));
         Self {
             config,
@@ -453,9 +456,10 @@ impl Connection {
         let State::AwaitGreeting { due, .. } = self.state else {
             return Ok(Flow::Continue);
         };
-        let own =
-            Greeting { major: 3, minor: 1, mechanism: self.config.mechanism.padded_name(), as_server: false }.encode(0);
+        let own = own_greeting(&self.config);
+        let greeted = self.config.greets_at_once();
         match heard {
+            Heard::Signature | Heard::Revision(Version::V3_0 | Version::V3_1) if greeted => {}
             Heard::Signature => self.transmit.put_slice(&own[SIGNATURE_LEN..=SIGNATURE_LEN]),
             Heard::Revision(version) if version < Version::V3_0 => {
                 self.check_version(version)?;
@@ -612,6 +616,11 @@ impl Connection {
         self.closed = Some(reason);
         self.read_hint = 0;
     }
+}
+
+/// What we say first to a peer of 3.0 or later
+fn own_greeting(config: &Config) -> [u8; Greeting::LEN] {
+    Greeting { major: 3, minor: 1, mechanism: config.mechanism.padded_name(), as_server: false }.encode(0)
 }
 
 /// Takes a frame's body from the front of `octets` when all of it is there
@@ -778,6 +787,20 @@ mod tests {
         let peer = side.handshaken();
         assert_eq!((peer.version, peer.socket_type, peer.mechanism), ((3, 1), Some(SocketType::Router), "NULL"));
         assert!(peer.routing_id.is_empty() && side.connection.is_passthrough() && side.connection.is_handshaken());
+    }
+
+    #[test]
+    fn where_older_peers_are_not_wanted_the_greeting_goes_out_at_once() {
+        let mut side = Side::new(Config::new(SocketType::Pub).oldest_version(Version::V3_0));
+        assert_eq!(side.sent(), greeting(1, "NULL"));
+        let theirs = opening(0, READY_SUB);
+        for octet in &theirs[..63] {
+            side.feed(&[*octet]);
+            assert_eq!(side.sent(), b"");
+        }
+        side.feed(&theirs[63..]);
+        assert_eq!(side.sent(), READY_PUB);
+        assert_eq!(side.handshaken().version, (3, 0));
     }
 
     #[test]
