@@ -86,7 +86,7 @@ impl Opening<'_> {
     fn greet(&mut self, number: usize) -> Result<()> {
         let connection = &mut self.connections[number];
         let (first, next): (&[u8], State) = match self.handshake {
-            Handshake::Zmtp => (&zmtp::GREETING, State::Greeting(Vec::new())),
+            Handshake::Zmtp => (&zmtp::OPENING, State::Greeting(Vec::new())),
             Handshake::Octet => (b"?", State::Octet),
         };
         match send_whole(&connection.stream, first) {
@@ -121,9 +121,6 @@ impl Opening<'_> {
                     None => State::Greeting(octets),
                     Some((greeting, rest)) => {
                         zmtp::check_greeting(greeting)?;
-                        if !send_whole(&connection.stream, zmtp::READY).context("sending READY")? {
-                            bail!("there is no room to send READY");
-                        }
                         await_ready(rest.to_vec())?
                     }
                 }

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) context: Context,
     endpoints: Mutex<Endpoints>,
     tasks: AtomicUsize,
+    /// Tasks that wait in a receive
+    pub(crate) receivers_waiting: AtomicUsize,
     /// Listeners that wait for descriptors
     pub(crate) paused_listeners: AtomicUsize,
 }
@@ -79,6 +81,7 @@ impl Shared {
             context,
             endpoints: Mutex::default(),
             tasks: AtomicUsize::new(0),
+            receivers_waiting: AtomicUsize::new(0),
             paused_listeners: AtomicUsize::new(0),
         }
     }

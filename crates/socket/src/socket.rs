@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -562,9 +563,10 @@ impl Socket {
     fn receive_with<T>(&self, mut receive: impl FnMut(&mut State) -> Result<T, RecvError>) -> Result<T, RecvError> {
         let mut attempt = || {
             self.shared().with(|state| {
+                state.receivers_wait = self.shared().receivers_waiting.load(Ordering::Relaxed) > 0;
                 let received = receive(state);
                 // Who was woken for a batch passes the rest on
-                state.signals.readable |= state.receivers_waiting > 0 && state.has_messages();
+                state.signals.readable |= state.receivers_wait && state.has_messages();
                 let asked = received.is_err() && !state.signals.links.is_empty();
                 (received, asked)
             })
@@ -1112,14 +1114,15 @@ struct WaitingReceiver<'a>(&'a Shared);
 
 impl<'a> WaitingReceiver<'a> {
     fn new(shared: &'a Shared) -> Self {
-        shared.with(|state| state.receivers_waiting += 1);
+        // Every look for messages that comes after it is under the lock, and sees this
+        shared.receivers_waiting.fetch_add(1, Ordering::Relaxed);
         Self(shared)
     }
 }
 
 impl Drop for WaitingReceiver<'_> {
     fn drop(&mut self) {
-        self.0.with(|state| state.receivers_waiting -= 1);
+        self.0.receivers_waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct State {
     pub(crate) signals: Signals,
     /// Pipes to sockets of the same context, and some that are no longer
     linked: Vec<u32>,
-    /// Tasks that wait in a receive
-    pub(crate) receivers_waiting: usize,
+    /// Whether any task waits in a receive, as the receive under way has found
+    pub(crate) receivers_wait: bool,
     /// What pipes that are gone have counted
     retired: Counts,
     /// Messages that went nowhere: no peer, or one that is gone
@@ -154,7 +154,7 @@ impl State {
             departed: 0,
             signals: Signals::default(),
             linked: Vec::new(),
-            receivers_waiting: 0,
+            receivers_wait: false,
             retired: Counts::default(),
             unrouted: 0,
             closes: BTreeMap::new(),
@@ -1111,7 +1111,7 @@ impl State {
 
     /// With nothing to receive: inproc peers are moved on that have something, and who waits is brought what comes
     fn ask_links(&mut self) {
-        let waits = self.receivers_waiting > 0;
+        let waits = self.receivers_wait;
         let Self { linked, pipes, signals, .. } = self;
         linked.retain(|number| {
             let Some(Driver::Link(link, end)) = pipes.get(*number as usize).map(|pipe| &pipe.driver) else {
