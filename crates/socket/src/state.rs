@@ -1181,9 +1181,10 @@ impl State {
         let resumes = pipe.reading_paused && pipe.reading_may_resume(bound);
         pipe.reading_paused &= !resumes;
         if is_empty && let Driver::Link(link, end) = &pipe.driver {
-            // While other pipes keep the receiver busy, this one's peer must bring the next message itself. Else the
-            // next receive finds nothing and sees to it, and until then messages gather.
-            if link.peer_is_loaded(*end) || (self.receiving.ready() > 1 && link.set_hungry(*end)) {
+            // While other pipes keep the receiver busy, or another one waits, this pipe's peer must bring the next
+            // message itself. Else the next receive finds nothing and sees to it, and until then messages gather.
+            let brings = self.receiving.ready() > 1 || self.receivers_wait;
+            if link.peer_is_loaded(*end) | (brings && link.set_hungry(*end)) {
                 self.signals.links.push(link.clone());
             }
         }

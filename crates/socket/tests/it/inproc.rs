@@ -16,6 +16,33 @@ async fn payloads_are_handed_over_not_copied() {
     assert_eq!(received.first().as_ptr(), payload.as_ptr());
 }
 
+/// Messages gather with their sender while a receiver is busy; who waits meanwhile must be brought them
+#[tokio::test]
+async fn a_receiver_that_leaves_does_not_strand_another_that_waits() {
+    for transport in TRANSPORTS {
+        let context = Context::new();
+        let (pull, push) = (socket(&context, Pull), socket(&context, Push));
+        link(transport, &pull, &push).await;
+        let mut waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let pull = pull.clone();
+                tokio::spawn(async move { pull.recv().await.unwrap() })
+            })
+            .collect();
+        // They share this thread, so each of them now sleeps in its receive
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        for number in ["one", "two", "three"] {
+            push.try_send(number.into()).unwrap();
+            let ended = || waiting.iter().position(tokio::task::JoinHandle::is_finished);
+            eventually(transport, || ended().is_some()).await;
+            let receiver = waiting.swap_remove(ended().unwrap());
+            assert_eq!(receiver.await.unwrap().first(), number.as_bytes(), "{transport}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn names_belong_to_a_context() {
     let (here, there) = (Context::new(), Context::new());
