@@ -333,4 +333,4 @@ impl Pipe {
 }
 
 /// Most messages that a connection hands over at once, whatever the high-water mark
-const BATCH: usize = 8192;
+pub(crate) const BATCH: usize = 8192;

@@ -1104,9 +1104,23 @@ impl Patience {
             // The other one is no task of this thread, and its thread may be waiting for this very core
             std::thread::yield_now();
         }
-        tokio::task::yield_now().await;
+        yield_now().await;
         true
     }
+}
+
+/// Gives way once, whoever polls: tokio's own would leave it to a runtime to wake the task, and the runtime waits as well
+/// where a blocking call is made on its thread
+async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Counts a task that waits in a receive, also when it is cancelled

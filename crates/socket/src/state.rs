@@ -19,7 +19,7 @@ use crate::events::{ConnectionId, Event, EventKind, EventSink, SocketId, readabl
 use crate::inproc::Link;
 use crate::options::{Options, Overflow};
 use crate::patterns::{Pattern, Reply, Verdict};
-use crate::pipe::{Control, Counts, Driver, Load, Outbox, Pipe, PipeKey, Room};
+use crate::pipe::{BATCH, Control, Counts, Driver, Load, Outbox, Pipe, PipeKey, Room};
 use crate::rotation::Rotation;
 
 /// The state of one socket, behind its lock
@@ -262,6 +262,8 @@ impl State {
         self.signals.writable = true;
         self.signals.changed = true;
         self.wake(key.index as usize);
+        // No peer is the only one any more, and none may count on a receive that finds nothing
+        self.ask_links(true);
         Ok(key)
     }
 
@@ -690,7 +692,8 @@ impl State {
             return Room::default();
         };
         let most = pipe.reading_room(bound);
-        let quarter = if bound.messages < SMALL_QUEUE { 0 } else { bound.messages / 4 };
+        // Of a huge queue no more can be handed over at once anyway
+        let quarter = if bound.messages < SMALL_QUEUE { 0 } else { (bound.messages / 4).min(BATCH as u64) };
         let is_low = (most as u64) < quarter;
         pipe.reading_paused = is_low || most == 0;
         Room { most, is_low }
@@ -1081,7 +1084,7 @@ impl State {
         };
         loop {
             let Some(number) = self.receiving.current() else {
-                self.ask_links();
+                self.ask_links(self.receivers_wait);
                 return Err(if self.phase == Phase::Open { RecvError::WouldBlock } else { RecvError::Closed });
             };
             let Some(pipe) = self.pipes.get_mut(number as usize) else {
@@ -1109,15 +1112,14 @@ impl State {
         }
     }
 
-    /// With nothing to receive: inproc peers are moved on that have something, and who waits is brought what comes
-    fn ask_links(&mut self) {
-        let waits = self.receivers_wait;
+    /// Has inproc peers that hold something hand it over and, if `brings`, bring by themselves what comes next
+    fn ask_links(&mut self, brings: bool) {
         let Self { linked, pipes, signals, .. } = self;
         linked.retain(|number| {
             let Some(Driver::Link(link, end)) = pipes.get(*number as usize).map(|pipe| &pipe.driver) else {
                 return false;
             };
-            if link.peer_is_loaded(*end) | (waits && link.set_hungry(*end)) {
+            if link.peer_is_loaded(*end) | (brings && link.set_hungry(*end)) {
                 signals.links.push(link.clone());
             }
             true
@@ -1172,7 +1174,7 @@ impl State {
     /// next one, and a pipe without a peer ends with its last message
     fn after_taking(&mut self, number: u32) {
         let index = number as usize;
-        let bound = self.recv_bound();
+        let (bound, is_one_of_many) = (self.recv_bound(), self.pipes.len() > 1);
         let Some(pipe) = self.pipes.get_mut(index) else {
             return;
         };
@@ -1181,9 +1183,9 @@ impl State {
         let resumes = pipe.reading_paused && pipe.reading_may_resume(bound);
         pipe.reading_paused &= !resumes;
         if is_empty && let Driver::Link(link, end) = &pipe.driver {
-            // While other pipes keep the receiver busy, or another one waits, this pipe's peer must bring the next
-            // message itself. Else the next receive finds nothing and sees to it, and until then messages gather.
-            let brings = self.receiving.ready() > 1 || self.receivers_wait;
+            // Where other pipes may keep the receiver busy, or another receiver waits, this pipe's peer must bring the
+            // next message itself. Else the next receive finds nothing and sees to it, and until then messages gather.
+            let brings = is_one_of_many || self.receivers_wait;
             if link.peer_is_loaded(*end) | (brings && link.set_hungry(*end)) {
                 self.signals.links.push(link.clone());
             }

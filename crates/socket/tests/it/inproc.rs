@@ -44,6 +44,61 @@ async fn a_receiver_that_leaves_does_not_strand_another_that_waits() {
 }
 
 #[tokio::test]
+async fn a_huge_queue_takes_messages() {
+    let context = Context::new();
+    let (pull, push) = (socket_with(&context, Pull, Options::new().recv_hwm(100_000)), socket(&context, Push));
+    link("inproc", &pull, &push).await;
+    for number in 0..5000 {
+        soon("room", push.send(format!("{number}").into())).await.unwrap();
+        assert_eq!(receive(&pull, "huge").await, format!("{number}"));
+    }
+}
+
+/// Fair queueing holds for a peer that was silent while others were not
+#[tokio::test]
+async fn a_peer_that_floods_does_not_starve_another() {
+    for transport in TRANSPORTS {
+        let context = Context::new();
+        let (pull, quiet, loud) = (socket(&context, Pull), socket(&context, Push), socket(&context, Push));
+        link("inproc", &pull, &quiet).await;
+        send(&quiet, "first").await;
+        // Taken while it is the only peer, so that nothing else is there
+        assert_eq!(receive(&pull, transport).await, "first");
+        let endpoint = pull.bind(if transport == "inproc" { "inproc://loud" } else { "tcp://127.0.0.1:*" }).unwrap();
+        let endpoint = soon("bind", endpoint.into_future()).await.unwrap();
+        soon("connect", loud.connect(&endpoint).unwrap().into_future()).await.unwrap();
+        let flood = tokio::spawn(async move { while loud.send("more".into()).await.is_ok() {} });
+        assert_eq!(receive(&pull, transport).await, "more");
+        send(&quiet, "second").await;
+        let mut before = 0;
+        while receive(&pull, transport).await != "second" {
+            before += 1;
+            assert!(before < 10_000, "{transport}: it is passed over");
+        }
+        flood.abort();
+    }
+}
+
+/// They are for threads without a runtime, but must not hang on one that has it
+#[tokio::test]
+async fn a_blocking_receive_on_a_runtime_ends() {
+    let context = Context::new();
+    let (pull, push) = (socket(&context, Pull), socket(&context, Push));
+    link("inproc", &pull, &push).await;
+    let sending = std::thread::spawn(move || {
+        for number in 0..1000 {
+            push.send_blocking(format!("{number}").into()).unwrap();
+            std::thread::yield_now();
+        }
+        push
+    });
+    for number in 0..1000 {
+        assert_eq!(pull.recv_blocking().unwrap().first(), format!("{number}").as_bytes());
+    }
+    sending.join().unwrap();
+}
+
+#[tokio::test]
 async fn names_belong_to_a_context() {
     let (here, there) = (Context::new(), Context::new());
     let (pull, push) = (socket(&here, Pull), socket(&there, Push));
