@@ -355,7 +355,7 @@ impl Socket {
     /// # Cancel safety
     /// Safe: when dropped before it completes, nothing was queued.
     pub fn send(&self, message: Message) -> Sending<'_> {
-        Sending { socket: self, message, waiting: None }
+        Sending { socket: self, message, is_done: false, waiting: None }
     }
 
     /// The slow way of `send`: from the moment that there was no room
@@ -811,12 +811,14 @@ type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A message on its way into a queue: await it
 ///
-/// Nothing is queued before it is polled, and nothing was when it is dropped before it completes.
+/// Nothing is queued before it is polled, and nothing was when it is dropped before it completes. Polled again
+/// afterwards it never ends, and sends nothing twice.
 #[must_use = "nothing is sent before this is awaited"]
 pub struct Sending<'a> {
     socket: &'a Socket,
     /// Until it is queued, or waits in `waiting`
     message: Message,
+    is_done: bool,
     waiting: Option<Waiting<'a, Result<(), SendError>>>,
 }
 
@@ -830,13 +832,19 @@ impl Future for Sending<'_> {
             return waiting.as_mut().poll(cx);
         }
         // Before anything is queued: who drops this future must know that nothing was
-        if must_yield(cx) {
+        if this.is_done || must_yield(cx) {
             return Poll::Pending;
         }
         match this.socket.offer(&mut this.message) {
-            Ok(()) => Poll::Ready(Ok(())),
+            Ok(()) => {
+                this.is_done = true;
+                Poll::Ready(Ok(()))
+            }
             Err(SendFailure::WouldBlock) => this.poll_slowly(cx),
-            Err(reason) => Poll::Ready(Err(SendError { message: std::mem::take(&mut this.message), reason })),
+            Err(reason) => {
+                this.is_done = true;
+                Poll::Ready(Err(SendError { message: std::mem::take(&mut this.message), reason }))
+            }
         }
     }
 }

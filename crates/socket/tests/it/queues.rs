@@ -335,3 +335,21 @@ fn fill(socket: &Socket) -> usize {
 
 /// So long nothing moves: the sender waits. No test needs it to be long enough, only the loops to end.
 const STUCK: std::time::Duration = std::time::Duration::from_millis(300);
+
+/// A send that was awaited to its end does not send again, however it is polled
+#[tokio::test]
+async fn a_send_that_is_done_sends_nothing_more() {
+    for transport in TRANSPORTS {
+        let context = Context::new();
+        let (pull, push) = (socket(&context, Pull), socket(&context, Push));
+        link(transport, &pull, &push).await;
+        let mut sending = push.send("once".into());
+        (&mut sending).await.unwrap();
+        let mut again = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::Pin::new(&mut sending).poll(&mut again).is_pending(), "{transport}");
+        drop(sending);
+        send(&push, "twice").await;
+        assert_eq!(receive(&pull, transport).await, "once");
+        assert_eq!(receive(&pull, transport).await, "twice", "{transport}");
+    }
+}
