@@ -33,6 +33,10 @@ pub enum Command<'a> {
     Subscribe(&'a [u8]),
     /// Takes a subscription back
     Cancel(&'a [u8]),
+    /// A DISH asks for the messages of a group (RFC 48)
+    Join(&'a [u8]),
+    /// Takes a JOIN back
+    Leave(&'a [u8]),
     /// A command of a later protocol or another mechanism
     Unknown {
         /// Its name, of whatever octets
@@ -65,6 +69,8 @@ impl<'a> Command<'a> {
             PONG => Self::Pong { context: cut(data, CONTEXT_LIMIT) },
             SUBSCRIBE => Self::Subscribe(data),
             CANCEL => Self::Cancel(data),
+            JOIN => Self::Join(data),
+            LEAVE => Self::Leave(data),
             name => Self::Unknown { name },
         })
     }
@@ -102,6 +108,14 @@ impl<'a> Command<'a> {
             Self::Cancel(topic) => {
                 frame(into, CANCEL, topic.len());
                 into.put_slice(topic);
+            }
+            Self::Join(group) => {
+                frame(into, JOIN, group.len());
+                into.put_slice(group);
+            }
+            Self::Leave(group) => {
+                frame(into, LEAVE, group.len());
+                into.put_slice(group);
             }
             Self::Unknown { name } => frame(into, cut(name, 255), 0),
         }
@@ -145,6 +159,8 @@ const PING: &[u8] = b"PING";
 const PONG: &[u8] = b"PONG";
 const SUBSCRIBE: &[u8] = b"SUBSCRIBE";
 const CANCEL: &[u8] = b"CANCEL";
+const JOIN: &[u8] = b"JOIN";
+const LEAVE: &[u8] = b"LEAVE";
 
 #[cfg(test)]
 mod tests {
@@ -166,7 +182,7 @@ mod tests {
 
     #[test]
     fn golden_octets_both_ways() {
-        let golden: [(Command<'_>, &[u8]); 8] = [
+        let golden: [(Command<'_>, &[u8]); 10] = [
             (
                 ready(&[("Socket-Type", "DEALER"), ("Identity", "BOB")]),
                 b"\x04\x2c\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\x03BOB",
@@ -178,6 +194,8 @@ mod tests {
             (Command::Subscribe(b"A"), b"\x04\x0b\x09SUBSCRIBEA"),
             (Command::Subscribe(b""), b"\x04\x0a\x09SUBSCRIBE"),
             (Command::Cancel(b"A"), b"\x04\x08\x06CANCELA"),
+            (Command::Join(b"tv"), b"\x04\x07\x04JOINtv"),
+            (Command::Leave(b"tv"), b"\x04\x08\x05LEAVEtv"),
         ];
         for (command, octets) in golden {
             assert_eq!(encoded(&command), octets, "{command:?}");

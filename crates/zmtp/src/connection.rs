@@ -248,12 +248,13 @@ impl Connection {
     /// The messages decoded and not yet taken, in order; the caller drains or swaps them
     ///
     /// To a PUB or XPUB subscriptions come as messages of one frame: `01` and the topic for a new one, `00` and
-    /// the topic for one taken back, whatever the peer's version.
+    /// the topic for one taken back, whatever the peer's version. To a RADIO the groups that a DISH joins and leaves
+    /// come in the same form.
     pub fn messages(&mut self) -> &mut VecDeque<Message> {
         &mut self.messages
     }
 
-    /// Asks the peer for messages that begin with `topic`
+    /// Asks the peer for messages that begin with `topic`, or for a DISH for those of that group
     ///
     /// Does nothing before [`Event::Handshaken`]: subscriptions are the owner's state, to be sent to each new
     /// peer.
@@ -420,7 +421,8 @@ impl Connection {
             return Ok(Flow::Starved);
         };
         let takes_subscriptions = self.config.socket_type.takes_subscriptions();
-        if takes_subscriptions && self.messages.len() >= limit {
+        let takes_groups = self.config.socket_type.takes_groups();
+        if (takes_subscriptions || takes_groups) && self.messages.len() >= limit {
             // It may be a subscription, which needs room; the answer to a PING can wait as long as the owner.
             return Ok(Flow::Full);
         }
@@ -430,6 +432,8 @@ impl Connection {
         match Command::parse(&body) {
             Ok(Command::Subscribe(topic)) if takes_subscriptions => self.messages.push_back(subscription(true, topic)),
             Ok(Command::Cancel(topic)) if takes_subscriptions => self.messages.push_back(subscription(false, topic)),
+            Ok(Command::Join(group)) if takes_groups => self.messages.push_back(subscription(true, group)),
+            Ok(Command::Leave(group)) if takes_groups => self.messages.push_back(subscription(false, group)),
             Ok(Command::Ping { ttl, context }) => {
                 traffic.liveness.on_ping(now, ttl);
                 if self.pongs < PONGS_LIMIT {
@@ -443,6 +447,7 @@ impl Connection {
                 return Err(CloseReason::ErrorReceived { reason: printable(reason) });
             }
             Ok(Command::Pong { .. } | Command::Subscribe(_) | Command::Cancel(_)) => {}
+            Ok(Command::Join(_) | Command::Leave(_)) => {}
             // What a later version may say is ignored, a name that doesn't fit its body too: so does libzmq.
             Ok(Command::Ready(_) | Command::Unknown { .. }) => {}
             Err(CommandError::Name | CommandError::Metadata(_)) => {}
@@ -592,6 +597,15 @@ impl Connection {
         let State::Traffic(traffic) = &self.state else {
             return;
         };
+        if self.config.socket_type == SocketType::Dish {
+            // RFC 48. Older peers have no groups: 2.0 knows no commands.
+            match (traffic.version, wanted) {
+                (Version::V1_0 | Version::V2_0, _) => {}
+                (Version::V3_0 | Version::V3_1, true) => Command::Join(topic).encode(&mut self.transmit),
+                (Version::V3_0 | Version::V3_1, false) => Command::Leave(topic).encode(&mut self.transmit),
+            }
+            return;
+        }
         match (traffic.version, wanted) {
             (Version::V3_1, true) => Command::Subscribe(topic).encode(&mut self.transmit),
             (Version::V3_1, false) => Command::Cancel(topic).encode(&mut self.transmit),

@@ -87,6 +87,8 @@ impl NullAwaitsReady {
             Command::Pong { .. } => Err(unexpected(b"PONG")),
             Command::Subscribe(_) => Err(unexpected(b"SUBSCRIBE")),
             Command::Cancel(_) => Err(unexpected(b"CANCEL")),
+            Command::Join(_) => Err(unexpected(b"JOIN")),
+            Command::Leave(_) => Err(unexpected(b"LEAVE")),
             Command::Unknown { name } => Err(unexpected(name)),
         }
     }

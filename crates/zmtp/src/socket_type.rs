@@ -30,11 +30,27 @@ pub enum SocketType {
     Xsub,
     /// Raw octets to and from peers that don't speak ZMTP; never announced on the wire
     Stream,
+    /// Addresses CLIENTs by a number (RFC 41)
+    Server,
+    /// Sends round-robin to SERVERs (RFC 41)
+    Client,
+    /// Sends to every peer that joined the group (RFC 48)
+    Radio,
+    /// Receives the groups it joined (RFC 48)
+    Dish,
+    /// Receives from scattering peers (RFC 49)
+    Gather,
+    /// Sends round-robin to gathering peers (RFC 49)
+    Scatter,
+    /// Addresses its like by a number (RFC 51)
+    Peer,
+    /// One exclusive peer, both ways (RFC 52)
+    Channel,
 }
 
 impl SocketType {
     /// Every socket type, in the order of their numbers
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 20] = [
         Self::Pair,
         Self::Pub,
         Self::Sub,
@@ -47,6 +63,14 @@ impl SocketType {
         Self::Xpub,
         Self::Xsub,
         Self::Stream,
+        Self::Server,
+        Self::Client,
+        Self::Radio,
+        Self::Dish,
+        Self::Gather,
+        Self::Scatter,
+        Self::Peer,
+        Self::Channel,
     ];
 
     /// The name on the wire, in capitals (RFC 23, "The Socket-Type Property")
@@ -64,6 +88,14 @@ impl SocketType {
             Self::Xpub => "XPUB",
             Self::Xsub => "XSUB",
             Self::Stream => "STREAM",
+            Self::Server => "SERVER",
+            Self::Client => "CLIENT",
+            Self::Radio => "RADIO",
+            Self::Dish => "DISH",
+            Self::Gather => "GATHER",
+            Self::Scatter => "SCATTER",
+            Self::Peer => "PEER",
+            Self::Channel => "CHANNEL",
         }
     }
 
@@ -84,6 +116,15 @@ impl SocketType {
             Self::Xpub => 9,
             Self::Xsub => 10,
             Self::Stream => 11,
+            Self::Server => 12,
+            Self::Client => 13,
+            Self::Radio => 14,
+            Self::Dish => 15,
+            Self::Gather => 16,
+            Self::Scatter => 17,
+            // 18 is libzmq's DGRAM, which never meets a peer of ZMTP
+            Self::Peer => 19,
+            Self::Channel => 20,
         }
     }
 
@@ -115,12 +156,25 @@ impl SocketType {
             Pull => matches!(peer, Push),
             Push => matches!(peer, Pull),
             Stream => false,
+            Server => matches!(peer, Client),
+            Client => matches!(peer, Server),
+            Radio => matches!(peer, Dish),
+            Dish => matches!(peer, Radio),
+            Gather => matches!(peer, Scatter),
+            Scatter => matches!(peer, Gather),
+            Peer => matches!(peer, Self::Peer),
+            Channel => matches!(peer, Channel),
         }
     }
 
     /// Whether peers send subscriptions to a socket of this type
     pub(crate) const fn takes_subscriptions(self) -> bool {
         matches!(self, Self::Pub | Self::Xpub)
+    }
+
+    /// Whether peers tell a socket of this type which groups they join
+    pub(crate) const fn takes_groups(self) -> bool {
+        matches!(self, Self::Radio)
     }
 
     /// Whether this type tells its peers a routing id, even an empty one
@@ -181,8 +235,8 @@ mod tests {
             assert_eq!(SocketType::from_octet(kind.octet()), Some(kind));
             assert_eq!(kind.name().to_lowercase().parse(), Ok(kind));
         }
-        assert_eq!(SocketType::from_octet(12), None);
-        assert_eq!(SocketType::from_name(b"CLIENT"), None);
+        assert_eq!(SocketType::from_octet(18), None);
+        assert_eq!(SocketType::from_name(b"DGRAM"), None);
     }
 
     #[test]
@@ -197,7 +251,8 @@ mod tests {
             }
         }
         let expected = "PAIR-PAIR PUB-SUB PUB-XSUB SUB-XPUB REQ-REP REQ-ROUTER REP-DEALER DEALER-DEALER \
-                        DEALER-ROUTER ROUTER-ROUTER PULL-PUSH XPUB-XSUB";
+                        DEALER-ROUTER ROUTER-ROUTER PULL-PUSH XPUB-XSUB SERVER-CLIENT RADIO-DISH GATHER-SCATTER \
+                        PEER-PEER CHANNEL-CHANNEL";
         assert_eq!(pairs.join(" "), expected);
     }
 

@@ -1,0 +1,1 @@
+//! One directory for the keys of a node.
