@@ -24,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dialer::{Outcome, Peer, in_ms};
 use crate::events::{ConnectionId, EventKind, readable};
+use crate::patterns::multipart;
 use crate::pipe::{Control, Driver as PipeDriver, Load, PipeKey};
 use crate::shared::Shared;
-use crate::state::{Aftermath, NO_DELIMITER, Newcomer, Orders, explain};
+use crate::state::{Aftermath, Newcomer, Orders, explain, is_definite};
 
 /// How a connection ended
 #[derive(Debug)]
@@ -62,8 +63,7 @@ impl Why {
     pub(crate) fn is_definite(&self) -> bool {
         match self {
             Self::Protocol(reason) => reason.is_definite(),
-            // libzmq forgets the endpoint of a peer that does not answer a REQ as a REP or ROUTER would
-            Self::Socket(reason) => *reason == NO_DELIMITER,
+            Self::Socket(reason) => is_definite(reason),
         }
     }
 
@@ -294,6 +294,7 @@ impl Driver {
             address: Some(self.address.clone()),
             driver: PipeDriver::Task(self.waker.clone()),
             name: self.peer_name.clone(),
+            takes_multipart: multipart::is_announced(&peer.properties),
         };
         let key = self.shared.with(|state| state.attach(self.key, newcomer, false))?;
         self.key = Some(key);
@@ -301,7 +302,9 @@ impl Driver {
         let reporter = &self.shared.reporter;
         reporter.say(Some(self.connection), Some(&self.endpoint), Some(&self.address), || handshaken(&peer));
         if let Some(outcome) = &self.outcome {
-            outcome.send_replace(Some(Ok(Peer::new(&peer, self.connection, &self.endpoint, &self.address))));
+            let peer = Peer::new(&peer, self.connection, &self.endpoint, &self.address);
+            let id = self.shared.with(|state| state.id_of_peer(key));
+            outcome.send_replace(Some(Ok(Peer { id, ..peer })));
         }
         Ok(())
     }

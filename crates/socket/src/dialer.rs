@@ -38,6 +38,8 @@ pub struct Peer {
     pub version: (u8, u8),
     /// Its metadata
     pub properties: Properties,
+    /// SERVER and PEER: the id by which this socket sends to it and says that it received from it
+    pub id: Option<u32>,
 }
 
 impl Peer {
@@ -50,6 +52,7 @@ impl Peer {
             routing_id: info.routing_id.clone(),
             version: info.version,
             properties: info.properties.clone(),
+            id: None,
         }
     }
 }

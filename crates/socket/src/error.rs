@@ -26,7 +26,7 @@ pub enum SendFailure {
     /// No peer had room for as long as `send_timeout` allows
     #[error("no peer had room for it within {0:?}")]
     TimedOut(Duration),
-    /// ROUTER with `router_mandatory`, or STREAM: no peer has this routing id
+    /// ROUTER with `router_mandatory`, STREAM, SERVER or PEER: no peer has this routing id
     #[error("no connected peer has this routing id")]
     Unroutable,
     /// The pattern does not allow sending now
@@ -160,6 +160,9 @@ pub enum SocketError {
     /// The socket type doesn't do this
     #[error("{0}")]
     NotSupported(&'static str),
+    /// What was asked can't be done as it stands
+    #[error("{0}")]
+    Invalid(&'static str),
     /// The context or the socket is closed
     #[error("the context or the socket is closed")]
     Closed,

@@ -209,6 +209,7 @@ impl Link {
             address: Some(address.clone()),
             driver: Driver::Link(self.clone(), end),
             name: Bytes::new(),
+            takes_multipart: true,
         };
         let attached = shared.with(|state| state.attach(known, newcomer, true))?;
         *lock(key) = Some(attached);
@@ -230,6 +231,7 @@ impl Link {
                 routing_id: peer_id,
                 version: (0, 0),
                 properties: Properties::new(),
+                id: shared.with(|state| state.id_of_peer(attached)),
             })));
         }
         Ok(())

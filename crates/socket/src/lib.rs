@@ -1,8 +1,9 @@
-//! The ZeroMQ socket types, natively: REQ, REP, DEALER, ROUTER, PUB, SUB, XPUB, XSUB, PUSH, PULL, PAIR, STREAM.
+//! The ZeroMQ socket types, natively: REQ, REP, DEALER, ROUTER, PUB, SUB, XPUB, XSUB, PUSH, PULL, PAIR, STREAM,
+//! and the later ones: CLIENT, SERVER, RADIO, DISH, SCATTER, GATHER, PEER, CHANNEL.
 //!
 //! Take a [`Context`], make one of the typed sockets, bind or connect it, send and receive. Handles
 //! are `Send + Sync` and cheap to clone; `send` and `recv` are cancel-safe and exist as async, `try_`
-//! and `_blocking`. Semantics are those of RFC 28 to 31 and of libzmq, whose defaults hold.
+//! and `_blocking`. Semantics are those of RFC 28 to 31, 41, 48, 49, 51 and 52 and of libzmq, whose defaults hold.
 //!
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,10 +31,17 @@ pub use context::{Context, ContextBuilder};
 mod socket;
 pub use socket::{Binding, CloseReport, Connecting, IntoEndpoint, Receiving, Sending, Socket, Unflushed};
 
+#[macro_use]
 mod typed;
 pub use typed::{
     DealerSocket, PairSocket, PubSocket, PullSocket, PushSocket, RepSocket, ReqSocket, RouterSocket, StreamSocket,
     SubSocket, XpubSocket, XsubSocket,
+};
+
+mod later;
+pub use later::{
+    ChannelSocket, ClientSocket, ConnectingPeer, DishSocket, GatherSocket, PeerSocket, RadioSocket, ScatterSocket,
+    ServerSocket,
 };
 
 mod options;

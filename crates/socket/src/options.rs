@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_zmtp::{Config, Heartbeat, Properties, SocketType, Version};
 
+use crate::patterns::multipart;
 use crate::suggest::nearest;
 
 /// What kind of value an option takes
@@ -110,11 +111,13 @@ impl Overflow {
 
     /// The policy that libzmq has built in for a socket type
     ///
-    /// PUB, XPUB and ROUTER drop the new message, all others wait (RFC 28-31).
+    /// PUB, XPUB, XSUB, ROUTER and RADIO drop the new message, all others wait (RFC 28-31, 48).
     #[must_use]
     pub fn of(socket_type: SocketType) -> Self {
         match socket_type {
-            SocketType::Pub | SocketType::Xpub | SocketType::Router | SocketType::Xsub => Self::DropNew,
+            SocketType::Pub | SocketType::Xpub | SocketType::Router | SocketType::Xsub | SocketType::Radio => {
+                Self::DropNew
+            }
             _ => Self::Block,
         }
     }
@@ -226,7 +229,7 @@ options! {
     recv_hwm_octets: u64 = 268_435_456, size, "" 20_002, "octets", "268435456";
     /// What happens to a message for a peer whose queue is full: default (as libzmq does for the socket type), block, drop-new, drop-old, latest or disconnect. A REQ always waits.
     overflow: Option<Overflow> = None, overflow, "" 20_003, "", "default";
-    /// How long a closed socket goes on sending what is queued; -1 means until all is sent, 0 drops it at once. SUB and XSUB always start with 0.
+    /// How long a closed socket goes on sending what is queued; -1 means until all is sent, 0 drops it at once. SUB, XSUB and DISH always start with 0.
     linger: Option<Duration> = None, forever, "ZMQ_LINGER" 17, "ms", "-1";
     /// How long a send waits for room; -1 means for ever, 0 not at all.
     send_timeout: Option<Duration> = None, forever, "ZMQ_SNDTIMEO" 28, "ms", "-1";
@@ -252,9 +255,9 @@ options! {
     max_message_size: Option<u64> = None, unlimited, "ZMQ_MAXMSGSIZE" 22, "octets", "-1";
     /// Most frames that one message of a peer may have; one more closes its connection.
     max_message_frames: u32 = 65_536, positive, "" 20_004, "frames", "65536";
-    /// PUB and XPUB: most subscriptions that one peer may hold; one more closes its connection.
+    /// PUB, XPUB and RADIO: most subscriptions or groups that one peer may hold; one more closes its connection.
     max_subscriptions: u32 = 1_048_576, positive, "" 20_005, "subscriptions", "1048576";
-    /// PUB and XPUB: most octets that the topics of one peer's subscriptions may have together; beyond them its connection is closed. 0 means no limit.
+    /// PUB, XPUB and RADIO: most octets that the topics or groups of one peer may have together; beyond them its connection is closed. 0 means no limit.
     max_subscription_octets: u64 = 67_108_864, size, "" 20_006, "octets", "67108864";
     /// Oldest version of ZMTP that a peer may speak: 1.0, 2.0, 3.0 or 3.1. Version 1.0 has no signature, so that any octets may pass for it; 2.0 or later keeps such peers out.
     oldest_version: Version = Version::V1_0, version, "" 20_007, "", "1.0";
@@ -321,11 +324,11 @@ impl Options {
         Self::default()
     }
 
-    /// The options that a fresh socket of a type has: SUB and XSUB do not linger
+    /// The options that a fresh socket of a type has: SUB, XSUB and DISH do not linger
     #[must_use]
     pub fn of(socket_type: SocketType) -> Self {
         match socket_type {
-            SocketType::Sub | SocketType::Xsub => Self::new().linger(Some(Duration::ZERO)),
+            SocketType::Sub | SocketType::Xsub | SocketType::Dish => Self::new().linger(Some(Duration::ZERO)),
             _ => Self::new(),
         }
     }
@@ -388,6 +391,9 @@ impl Options {
                 // The table's codec has checked the names
                 properties.insert(name.trim(), Bytes::copy_from_slice(value.trim().as_bytes())).ok();
             }
+        }
+        if multipart::concerns(socket_type) {
+            properties.insert(multipart::PROPERTY, "1").ok();
         }
         let mut config = Config::new(socket_type)
             .routing_id(self.routing_id.clone())

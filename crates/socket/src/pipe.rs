@@ -46,6 +46,8 @@ pub(crate) struct Pipe {
     pub(crate) departed: bool,
     pub(crate) driver: Driver,
     pub(crate) routing_id: Bytes,
+    /// Whether the peer takes messages of several frames, as far as is known: the types that otherwise have one ask
+    pub(crate) takes_multipart: Option<bool>,
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) endpoint: Arc<str>,
     pub(crate) address: Option<Arc<str>>,
@@ -238,6 +240,7 @@ impl Pipe {
             departed: false,
             driver,
             routing_id: Bytes::new(),
+            takes_multipart: None,
             connection: None,
             endpoint,
             address: None,

@@ -313,11 +313,11 @@ impl Counter {
 }
 
 fn receives(socket_type: SocketType) -> bool {
-    !matches!(socket_type, SocketType::Pub | SocketType::Push)
+    !matches!(socket_type, SocketType::Pub | SocketType::Push | SocketType::Radio | SocketType::Scatter)
 }
 
 fn sends(socket_type: SocketType) -> bool {
-    !matches!(socket_type, SocketType::Sub | SocketType::Pull)
+    !matches!(socket_type, SocketType::Sub | SocketType::Pull | SocketType::Dish | SocketType::Gather)
 }
 
 fn octets_of(messages: &[Message]) -> u64 {

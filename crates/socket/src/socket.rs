@@ -698,6 +698,31 @@ impl Socket {
         }
     }
 
+    /// DISH: joins a group, so that what a RADIO sends to exactly that group is received
+    ///
+    /// A group has up to 255 octets, none of them zero; it may be empty. Every RADIO is told, now and whenever a
+    /// connection to it is new (RFC 48).
+    ///
+    /// # Errors
+    /// [`SocketError::Invalid`] when the socket is in the group already, as libzmq has it, or the group can't be one;
+    /// [`SocketError::NotSupported`] for other types.
+    pub fn join(&self, group: impl AsRef<[u8]>) -> Result<(), SocketError> {
+        self.change_group(true, group.as_ref())
+    }
+
+    /// DISH: leaves a group
+    ///
+    /// # Errors
+    /// As [`join`](Self::join), and [`SocketError::Invalid`] when the socket is not in the group.
+    pub fn leave(&self, group: impl AsRef<[u8]>) -> Result<(), SocketError> {
+        self.change_group(false, group.as_ref())
+    }
+
+    fn change_group(&self, joins: bool, group: &[u8]) -> Result<(), SocketError> {
+        let control = Control { subscribe: joins, topic: Bytes::copy_from_slice(group) };
+        self.shared().with(|state| state.change_group(&control))
+    }
+
     /// REQ: sends a request and waits for its reply, for as long as the deadline allows
     ///
     /// Every request carries a number and finds its own reply, so several may be under way at once,
@@ -729,8 +754,8 @@ impl Socket {
         }
     }
 
-    /// Waits until `wanted` peers are there: for PUB and XPUB peers with a subscription, for others
-    /// completed connections; returns how many there are
+    /// Waits until `wanted` peers are there: for PUB and XPUB peers with a subscription, for RADIO peers in a
+    /// group, for others completed connections; returns how many there are
     ///
     /// What a publisher sends after that reaches those subscribers: no sleep is needed.
     ///

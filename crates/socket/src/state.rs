@@ -14,13 +14,18 @@ use slab::Slab;
 use tidings_zmtp::{Message, SocketType, WriteQueue};
 use tokio::sync::oneshot;
 
-use crate::error::{RecvError, SendFailure};
+use crate::error::{RecvError, SendFailure, SocketError};
 use crate::events::{ConnectionId, Event, EventKind, EventSink, SocketId, readable};
 use crate::inproc::Link;
 use crate::options::{Options, Overflow};
-use crate::patterns::{Pattern, Reply, Verdict};
+use crate::patterns::multipart::{self, NO_MULTIPART};
+use crate::patterns::{BAD_GROUP_NAME, Pattern, Reply, Verdict, id_of, is_group, is_group_and_body};
 use crate::pipe::{BATCH, Control, Counts, Driver, Load, Outbox, Pipe, PipeKey, Room};
 use crate::rotation::Rotation;
+
+mod addressed;
+mod grouped;
+mod several;
 
 /// The state of one socket, behind its lock
 #[derive(Debug)]
@@ -108,6 +113,8 @@ pub(crate) struct Newcomer {
     pub(crate) driver: Driver,
     /// What the application calls the peer (connect_as); empty if it doesn't
     pub(crate) name: Bytes,
+    /// Whether it takes messages of several frames, for the types that otherwise have one
+    pub(crate) takes_multipart: bool,
 }
 
 /// Says what happens, on behalf of one socket
@@ -203,7 +210,10 @@ impl State {
             }
             *owner = Some(key);
         }
-        entry.insert(Pipe::new(serial, outbox, driver, endpoint, true));
+        let mut pipe = Pipe::new(serial, outbox, driver, endpoint, true);
+        // What is in this process takes whatever we take
+        pipe.takes_multipart = local.then_some(true);
+        entry.insert(pipe);
         self.refresh_sending(index as usize);
         self.signals.writable = true;
         Ok(key)
@@ -251,6 +261,7 @@ impl State {
         pipe.control_reduced = 0;
         let known_as = mem::replace(&mut pipe.routing_id, newcomer.routing_id);
         let kept_id = if known_as.is_empty() { newcomer.name } else { known_as.clone() };
+        self.learn_multipart(key, newcomer.takes_multipart);
         if let Err(reason) = self.introduce(key, kept_id) {
             match accepted {
                 true => self.discard(key),
@@ -285,6 +296,12 @@ impl State {
                 }
             }
             Pattern::Router(_) => self.enter_routing_table(key, kept_id)?,
+            Pattern::Server(_) => self.enter_by_id(key, kept_id),
+            Pattern::Radio(groups) => groups.forget(key.index),
+            Pattern::Dish(dish) => {
+                let all: Vec<Control> = dish.all().collect();
+                all.into_iter().for_each(|control| self.tell(index, control));
+            }
             _ => {}
         }
         let probes = matches!(self.socket_type, SocketType::Req | SocketType::Dealer | SocketType::Router);
@@ -421,6 +438,8 @@ impl State {
             }
             Pattern::Pair(owner) if *owner == Some(key) => *owner = None,
             Pattern::Router(router) => router.remove(&id, key),
+            Pattern::Server(server) => id_of(&id).into_iter().for_each(|id| server.remove(id)),
+            Pattern::Radio(groups) => groups.forget(key.index),
             _ => {}
         }
         if self.socket_type != SocketType::Pub && self.phase == Phase::Open {
@@ -581,9 +600,13 @@ impl State {
             return;
         }
         match &mut self.pattern {
-            Pattern::Pull | Pattern::Dealer | Pattern::Rep(_) | Pattern::Pair(_) | Pattern::Router(_) => {
-                self.append_all(index, messages);
-            }
+            Pattern::Pull
+            | Pattern::Dealer
+            | Pattern::Rep(_)
+            | Pattern::Pair(_)
+            | Pattern::Router(_)
+            | Pattern::Client
+            | Pattern::Server(_) => self.append_all(index, messages),
             Pattern::Subscriber(subscriber) => {
                 // What an XSUB's own subscribers want is told elsewhere
                 if self.socket_type == SocketType::Sub {
@@ -594,8 +617,10 @@ impl State {
             }
             Pattern::Publisher(_) => messages.drain(..).for_each(|message| self.handle_upstream(key, message)),
             Pattern::Req(_) => messages.drain(..).for_each(|message| self.handle_reply(key, message)),
+            Pattern::Radio(_) => messages.drain(..).for_each(|message| self.handle_membership(key, &message)),
+            Pattern::Dish(_) => self.handle_radiated(key, messages),
             // RFC 30: a PUSH "SHALL NOT receive messages"
-            Pattern::Push => self.unrouted += messages.drain(..).len() as u64,
+            Pattern::Push | Pattern::Scatter => self.unrouted += messages.drain(..).len() as u64,
         }
     }
 
@@ -737,8 +762,8 @@ impl State {
     ///
     /// Not where messages take effect before they are received, or in place of those that wait.
     pub(crate) fn comes_for_more(&self, key: PipeKey) -> bool {
-        let at_once =
-            matches!(self.pattern, Pattern::Publisher(_) | Pattern::Req(_)) || self.overflow == Overflow::Latest;
+        let at_once = matches!(self.pattern, Pattern::Publisher(_) | Pattern::Req(_) | Pattern::Radio(_))
+            || self.overflow == Overflow::Latest;
         !at_once && self.pipe(key).is_some_and(|pipe| !pipe.inbox.is_empty())
     }
 
@@ -753,7 +778,12 @@ impl State {
         match &mut self.pattern {
             Pattern::Push | Pattern::Dealer => self.send_balanced(&[], message).map(drop),
             Pattern::Pair(owner) => match *owner {
-                Some(key) => self.offer(key.index as usize, &[], message, self.overflow),
+                Some(key) => {
+                    if self.socket_type == SocketType::Channel && message.frame_count() > 1 {
+                        self.check_multipart(key)?;
+                    }
+                    self.offer(key.index as usize, &[], message, self.overflow)
+                }
                 None => self.refuse_or_drop(),
             },
             Pattern::Publisher(_) => self.publish(message),
@@ -772,7 +802,13 @@ impl State {
                 self.ask(message)
             }
             Pattern::Subscriber(_) => self.send_upstream(message),
+            Pattern::Client | Pattern::Scatter if message.frame_count() > 1 => self.send_multipart(message),
+            Pattern::Client | Pattern::Scatter => self.send_balanced(&[], message).map(drop),
+            Pattern::Server(_) => self.send_by_id(message),
+            Pattern::Radio(_) => self.radiate(message),
+            Pattern::Pull if self.socket_type == SocketType::Gather => Err(SendFailure::NotSupported(GATHER_SENDS)),
             Pattern::Pull => Err(SendFailure::NotSupported(PULL_SENDS)),
+            Pattern::Dish(_) => Err(SendFailure::NotSupported(DISH_SENDS)),
         }
     }
 
@@ -898,6 +934,12 @@ impl State {
             let others = self.pipes.iter().filter(|(_, pipe)| pipe.chosen != round && pipe.attached && !pipe.leaving);
             chosen = others.filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         }
+        self.send_copies(chosen, message)
+    }
+
+    /// To each of these peers, which is the scratch list and becomes it again
+    #[inline]
+    fn send_copies(&mut self, chosen: Vec<u32>, message: &mut Message) -> Result<(), SendFailure> {
         self.copies = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
         let mut outcome = Ok(());
         if let Some(full) = self.blocked(chosen.iter().map(|number| *number as usize)) {
@@ -1052,9 +1094,7 @@ impl State {
         match &mut self.pattern {
             Pattern::Subscriber(subscriber) => {
                 if subscriber.apply(&control) {
-                    let attached: Vec<usize> =
-                        self.pipes.iter().filter(|(_, pipe)| pipe.attached).map(|(index, _)| index).collect();
-                    attached.into_iter().for_each(|index| self.tell(index, control.clone()));
+                    self.tell_all(&control);
                 }
                 true
             }
@@ -1077,6 +1117,7 @@ impl State {
     pub(crate) fn recv(&mut self, into: &mut Message) -> Result<(), RecvError> {
         let is_plain = match &self.pattern {
             Pattern::Pull | Pattern::Dealer | Pattern::Pair(_) | Pattern::Subscriber(_) => true,
+            Pattern::Client | Pattern::Dish(_) => true,
             _ => {
                 self.check_may_recv()?;
                 false
@@ -1096,7 +1137,7 @@ impl State {
                 continue;
             }
             let key = PipeKey { index: number, serial: pipe.serial };
-            if let Pattern::Router(_) = &self.pattern {
+            if let Pattern::Router(_) | Pattern::Server(_) = &self.pattern {
                 into.push_front(pipe.routing_id.clone());
             }
             let (is_empty, was_paused) = (pipe.inbox.is_empty(), pipe.reading_paused);
@@ -1141,6 +1182,8 @@ impl State {
         }
         match &self.pattern {
             Pattern::Push => Err(RecvError::NotSupported(PUSH_RECEIVES)),
+            Pattern::Scatter => Err(RecvError::NotSupported(SCATTER_RECEIVES)),
+            Pattern::Radio(_) => Err(RecvError::NotSupported(RADIO_RECEIVES)),
             Pattern::Publisher(_) if self.socket_type == SocketType::Pub => Err(RecvError::NotSupported(PUB_RECEIVES)),
             Pattern::Rep(rep) if rep.current.is_some() => Err(RecvError::WrongState(REP_RECEIVES)),
             Pattern::Req(_) if mem::take(&mut self.peer_gone) => Err(RecvError::PeerGone),
@@ -1239,7 +1282,7 @@ impl State {
     pub(crate) fn must_part(&self) -> bool {
         match (&self.pattern, self.socket_type) {
             (Pattern::Req(req), _) => req.expects_replies() || self.options.req_relaxed,
-            (Pattern::Pull, _) | (_, SocketType::Sub) => false,
+            (Pattern::Pull, _) | (_, SocketType::Sub | SocketType::Dish) => false,
             _ => true,
         }
     }
@@ -1279,6 +1322,7 @@ impl State {
     pub(crate) fn ready_peers(&self) -> usize {
         match &self.pattern {
             Pattern::Publisher(publisher) => publisher.trie.subscribers(),
+            Pattern::Radio(groups) => groups.len(),
             _ => self.pipes.iter().filter(|(_, pipe)| pipe.attached).count(),
         }
     }
@@ -1288,6 +1332,8 @@ impl State {
             let subscriptions = match &self.pattern {
                 Pattern::Publisher(publisher) => publisher.trie.held_by(u32::try_from(index).unwrap_or(u32::MAX)),
                 Pattern::Subscriber(subscriber) => subscriber.len(),
+                Pattern::Radio(groups) => groups.held_by(u32::try_from(index).unwrap_or(u32::MAX)),
+                Pattern::Dish(dish) => dish.len(),
                 _ => 0,
             };
             (pipe, subscriptions)
@@ -1322,6 +1368,12 @@ impl State {
         }
     }
 
+    /// Tells every peer of a subscription
+    fn tell_all(&mut self, control: &Control) {
+        let attached = self.pipes.iter().filter(|(_, pipe)| pipe.attached).map(|(index, _)| index);
+        attached.collect::<Vec<usize>>().into_iter().for_each(|index| self.tell(index, control.clone()));
+    }
+
     /// Tells a publisher of a subscription
     fn tell(&mut self, index: usize, control: Control) {
         let Some(pipe) = self.pipes.get_mut(index) else {
@@ -1353,7 +1405,11 @@ impl State {
 
     /// Puts a pipe where it belongs in the turns of sending
     fn refresh_sending(&mut self, index: usize) {
-        if !matches!(self.pattern, Pattern::Push | Pattern::Dealer | Pattern::Req(_)) {
+        let takes_turns = matches!(
+            self.pattern,
+            Pattern::Push | Pattern::Dealer | Pattern::Req(_) | Pattern::Client | Pattern::Scatter
+        );
+        if !takes_turns {
             return;
         }
         let (number, bound) = (u32::try_from(index).unwrap_or(u32::MAX), self.send_bound());
@@ -1442,11 +1498,20 @@ pub(crate) const CLOSED_HERE: &str = "closed-here";
 pub(crate) const TOO_MANY: &str = "too-many-peers";
 pub(crate) const TOO_MANY_SUBSCRIPTIONS: &str = "too-many-subscriptions";
 pub(crate) const UNREAD: &str = "unread-messages";
+pub(crate) const NOT_GROUP_AND_BODY: &str = "not-group-and-body";
+pub(crate) const BAD_GROUP: &str = "bad-group";
+
+/// Whether a peer that was parted from for this reason would only give it again
+///
+/// libzmq forgets the endpoint of a peer that breaks the pattern's rules, too.
+pub(crate) fn is_definite(reason: &str) -> bool {
+    [NO_DELIMITER, NOT_GROUP_AND_BODY, BAD_GROUP].contains(&reason)
+}
 
 /// What those reasons mean, for people
 pub(crate) fn explain(reason: &str) -> &'static str {
     match reason {
-        PAIR_TAKEN => "this PAIR socket has its one peer already",
+        PAIR_TAKEN => "this PAIR or CHANNEL socket has its one peer already",
         DUPLICATE_ID => "another connected peer has the same routing id; set router_handover to let the newcomer in",
         TAKEN_OVER => "a newcomer with the same routing id took over",
         TOO_SLOW => "the peer could not keep up and the overflow policy is disconnect",
@@ -1455,6 +1520,8 @@ pub(crate) fn explain(reason: &str) -> &'static str {
         CLOSED_HERE => "the application closed this connection",
         TOO_MANY => "no more peers can be numbered",
         TOO_MANY_SUBSCRIPTIONS => "the peer holds as much as max_subscriptions or max_subscription_octets allows",
+        NOT_GROUP_AND_BODY => "the peer sent a DISH something else than a group and a body",
+        BAD_GROUP => BAD_GROUP_NAME,
         UNREAD => "too many peers left messages that this socket has not received yet",
         _ => "",
     }
@@ -1466,6 +1533,10 @@ const REP_SENDS: &str = "a REP socket must receive a request before it can reply
 const REP_RECEIVES: &str = "a REP socket must reply to the last request before it receives the next";
 const PULL_SENDS: &str = "a PULL socket only receives";
 const SUB_SENDS: &str = "a SUB socket only receives";
+const GATHER_SENDS: &str = "a GATHER socket only receives";
+const DISH_SENDS: &str = "a DISH socket only receives";
+const SCATTER_RECEIVES: &str = "a SCATTER socket only sends";
+const RADIO_RECEIVES: &str = "a RADIO socket only sends";
 const PUSH_RECEIVES: &str = "a PUSH socket only sends";
 const PUB_RECEIVES: &str = "a PUB socket only sends";
 const NO_BODY: &str = "a message needs a body behind the routing id";

@@ -2,16 +2,23 @@
 //!
 //! One file per family; `state.rs` holds what they share, the pipes and their turns.
 
+mod dish;
+pub(crate) mod multipart;
 mod publisher;
+mod radio;
 mod rep;
 mod req;
 mod router;
+mod server;
 mod subscriber;
 
+pub(crate) use dish::{BAD_GROUP_NAME, Dish, is_group_and_body};
 pub(crate) use publisher::Publisher;
+pub(crate) use radio::{Groups, is_group};
 pub(crate) use rep::Rep;
 pub(crate) use req::{Reply, Req, Verdict};
 pub(crate) use router::Router;
+pub(crate) use server::{Server, id_of};
 pub(crate) use subscriber::Subscriber;
 
 use tidings_zmtp::SocketType;
@@ -35,10 +42,20 @@ pub(crate) enum Pattern {
     Subscriber(Subscriber),
     /// PUSH (RFC 30)
     Push,
-    /// PULL (RFC 30)
+    /// PULL (RFC 30) and GATHER (RFC 49)
     Pull,
-    /// PAIR (RFC 31): the one peer
+    /// PAIR (RFC 31) and CHANNEL (RFC 52): the one peer
     Pair(Option<PipeKey>),
+    /// CLIENT (RFC 41): as DEALER, but for messages of several frames
+    Client,
+    /// SERVER (RFC 41) and PEER (RFC 51)
+    Server(Server),
+    /// SCATTER (RFC 49): as PUSH, but for messages of several frames
+    Scatter,
+    /// RADIO (RFC 48)
+    Radio(Groups),
+    /// DISH (RFC 48)
+    Dish(Dish),
 }
 
 impl Pattern {
@@ -51,7 +68,12 @@ impl Pattern {
             SocketType::Pub | SocketType::Xpub => Self::Publisher(Publisher::default()),
             SocketType::Sub | SocketType::Xsub => Self::Subscriber(Subscriber::default()),
             SocketType::Push => Self::Push,
-            SocketType::Pull => Self::Pull,
+            SocketType::Pull | SocketType::Gather => Self::Pull,
+            SocketType::Client => Self::Client,
+            SocketType::Server | SocketType::Peer => Self::Server(Server::new(seed)),
+            SocketType::Scatter => Self::Scatter,
+            SocketType::Radio => Self::Radio(Groups::default()),
+            SocketType::Dish => Self::Dish(Dish::default()),
             // A type that a later version of the protocol crate adds starts out as the plainest one
             _ => Self::Pair(None),
         }

@@ -45,6 +45,22 @@ const PAIRS: [(SocketType, SocketType); 21] = [
     (Pull, Push),
 ];
 
+/// Legal, but spoken by no libzmq that installs: the later types are behind its draft API (RFC 41, 48, 49, 51, 52)
+///
+/// pyzmq's wheels and Debian's packages are built without it: such a libzmq makes sockets of these types, and aborts
+/// its process ("socket_type_ < names_count" in mechanism.cpp) as soon as one shakes hands. What these pairs have on
+/// the wire is checked octet by octet in `tests/it/later.rs` and `tests/it/radio.rs`.
+const UNSPOKEN: [(SocketType, SocketType); 8] = [
+    (Client, Server),
+    (Server, Client),
+    (Radio, Dish),
+    (Dish, Radio),
+    (Gather, Scatter),
+    (Scatter, Gather),
+    (SocketType::Peer, SocketType::Peer),
+    (Channel, Channel),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_legal_pair_of_socket_types_exchanges_messages() -> Result<()> {
     let Some(first) = Peer::start().await? else { return Ok(()) };
@@ -67,7 +83,8 @@ async fn every_legal_pair_of_socket_types_exchanges_messages() -> Result<()> {
 fn no_legal_pair_is_left_out() {
     for ours in SocketType::ALL {
         for theirs in SocketType::ALL {
-            assert_eq!(ours.accepts(theirs), PAIRS.contains(&(ours, theirs)), "{ours}-{theirs}");
+            let listed = PAIRS.iter().chain(&UNSPOKEN).filter(|pair| **pair == (ours, theirs)).count();
+            assert_eq!(usize::from(ours.accepts(theirs)), listed, "{ours}-{theirs}");
         }
     }
 }

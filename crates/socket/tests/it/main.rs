@@ -3,6 +3,8 @@
 //! | module | what is asked there |
 //! |---|---|
 //! | [`patterns`] | what each socket type does with a message (RFC 28 to 31) |
+//! | [`later`] | the same for CLIENT, SERVER, PEER, SCATTER, GATHER and CHANNEL (RFC 41, 49, 51, 52) |
+//! | [`radio`] | RADIO and DISH: groups (RFC 48) |
 //! | [`stream`] | STREAM against plain TCP programs |
 //! | [`publishing`] | the options of PUB, XPUB and XSUB |
 //! | [`subscriptions`] | prefixes, counts, many of them, again after a reconnection |
@@ -25,12 +27,14 @@ mod bad_input;
 mod blocking;
 mod close;
 mod inproc;
+mod later;
 mod lifecycle;
 mod options;
 mod patterns;
 mod proxy;
 mod publishing;
 mod queues;
+mod radio;
 mod requests;
 mod sharing;
 mod stream;
