@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
-use tidings_transport::Stream;
-use tidings_zmtp::{CloseReason, Connection, Event as ProtocolEvent, Message, PeerInfo, SocketType, WriteQueue};
+use tidings_transport::{PeerAddress, Stream};
+use tidings_zmtp::{
+    CloseReason, Connection, Event as ProtocolEvent, Message, PeerInfo, Properties, SocketType, WriteQueue,
+};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Sleep;
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dialer::{Outcome, Peer, in_ms};
 use crate::events::{ConnectionId, EventKind, readable};
+use crate::origin::{Origin, zap_address};
 use crate::patterns::multipart;
 use crate::pipe::{Control, Driver as PipeDriver, Load, PipeKey};
 use crate::shared::Shared;
@@ -90,6 +93,7 @@ pub(crate) struct Arrival {
     pub(crate) endpoint: Arc<str>,
     pub(crate) connection: ConnectionId,
     pub(crate) address: Arc<str>,
+    pub(crate) peer: PeerAddress,
     /// Whom to tell of the peer, on the side that connects
     pub(crate) outcome: Option<watch::Sender<Option<Outcome>>>,
 }
@@ -109,6 +113,7 @@ pub(crate) struct Driver {
     endpoint: Arc<str>,
     connection: ConnectionId,
     address: Arc<str>,
+    peer: PeerAddress,
     outcome: Option<watch::Sender<Option<Outcome>>>,
     orders: Orders,
     /// What was read and is not decoded
@@ -155,6 +160,7 @@ impl Driver {
             endpoint: arrival.endpoint,
             connection: arrival.connection,
             address: arrival.address,
+            peer: arrival.peer,
             outcome: arrival.outcome,
             orders: Orders { room: 0, close: None, drain: None },
             input: BytesMut::new(),
@@ -287,6 +293,17 @@ impl Driver {
     }
 
     fn attach(&mut self, peer: PeerInfo) -> Result<(), &'static str> {
+        let origin = Origin {
+            connection: self.connection,
+            address: self.address.clone(),
+            socket_type: peer.socket_type,
+            mechanism: peer.mechanism,
+            user_id: Bytes::new(),
+            routing_id: peer.routing_id.clone(),
+            peer_address: zap_address(self.peer, &self.stream).into(),
+            granted: Properties::new(),
+            announced: peer.properties.clone(),
+        };
         let newcomer = Newcomer {
             routing_id: peer.routing_id.clone(),
             connection: Some(self.connection),
@@ -295,6 +312,7 @@ impl Driver {
             driver: PipeDriver::Task(self.waker.clone()),
             name: self.peer_name.clone(),
             takes_multipart: multipart::is_announced(&peer.properties),
+            origin: Arc::new(origin),
         };
         let key = self.shared.with(|state| state.attach(self.key, newcomer, false))?;
         self.key = Some(key);
@@ -616,7 +634,7 @@ impl Protocol {
                     version: (0, 0),
                     socket_type: None,
                     routing_id: Bytes::new(),
-                    properties: tidings_zmtp::Properties::new(),
+                    properties: Properties::new(),
                     mechanism: "none",
                 }))
             }

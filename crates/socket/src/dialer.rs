@@ -136,7 +136,8 @@ impl Dialer {
     /// One connection from beginning to end; the wait before the next, if there is to be one
     async fn converse(&mut self, stream: tidings_transport::Stream) -> Option<Duration> {
         let connection = ConnectionId::fresh();
-        let address: Arc<str> = stream.peer_address().to_string().into();
+        let peer = stream.peer_address();
+        let address: Arc<str> = peer.to_string().into();
         self.shared.reporter.say(Some(connection), Some(&self.name), Some(&address), || EventKind::Connected);
         let arrival = Arrival {
             shared: self.shared.clone(),
@@ -147,6 +148,7 @@ impl Dialer {
             endpoint: self.name.clone(),
             connection,
             address,
+            peer,
             outcome: Some(self.outcome.clone()),
         };
         let mut driver = connection::Driver::new(arrival);

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::dialer::{Outcome, Peer};
 use crate::error::ConnectError;
 use crate::events::{ConnectionId, EventKind, readable};
+use crate::origin::Origin;
 use crate::pipe::{Driver, PipeKey};
 use crate::shared::{Shared, lock};
 use crate::state::{Newcomer, SOCKET_CLOSED, TOO_SLOW, explain};
@@ -202,6 +203,10 @@ impl Link {
         };
         let address: Arc<str> = format!("inproc://{}", self.name).into();
         let known = *lock(key);
+        let peer_type =
+            self.ends.get(1 - end).and_then(|(peer, _)| peer.upgrade()).map(|peer| peer.reporter.socket_type);
+        let mut origin = Origin::anonymous(*connection, address.clone());
+        (origin.socket_type, origin.routing_id) = (peer_type, peer_id.clone());
         let newcomer = Newcomer {
             routing_id: peer_id.clone(),
             connection: Some(*connection),
@@ -210,11 +215,10 @@ impl Link {
             driver: Driver::Link(self.clone(), end),
             name: Bytes::new(),
             takes_multipart: true,
+            origin: Arc::new(origin),
         };
         let attached = shared.with(|state| state.attach(known, newcomer, true))?;
         *lock(key) = Some(attached);
-        let peer_type =
-            self.ends.get(1 - end).and_then(|(peer, _)| peer.upgrade()).map(|peer| peer.reporter.socket_type);
         shared.reporter.say(Some(*connection), Some(&address), None, || EventKind::Handshaken {
             peer_type: peer_type.map(|peer_type| peer_type.name()),
             routing_id: readable(&peer_id),

@@ -18,12 +18,13 @@ use crate::context::Context;
 use crate::error::{ConnectError, NotFound, NotReady, RecvError, SendError, SendFailure, SocketError};
 use crate::events::EventStream;
 use crate::options::Options;
+use crate::origin::Received;
 use crate::socket::{Binding, CloseReport, Connecting, IntoEndpoint, Receiving, Sending, Socket};
 use crate::stats::SocketStats;
 
 typed! {
     /// CLIENT: sends to its SERVERs in turn, receives from all of them (RFC 41)
-    ClientSocket, Client: sends sends_many receives receives_many awaits_peers
+    ClientSocket, Client: sends sends_many receives tells_origin receives_many awaits_peers
 }
 typed! {
     /// SERVER: numbers its CLIENTs, and sends to the one that is named (RFC 41)
@@ -43,11 +44,11 @@ typed! {
 }
 typed! {
     /// GATHER: receives from all its SCATTERs in turn (RFC 49)
-    GatherSocket, Gather: receives receives_many awaits_peers
+    GatherSocket, Gather: receives tells_origin receives_many awaits_peers
 }
 typed! {
     /// CHANNEL: talks with one peer (RFC 52)
-    ChannelSocket, Channel: sends sends_many receives receives_many awaits_peers
+    ChannelSocket, Channel: sends sends_many receives tells_origin receives_many awaits_peers
 }
 typed! {
     /// RADIO: sends a body to every DISH that joined its group (RFC 48)

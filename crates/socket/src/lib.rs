@@ -55,6 +55,9 @@ pub use error::{
 mod events;
 pub use events::{ConnectionId, Event, EventKind, EventStream, SocketId};
 
+mod origin;
+pub use origin::{Origin, Received};
+
 mod stats;
 pub use stats::{PeerStats, SocketStats};
 

@@ -26,9 +26,9 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: Cancellat
             accepted = listener.accept_from() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => {
+            Ok((stream, peer)) => {
                 paused.end();
-                serve(&shared, stream, address, &endpoint, &stop);
+                serve(&shared, stream, peer, &endpoint, &stop);
             }
             Err(AcceptError::Transient(error)) => {
                 shared.say(&endpoint, || EventKind::AcceptFailed { error: error.to_string() });
@@ -79,9 +79,9 @@ impl Drop for Pause<'_> {
     }
 }
 
-fn serve(shared: &Arc<Shared>, stream: Stream, address: PeerAddress, endpoint: &Arc<str>, stop: &CancellationToken) {
+fn serve(shared: &Arc<Shared>, stream: Stream, peer: PeerAddress, endpoint: &Arc<str>, stop: &CancellationToken) {
     let connection = ConnectionId::fresh();
-    let address: Arc<str> = address.to_string().into();
+    let address: Arc<str> = peer.to_string().into();
     shared.reporter.say(Some(connection), Some(endpoint), Some(&address), || EventKind::Accepted);
     let mut driver = Driver::new(Arrival {
         shared: shared.clone(),
@@ -92,6 +92,7 @@ fn serve(shared: &Arc<Shared>, stream: Stream, address: PeerAddress, endpoint: &
         endpoint: endpoint.clone(),
         connection,
         address,
+        peer,
         outcome: None,
     });
     let stop = stop.clone();

@@ -11,6 +11,7 @@ use tidings_zmtp::{Message, WriteQueue};
 
 use crate::events::ConnectionId;
 use crate::inproc::Link;
+use crate::origin::Origin;
 
 /// Names a pipe of a socket; never means another pipe later, though places are used again
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +52,10 @@ pub(crate) struct Pipe {
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) endpoint: Arc<str>,
     pub(crate) address: Option<Arc<str>>,
+    /// Whom the messages come from that are received now
+    origin: Option<Arc<Origin>>,
+    /// Whom messages came from that still wait, up to which in the count of all received
+    earlier: Vec<(u64, Arc<Origin>)>,
     pub(crate) counts: Counts,
     /// A publisher's mark that this pipe has been chosen for the message at hand
     pub(crate) chosen: u64,
@@ -244,6 +249,8 @@ impl Pipe {
             connection: None,
             endpoint,
             address: None,
+            origin: None,
+            earlier: Vec::new(),
             counts: Counts::default(),
             chosen: 0,
             slow_said: false,
@@ -321,6 +328,33 @@ impl Pipe {
     pub(crate) fn reading_may_resume(&self, most: Load) -> bool {
         (most.messages == 0 || self.inbox.len() as u64 <= most.messages / 2)
             && (most.octets == 0 || self.inbox_octets <= most.octets / 2)
+    }
+
+    /// Whom the messages come from that are received from now on; those that wait stay whose they are
+    pub(crate) fn set_origin(&mut self, origin: Arc<Origin>) {
+        let (next, end) = (self.next_to_receive(), self.counts.received.messages);
+        // Each that is left has a message that waits, so that they are bounded as the inbox is
+        self.earlier.retain(|(end, _)| *end > next);
+        if let Some(before) = self.origin.replace(origin)
+            && end > self.earlier.last().map_or(next, |(end, _)| *end)
+        {
+            self.earlier.push((end, before));
+        }
+    }
+
+    /// Whom the oldest message is from
+    pub(crate) fn origin_of_next(&self) -> Arc<Origin> {
+        let next = self.next_to_receive();
+        let earlier = self.earlier.iter().find(|(end, _)| next < *end).map(|(_, origin)| origin);
+        earlier.or(self.origin.as_ref()).cloned().unwrap_or_else(|| {
+            let address = self.address.clone().unwrap_or_else(|| self.endpoint.clone());
+            Arc::new(Origin::anonymous(self.connection.unwrap_or_else(ConnectionId::fresh), address))
+        })
+    }
+
+    /// The oldest message's place in the count of all received
+    fn next_to_receive(&self) -> u64 {
+        self.counts.received.messages.saturating_sub(self.inbox.len() as u64)
     }
 
     /// Puts the oldest message of the peer in the place of `into`; whether there was one

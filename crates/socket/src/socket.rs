@@ -25,6 +25,7 @@ use crate::events::{EventKind, EventSink, EventStream, SocketId};
 use crate::inproc;
 use crate::listener;
 use crate::options::Options;
+use crate::origin::Received;
 use crate::pipe::{Control, Load};
 use crate::shared::{Bound, Dialed, Shared};
 use crate::state::{Phase, Reporter, State};
@@ -586,6 +587,50 @@ impl Socket {
             Err(RecvError::WouldBlock) => {
                 let timeout = self.shared().with(|state| state.options.recv_timeout);
                 block_on(self.wait_to_recv(Self::try_recv), timeout)
+                    .unwrap_or_else(|| Err(RecvError::TimedOut(timeout.unwrap_or_default())))
+            }
+            done => done,
+        }
+    }
+
+    /// As [`recv`](Self::recv), and tells where the message came from
+    ///
+    /// # Errors
+    /// As `recv`.
+    ///
+    /// # Cancel safety
+    /// Safe: a message is taken only when it is returned.
+    pub async fn recv_from(&self) -> Result<Received, RecvError> {
+        yield_now_and_then().await;
+        match self.try_recv_from() {
+            Err(RecvError::WouldBlock) => {}
+            done => return done,
+        }
+        match self.shared().with(|state| state.options.recv_timeout) {
+            None => self.wait_to_recv(Self::try_recv_from).await,
+            Some(timeout) => tokio::time::timeout(timeout, self.wait_to_recv(Self::try_recv_from))
+                .await
+                .unwrap_or(Err(RecvError::TimedOut(timeout))),
+        }
+    }
+
+    /// Receives a message if one is there, and tells where it came from
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv).
+    pub fn try_recv_from(&self) -> Result<Received, RecvError> {
+        self.receive_with(State::recv_from)
+    }
+
+    /// As [`recv_from`](Self::recv_from), for threads without a runtime
+    ///
+    /// # Errors
+    /// As `recv_from`.
+    pub fn recv_from_blocking(&self) -> Result<Received, RecvError> {
+        match self.try_recv_from() {
+            Err(RecvError::WouldBlock) => {
+                let timeout = self.shared().with(|state| state.options.recv_timeout);
+                block_on(self.wait_to_recv(Self::try_recv_from), timeout)
                     .unwrap_or_else(|| Err(RecvError::TimedOut(timeout.unwrap_or_default())))
             }
             done => done,

@@ -18,6 +18,7 @@ use crate::error::{RecvError, SendFailure, SocketError};
 use crate::events::{ConnectionId, Event, EventKind, EventSink, SocketId, readable};
 use crate::inproc::Link;
 use crate::options::{Options, Overflow};
+use crate::origin::{Origin, Received};
 use crate::patterns::multipart::{self, NO_MULTIPART};
 use crate::patterns::{BAD_GROUP_NAME, Pattern, Reply, Verdict, id_of, is_group, is_group_and_body};
 use crate::pipe::{BATCH, Control, Counts, Driver, Load, Outbox, Pipe, PipeKey, Room};
@@ -115,6 +116,7 @@ pub(crate) struct Newcomer {
     pub(crate) name: Bytes,
     /// Whether it takes messages of several frames, for the types that otherwise have one
     pub(crate) takes_multipart: bool,
+    pub(crate) origin: Arc<Origin>,
 }
 
 /// Says what happens, on behalf of one socket
@@ -255,6 +257,7 @@ impl State {
             return Err(gone);
         };
         pipe.attached = true;
+        pipe.set_origin(newcomer.origin);
         pipe.doomed = None;
         pipe.reading_paused = false;
         pipe.control.clear();
@@ -1115,6 +1118,21 @@ impl State {
     /// Why there is none; `into` is then as it was.
     #[inline]
     pub(crate) fn recv(&mut self, into: &mut Message) -> Result<(), RecvError> {
+        self.recv_noting(into, |_| {})
+    }
+
+    /// As `recv`, and whom the message is from
+    pub(crate) fn recv_from(&mut self) -> Result<Received, RecvError> {
+        let (mut message, mut from) = (Message::default(), None);
+        self.recv_noting(&mut message, |pipe| from = Some(pipe.origin_of_next()))?;
+        // Nothing is received but from a pipe
+        let from = from.unwrap_or_else(|| Arc::new(Origin::anonymous(ConnectionId::fresh(), "".into())));
+        Ok(Received { message, from })
+    }
+
+    /// `note` sees each pipe before a message is taken from it: the last one is the message's
+    #[inline]
+    fn recv_noting(&mut self, into: &mut Message, mut note: impl FnMut(&Pipe)) -> Result<(), RecvError> {
         let is_plain = match &self.pattern {
             Pattern::Pull | Pattern::Dealer | Pattern::Pair(_) | Pattern::Subscriber(_) => true,
             Pattern::Client | Pattern::Dish(_) => true,
@@ -1132,6 +1150,7 @@ impl State {
                 self.receiving.remove(number);
                 continue;
             };
+            note(pipe);
             if !pipe.pop_into(into) {
                 self.receiving.deactivate(number);
                 continue;

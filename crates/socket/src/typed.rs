@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{NotFound, NotReady, RecvError, RequestError, SendError, SendFailure, SocketError};
 use crate::events::EventStream;
 use crate::options::Options;
+use crate::origin::Received;
 use crate::socket::{Binding, CloseReport, Connecting, IntoEndpoint, Receiving, Sending, Socket};
 use crate::stats::SocketStats;
 
@@ -196,6 +197,34 @@ macro_rules! ability {
             self.0.recv_blocking()
         }
     };
+    (tells_origin) => {
+        /// As [`recv`](Self::recv), and tells where the message came from; see [`Socket::recv_from`]
+        ///
+        /// # Errors
+        /// [`RecvError`].
+        ///
+        /// # Cancel safety
+        /// Safe: a message is taken only when it is returned.
+        pub async fn recv_from(&self) -> Result<Received, RecvError> {
+            self.0.recv_from().await
+        }
+
+        /// Receives a message if one is there, and tells where it came from
+        ///
+        /// # Errors
+        /// [`RecvError`].
+        pub fn try_recv_from(&self) -> Result<Received, RecvError> {
+            self.0.try_recv_from()
+        }
+
+        /// As [`recv_from`](Self::recv_from), for threads without a runtime
+        ///
+        /// # Errors
+        /// [`RecvError`].
+        pub fn recv_from_blocking(&self) -> Result<Received, RecvError> {
+            self.0.recv_from_blocking()
+        }
+    };
     (receives_many) => {
         /// Receives up to `max` messages, waiting for one at least; see [`Socket::recv_many`]
         ///
@@ -310,19 +339,19 @@ macro_rules! ability {
 
 typed! {
     /// REQ: sends a request, receives its reply (RFC 28); or [`request`](Self::request), which can't wedge
-    ReqSocket, Req: sends receives requests awaits_peers
+    ReqSocket, Req: sends receives tells_origin requests awaits_peers
 }
 typed! {
     /// REP: receives a request, sends its reply (RFC 28)
-    RepSocket, Rep: sends receives awaits_peers
+    RepSocket, Rep: sends receives tells_origin awaits_peers
 }
 typed! {
     /// DEALER: sends to its peers in turn, receives from all of them (RFC 28)
-    DealerSocket, Dealer: sends sends_many receives receives_many awaits_peers
+    DealerSocket, Dealer: sends sends_many receives tells_origin receives_many awaits_peers
 }
 typed! {
     /// ROUTER: sends to the peer named by the first frame, receives with that frame in front (RFC 28)
-    RouterSocket, Router: sends sends_many receives receives_many awaits_peers names_peers
+    RouterSocket, Router: sends sends_many receives tells_origin receives_many awaits_peers names_peers
 }
 typed! {
     /// PUB: sends to every subscriber of the message's topic (RFC 29)
@@ -330,18 +359,18 @@ typed! {
 }
 typed! {
     /// SUB: receives what it subscribed to (RFC 29)
-    SubSocket, Sub: receives receives_many subscribes awaits_peers
+    SubSocket, Sub: receives tells_origin receives_many subscribes awaits_peers
 }
 typed! {
     /// XPUB: as PUB, and receives the subscriptions (RFC 29)
     ///
     /// Receive them: when as many of a peer's as `recv_hwm` allows wait unread, nothing more is read from
     /// that peer, and its further subscriptions have no effect until then. A PUB has no such bound.
-    XpubSocket, Xpub: sends sends_many receives receives_many awaits_peers decides
+    XpubSocket, Xpub: sends sends_many receives tells_origin receives_many awaits_peers decides
 }
 typed! {
     /// XSUB: as SUB, and subscribes by sending (RFC 29)
-    XsubSocket, Xsub: sends sends_many receives receives_many subscribes awaits_peers
+    XsubSocket, Xsub: sends sends_many receives tells_origin receives_many subscribes awaits_peers
 }
 typed! {
     /// PUSH: sends to its peers in turn (RFC 30)
@@ -349,13 +378,13 @@ typed! {
 }
 typed! {
     /// PULL: receives from all its peers in turn (RFC 30)
-    PullSocket, Pull: receives receives_many awaits_peers
+    PullSocket, Pull: receives tells_origin receives_many awaits_peers
 }
 typed! {
     /// PAIR: talks with one peer (RFC 31)
-    PairSocket, Pair: sends sends_many receives receives_many awaits_peers
+    PairSocket, Pair: sends sends_many receives tells_origin receives_many awaits_peers
 }
 typed! {
     /// STREAM: raw TCP peers, named by the first frame (libzmq's ZMQ_STREAM)
-    StreamSocket, Stream: sends sends_many receives receives_many awaits_peers names_peers
+    StreamSocket, Stream: sends sends_many receives tells_origin receives_many awaits_peers names_peers
 }

@@ -10,6 +10,7 @@
 //! | [`subscriptions`] | prefixes, counts, many of them, again after a reconnection |
 //! | [`queues`] | high-water marks, overflow policies, back-pressure, depth |
 //! | [`options`] | the options that are no queue's: timeouts, immediate, routing ids, probes |
+//! | [`origins`] | where a message came from, also over reconnections |
 //! | [`lifecycle`] | events and outcomes of binding, connecting, refusing, parting, returning |
 //! | [`close`] | what a close sends, drops, reports and wakes |
 //! | [`requests`] | `request`: many at once, late replies, deadlines, lost peers |
@@ -30,6 +31,7 @@ mod inproc;
 mod later;
 mod lifecycle;
 mod options;
+mod origins;
 mod patterns;
 mod proxy;
 mod publishing;
