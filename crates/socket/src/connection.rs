@@ -402,7 +402,7 @@ impl Driver {
     }
 
     fn may_read(&self) -> bool {
-        !self.attached || self.orders.room > 0
+        if self.attached { self.orders.room > 0 } else { !self.protocol.awaits_verdict() }
     }
 
     /// Reads and decodes; whether anything came of it
@@ -636,6 +636,8 @@ impl Protocol {
                     routing_id: Bytes::new(),
                     properties: Properties::new(),
                     mechanism: "none",
+                    user_id: Bytes::new(),
+                    metadata: tidings_zmtp::Properties::new(),
                 }))
             }
             Self::Raw(raw) if raw.messages.is_empty() => raw.closed.take().map(ProtocolEvent::Closed),
@@ -653,6 +655,13 @@ impl Protocol {
         match self {
             Self::Zmtp(connection) => connection.is_passthrough(),
             Self::Raw(_) => true,
+        }
+    }
+
+    fn awaits_verdict(&self) -> bool {
+        match self {
+            Self::Zmtp(connection) => connection.awaits_verdict(),
+            Self::Raw(_) => false,
         }
     }
 

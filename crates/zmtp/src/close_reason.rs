@@ -3,7 +3,8 @@
 use std::{io, time::Duration};
 
 use crate::{
-    command::CommandError, frame::FrameError, greeting::Version, properties::MetadataError, socket_type::SocketType,
+    command::CommandError, entropy::EntropyError, frame::FrameError, greeting::Version, properties::MetadataError,
+    socket_type::SocketType,
 };
 
 /// Why a connection ended, with the facts
@@ -44,11 +45,62 @@ pub enum CloseReason {
     /// READY with metadata that can't be read; the peer's encoder is broken
     #[error("peer sent malformed metadata: {0}")]
     MalformedMetadata(MetadataError),
-    /// Something else than READY or ERROR in the NULL handshake
-    #[error("peer sent {name:?} where READY was due")]
+    /// Another command in the handshake than the one that was due, or ERROR
+    #[error("peer sent {name:?} where {due} was due{}",
+        if name == "HELLO" { ", as one does that is a client of its mechanism as we are" } else { "" })]
     UnexpectedCommand {
         /// The command's name, escaped
         name: String,
+        /// The name of the one that should have come
+        due: &'static str,
+    },
+    /// A handshake command of a size that it never has; the peer's encoder is broken
+    #[error("peer sent {command} with {octets} octets, a size that it never has")]
+    WrongSize {
+        /// The command's name
+        command: &'static str,
+        /// Octets of its body
+        octets: usize,
+    },
+    /// HELLO asks for another version of CURVE than 1.0, the only one there is
+    #[error("peer speaks CURVE {major}.{minor}, we 1.0")]
+    CurveVersion {
+        /// Major version
+        major: u8,
+        /// Minor version
+        minor: u8,
+    },
+    /// The padding of HELLO is not zero; the peer's encoder is broken
+    #[error("the padding of the peer's HELLO is not zero")]
+    HelloPadding,
+    /// A box does not open: it was made with another key, or altered on its way
+    #[error("the peer's {} can't be opened: {}", _0.name(), _0.suspicion())]
+    NotOpened(SealedCommand),
+    /// INITIATE came with a cookie that this connection has not given
+    #[error("the peer brought back a cookie that was altered, or given on another connection")]
+    CookieNotOurs,
+    /// The client did not prove that it holds the permanent key it claims
+    #[error("the peer can't vouch for its key: it does not hold the secret half")]
+    VouchNotOpened,
+    /// The client's proof is good, but for another connection or another server
+    #[error("the peer's vouch was made for another connection or another server")]
+    VouchForAnother,
+    /// A sealed frame was played again, or out of order
+    #[error("peer sent nonce {nonce} after {last}: a frame was played again, or out of order")]
+    Replayed {
+        /// What came
+        nonce: u64,
+        /// The highest before
+        last: u64,
+    },
+    /// Something came in clear that only counts when sealed
+    #[error("a frame came in clear on a sealed connection; somebody may have put it in")]
+    NotSealed,
+    /// A sealed frame has flags that mean nothing; the peer's encoder is broken
+    #[error("a sealed frame has the flags {flags:#04x}, of which we know 0x03")]
+    UnknownFlags {
+        /// The octet
+        flags: u8,
     },
     /// A routing id longer than the protocol allows
     #[error("peer announced a routing id of {octets} octets where 255 are allowed")]
@@ -87,6 +139,23 @@ pub enum CloseReason {
         /// What the peer said, escaped
         reason: String,
     },
+    /// We refuse the peer, since the owner's verdict was so
+    #[error("refused with {code}: {reason}")]
+    Denied {
+        /// 300, 400 or 500 (RFC 27, "Status Codes")
+        code: u16,
+        /// The authenticator's words
+        reason: String,
+    },
+    /// The server's key is one with which no secret can be shared: no server has it
+    #[error("the server's public key is one that no server has")]
+    WeakKey,
+    /// The counter of frames has come to its end; dial again for a new one
+    #[error("as many frames were sealed as one connection can have")]
+    NonceExhausted,
+    /// Without randomness there are no keys
+    #[error("{0}")]
+    NoEntropy(#[from] EntropyError),
     /// The handshake took too long; dialling again may help
     #[error("the handshake was not done after {after:?}")]
     HandshakeTimedOut {
@@ -133,6 +202,10 @@ pub enum CloseReason {
 pub enum Family {
     /// The peer broke the protocol or our ceilings: whoever wrote it
     PeerMisbehaved,
+    /// What came was altered, played again, or made with another key: whoever gave out the keys, or whoever sits between
+    ///
+    /// That may be anybody on the way, so it says nothing of the peer.
+    Untrusted,
     /// The peer is sound, but not for us: whoever configured the two
     PeerIncompatible,
     /// The peer said no: whoever runs it
@@ -154,17 +227,28 @@ impl CloseReason {
             | Self::MalformedCommand(_)
             | Self::MalformedMetadata(_)
             | Self::UnexpectedCommand { .. }
-            | Self::RoutingIdTooLong { .. } => Family::PeerMisbehaved,
-            Self::MechanismMismatch { .. } | Self::IncompatibleSocketType { .. } | Self::VersionTooOld { .. } => {
-                Family::PeerIncompatible
-            }
-            Self::ErrorReceived { .. } => Family::Refused,
+            | Self::RoutingIdTooLong { .. }
+            | Self::WrongSize { .. }
+            | Self::HelloPadding
+            | Self::UnknownFlags { .. } => Family::PeerMisbehaved,
+            Self::NotOpened(_)
+            | Self::CookieNotOurs
+            | Self::VouchNotOpened
+            | Self::VouchForAnother
+            | Self::Replayed { .. }
+            | Self::NotSealed => Family::Untrusted,
+            Self::MechanismMismatch { .. }
+            | Self::IncompatibleSocketType { .. }
+            | Self::VersionTooOld { .. }
+            | Self::CurveVersion { .. }
+            | Self::WeakKey => Family::PeerIncompatible,
+            Self::ErrorReceived { .. } | Self::Denied { .. } => Family::Refused,
             Self::HandshakeTimedOut { .. }
             | Self::HeartbeatTimedOut { .. }
             | Self::TtlExpired { .. }
             | Self::PeerClosed { .. }
             | Self::TransportFailed(_) => Family::TransportLost,
-            Self::ClosedLocally => Family::Local,
+            Self::ClosedLocally | Self::NonceExhausted | Self::NoEntropy(_) => Family::Local,
         }
     }
 
@@ -172,7 +256,8 @@ impl CloseReason {
     pub const fn is_definite(&self) -> bool {
         match self.family() {
             Family::PeerMisbehaved | Family::PeerIncompatible | Family::Refused => true,
-            Family::TransportLost | Family::Local => false,
+            // Whoever can alter what passes could otherwise keep us from the peer for good.
+            Family::Untrusted | Family::TransportLost | Family::Local => false,
         }
     }
 
@@ -187,6 +272,24 @@ impl CloseReason {
             Self::MalformedMetadata(_) => "malformed-metadata",
             Self::UnexpectedCommand { .. } => "unexpected-command",
             Self::RoutingIdTooLong { .. } => "routing-id-too-long",
+            Self::WrongSize { .. } => "wrong-size",
+            Self::CurveVersion { .. } => "curve-version",
+            Self::HelloPadding => "hello-padding",
+            Self::NotOpened(SealedCommand::Hello) => "hello-not-opened",
+            Self::NotOpened(SealedCommand::Welcome) => "welcome-not-opened",
+            Self::NotOpened(SealedCommand::Initiate) => "initiate-not-opened",
+            Self::NotOpened(SealedCommand::Ready) => "ready-not-opened",
+            Self::NotOpened(SealedCommand::Message) => "message-not-opened",
+            Self::CookieNotOurs => "cookie-not-ours",
+            Self::VouchNotOpened => "vouch-not-opened",
+            Self::VouchForAnother => "vouch-for-another",
+            Self::Replayed { .. } => "replayed",
+            Self::NotSealed => "not-sealed",
+            Self::UnknownFlags { .. } => "unknown-flags",
+            Self::Denied { .. } => "denied",
+            Self::WeakKey => "weak-key",
+            Self::NonceExhausted => "nonce-exhausted",
+            Self::NoEntropy(_) => "no-entropy",
             Self::MechanismMismatch { .. } => "mechanism-mismatch",
             Self::IncompatibleSocketType { .. } => "incompatible-socket-type",
             Self::VersionTooOld { .. } => "version-too-old",
@@ -197,6 +300,44 @@ impl CloseReason {
             Self::PeerClosed { .. } => "peer-closed",
             Self::TransportFailed(_) => "transport-failed",
             Self::ClosedLocally => "closed-locally",
+        }
+    }
+}
+
+/// The commands of CURVE that come in a box (RFC 26)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SealedCommand {
+    /// The client's first
+    Hello,
+    /// The server's answer, with the cookie
+    Welcome,
+    /// The client shows who it is
+    Initiate,
+    /// The server lets it in
+    Ready,
+    /// A frame of a message, or a command in traffic
+    Message,
+}
+
+impl SealedCommand {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Hello => "HELLO",
+            Self::Welcome => "WELCOME",
+            Self::Initiate => "INITIATE",
+            Self::Ready => "READY",
+            Self::Message => "MESSAGE",
+        }
+    }
+
+    /// What is most likely behind it
+    const fn suspicion(self) -> &'static str {
+        match self {
+            Self::Hello => "it was made for a server with another key, or altered on its way",
+            Self::Welcome => {
+                "it was made by a server with another key than the one we were told, or altered on its way"
+            }
+            Self::Initiate | Self::Ready | Self::Message => "it was altered on its way",
         }
     }
 }

@@ -141,7 +141,7 @@ pub enum CommandError {
 pub const CONTEXT_LIMIT: usize = 16;
 
 /// Writes a frame header and a command's name in front of `data_len` octets of data
-fn frame(into: &mut BytesMut, name: &[u8], data_len: usize) {
+pub(crate) fn frame(into: &mut BytesMut, name: &[u8], data_len: usize) {
     let body_len = 1 + name.len() + data_len;
     into.reserve(9 + body_len);
     FrameHeader { more: false, command: true, body_len: body_len as u64 }.encode(Framing::V2, into);

@@ -15,6 +15,7 @@ pub struct Config {
     pub(crate) routing_id: Bytes,
     pub(crate) properties: Properties,
     pub(crate) mechanism: MechanismConfig,
+    pub(crate) authenticate: bool,
     pub(crate) oldest_version: Version,
     pub(crate) handshake_timeout: Option<Duration>,
     pub(crate) heartbeat: Heartbeat,
@@ -43,6 +44,7 @@ impl Config {
             routing_id: Bytes::new(),
             properties: Properties::new(),
             mechanism: MechanismConfig::default(),
+            authenticate: false,
             oldest_version: Version::V1_0,
             handshake_timeout: Some(Duration::from_secs(30)),
             heartbeat: Heartbeat::default(),
@@ -77,6 +79,16 @@ impl Config {
     /// The security handshake; NULL by default
     pub fn mechanism(mut self, mechanism: MechanismConfig) -> Self {
         self.mechanism = mechanism;
+        self
+    }
+
+    /// Whether the owner is asked before a peer is let in; false by default
+    ///
+    /// Holds for NULL, on whichever side it is set, and for CURVE servers: they say
+    /// [`Event::Authenticate`](crate::Event::Authenticate). A PLAIN server always asks, clients of PLAIN and CURVE never
+    /// do. Peers of 1.0 and 2.0 are refused then: they have no place for it.
+    pub fn authenticate(mut self, authenticate: bool) -> Self {
+        self.authenticate = authenticate;
         self
     }
 
@@ -135,7 +147,8 @@ impl Config {
     /// The oldest version that may be spoken: a peer must not talk us out of our mechanism
     pub(crate) fn version_floor(&self) -> Version {
         match self.mechanism {
-            MechanismConfig::Null => self.oldest_version,
+            MechanismConfig::Null if !self.authenticate => self.oldest_version,
+            _ => self.oldest_version.max(Version::V3_0),
         }
     }
 }

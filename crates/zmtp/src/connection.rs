@@ -1,18 +1,20 @@
 //! A connection: the state of the protocol towards one peer on one byte stream.
 
-use std::{collections::VecDeque, io, mem, time::Instant};
+use std::{collections::VecDeque, fmt, io, mem, sync::Arc, time::Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
+use zeroize::Zeroize;
 
 use crate::{
+    auth::{AuthVerdict, Credentials},
     close_reason::{CloseReason, printable},
     command::{Command, CommandError},
     config::{Config, ROUTING_ID_LIMIT},
     frame::{FrameError, FrameHeader, Framing},
     greeting::{Greeting, GreetingReader, Heard, Opening, SIGNATURE_LEN, Version, signature},
     liveness::{Liveness, Verdict},
-    mechanism::{HANDSHAKE_COMMAND_CEILING, Mechanism, Step},
+    mechanism::{Admission, Mechanism, Outcome, Sealing, Step},
     message::{Message, SHORT_HEADER, Short},
     properties::Properties,
     socket_type::SocketType,
@@ -28,9 +30,8 @@ use crate::{
 ///
 /// Messages to the peer don't pass through here: the owner writes them from a [`WriteQueue`] once
 /// [`Event::Handshaken`] was seen. What `poll_transmit` gives goes out between two of them, never inside one.
-#[derive(Debug)]
 pub struct Connection {
-    config: Config,
+    config: Arc<Config>,
     state: State,
     transmit: BytesMut,
     /// Octets of PONG in `transmit`
@@ -38,6 +39,7 @@ pub struct Connection {
     /// A PING of ours is in `transmit`
     ping_queued: bool,
     messages: VecDeque<Message>,
+    asked: Option<Credentials>,
     handshaken: Option<PeerInfo>,
     closed: Option<CloseReason>,
     /// A reason to close was given
@@ -49,10 +51,26 @@ pub struct Connection {
     read_hint: usize,
 }
 
+/// In few words: what waits to be written may be a password, and what was read is the application's
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("config", &self.config)
+            .field("state", &self.state)
+            .field("messages", &self.messages.len())
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Something that happened once, and matters to the connection's owner
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// The peer wants in, and the owner decides: answer with [`Connection::handle_verdict`]
+    ///
+    /// Nothing is read meanwhile, and the time that the handshake may take goes on.
+    Authenticate(Credentials),
     /// The handshake is done: messages may be written; subscriptions are due
     Handshaken(PeerInfo),
     /// The connection is over: write what [`Connection::poll_transmit`] still has, then close the byte stream
@@ -78,6 +96,10 @@ pub struct PeerInfo {
     pub properties: Properties,
     /// The security mechanism in use
     pub mechanism: &'static str,
+    /// Whom the owner took it for when it let it in; mostly empty
+    pub user_id: Bytes,
+    /// What else the owner knew of it then; the peer is not told
+    pub metadata: Properties,
 }
 
 #[derive(Debug)]
@@ -111,6 +133,8 @@ struct Traffic {
     /// Frames of a message whose last one is still to come
     partial: SmallVec<[Bytes; 2]>,
     partial_octets: u64,
+    /// With CURVE, how frames are sealed
+    sealing: Option<Box<Sealing>>,
 }
 
 /// Whether input goes on being read
@@ -124,7 +148,10 @@ enum Flow {
 
 impl Connection {
     /// A connection whose byte stream was just opened, by whichever side
-    pub fn new(config: Config, now: Instant) -> Self {
+    ///
+    /// Connections that are configured alike can share one `Arc<Config>`.
+    pub fn new(config: impl Into<Arc<Config>>, now: Instant) -> Self {
+        let config = config.into();
         let mut transmit = BytesMut::with_capacity(SIGNATURE_LEN);
         // The padding says one more than the routing id, since a 1.0 length counts the flags octet.
         transmit.put_slice(&signature((config.routing_id.len() as u64).saturating_add(1)));
@@ -139,6 +166,7 @@ impl Connection {
             pongs: 0,
             ping_queued: false,
             messages: VecDeque::new(),
+            asked: None,
             handshaken: None,
             closed: None,
             over: false,
@@ -177,6 +205,40 @@ impl Connection {
             }
             _ => !octets.is_empty(),
         };
+    }
+
+    /// Answers [`Event::Authenticate`]; then give [`handle_input`](Self::handle_input) what it had left unread
+    ///
+    /// Does nothing while no verdict is awaited: it may have come too late.
+    pub fn handle_verdict(&mut self, now: Instant, verdict: AuthVerdict) {
+        if !self.awaits_verdict() {
+            return;
+        }
+        self.asked = None;
+        let (user_id, metadata) = match verdict {
+            AuthVerdict::Allow { user_id, metadata } => (user_id, metadata),
+            AuthVerdict::Deny { code, reason } => {
+                if let Some(told) = code.told() {
+                    Command::Error(told).encode(&mut self.transmit);
+                }
+                return self.close_with(CloseReason::Denied { code: code.number(), reason });
+            }
+        };
+        let State::Handshake { version, mechanism, due } = mem::replace(&mut self.state, State::Closed) else {
+            return;
+        };
+        let step = mechanism.admit(&self.config, Admission { user_id, metadata }, &mut self.transmit);
+        if let Err(reason) = step.and_then(|step| self.on_step(now, version, due, step)) {
+            self.close_with(reason);
+        }
+    }
+
+    /// Whether [`handle_verdict`](Self::handle_verdict) is awaited
+    ///
+    /// Nothing is read before it came, so read nothing from the byte stream: what a peer says that may not be let in
+    /// is not worth holding.
+    pub fn awaits_verdict(&self) -> bool {
+        matches!(&self.state, State::Handshake { mechanism, .. } if mechanism.awaits_verdict())
     }
 
     /// Acts on the deadlines that have passed; call when [`poll_timeout`](Self::poll_timeout) is due
@@ -237,8 +299,14 @@ impl Connection {
         }
     }
 
-    /// What happened since the last call; at most one [`Event::Handshaken`], then at most one [`Event::Closed`]
+    /// What happened since the last call
+    ///
+    /// At most one [`Event::Authenticate`], then at most one [`Event::Handshaken`], then at most one
+    /// [`Event::Closed`].
     pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(credentials) = self.asked.take() {
+            return Some(Event::Authenticate(credentials));
+        }
         if let Some(peer) = self.handshaken.take() {
             return Some(Event::Handshaken(peer));
         }
@@ -349,7 +417,7 @@ impl Connection {
         match &mut self.state {
             State::Traffic(_) => self.handle_frame(now, octets, limit),
             State::AwaitGreeting { reader, .. } => match reader.read(octets) {
-                Some(heard) => self.on_greeting(heard),
+                Some(heard) => self.on_greeting(now, heard),
                 None => Ok(Flow::Starved),
             },
             State::AwaitRoutingId { .. } => self.handle_routing_id(now, octets),
@@ -457,7 +525,7 @@ impl Connection {
     }
 
     /// Answers a stage of the peer's greeting with the next of ours
-    fn on_greeting(&mut self, heard: Heard) -> Result<Flow, CloseReason> {
+    fn on_greeting(&mut self, now: Instant, heard: Heard) -> Result<Flow, CloseReason> {
         let State::AwaitGreeting { due, .. } = self.state else {
             return Ok(Flow::Continue);
         };
@@ -491,8 +559,8 @@ impl Connection {
                     let ours = self.config.mechanism.name();
                     return Err(CloseReason::MechanismMismatch { ours, theirs: printable(greeting.mechanism_name()) });
                 }
-                let mechanism = Mechanism::start(&self.config, &mut self.transmit);
-                self.state = State::Handshake { version, mechanism, due };
+                let step = Mechanism::start(&self.config, &mut self.transmit)?;
+                self.on_step(now, version, due, step)?;
             }
         }
         Ok(Flow::Continue)
@@ -516,7 +584,16 @@ impl Connection {
         };
         // A copy, for it outlives the read buffer it came in.
         let routing_id = Bytes::copy_from_slice(&routing_id);
-        self.on_handshaken(now, version, socket_type, routing_id, Properties::new());
+        let peer = PeerInfo {
+            version: version.numbers(),
+            socket_type,
+            routing_id,
+            properties: Properties::new(),
+            mechanism: self.config.mechanism.name(),
+            user_id: Bytes::new(),
+            metadata: Properties::new(),
+        };
+        self.on_handshaken(now, version, peer, None);
         if implicit && self.config.socket_type.takes_subscriptions() {
             // RFC 13 has no subscriptions on the wire: such a peer filters by itself, and wants all.
             self.messages.push_back(subscription(true, b""));
@@ -525,28 +602,64 @@ impl Connection {
     }
 
     fn handle_handshake(&mut self, now: Instant, octets: &mut BytesMut) -> Result<Flow, CloseReason> {
-        // Whether the command flag is set doesn't matter: libzmq takes READY in a message frame too.
-        let Some((header, taken)) = FrameHeader::decode(Framing::V2, octets, HANDSHAKE_COMMAND_CEILING)? else {
-            return Ok(Flow::Starved);
-        };
-        let Some(body) = take_body(octets, header, taken, &mut self.read_hint)? else {
-            return Ok(Flow::Starved);
-        };
-        let State::Handshake { version, mechanism, .. } = mem::replace(&mut self.state, State::Closed) else {
+        let State::Handshake { mechanism, .. } = &self.state else {
             return Ok(Flow::Continue);
         };
-        match mechanism.handle(&body)? {
-            Step::Done(properties) => {
+        if mechanism.awaits_verdict() {
+            return Ok(Flow::Starved);
+        }
+        // Whether the command flag is set doesn't matter: libzmq takes READY in a message frame too.
+        let Some((header, taken)) = FrameHeader::decode(Framing::V2, octets, mechanism.ceiling())? else {
+            return Ok(Flow::Starved);
+        };
+        let Some(mut body) = take_body_mut(octets, header, taken, &mut self.read_hint)? else {
+            return Ok(Flow::Starved);
+        };
+        let State::Handshake { version, mechanism, due } = mem::replace(&mut self.state, State::Closed) else {
+            return Ok(Flow::Continue);
+        };
+        let step = mechanism.handle(&self.config, &mut body, &mut self.transmit);
+        // Passwords and what was in boxes: the buffer will hold other things.
+        body.zeroize();
+        self.on_step(now, version, due, step?)?;
+        Ok(Flow::Continue)
+    }
+
+    /// Goes where a step of the handshake leads
+    fn on_step(&mut self, now: Instant, version: Version, due: Option<Instant>, step: Step) -> Result<(), CloseReason> {
+        match step {
+            Step::Await(mechanism) => self.state = State::Handshake { version, mechanism, due },
+            Step::Ask(credentials, mechanism) => {
+                self.asked = Some(credentials);
+                self.state = State::Handshake { version, mechanism, due };
+            }
+            Step::Done(outcome) => {
+                let Outcome { properties, admission, last_word, sealing } = *outcome;
                 let socket_type = self.compatible(&properties)?;
+                // What the authenticator calls the peer counts where it has no name for itself, as with libzmq.
+                let told = properties.value("Identity").filter(|id| !id.is_empty());
                 // RFC 23, "The Identity Property": 0 to 255 octets.
-                let routing_id = properties.value("Identity").cloned().unwrap_or_default();
+                let routing_id = told.or(admission.metadata.value("Identity")).cloned().unwrap_or_default();
                 if routing_id.len() > ROUTING_ID_LIMIT {
                     return Err(CloseReason::RoutingIdTooLong { octets: routing_id.len() as u64 });
                 }
-                self.on_handshaken(now, version, socket_type, routing_id, properties);
+                self.transmit.put_slice(&last_word);
+                let mechanism = self.config.mechanism.name();
+                let Admission { user_id, metadata } = admission;
+                let version_numbers = version.numbers();
+                let peer = PeerInfo {
+                    version: version_numbers,
+                    socket_type,
+                    routing_id,
+                    properties,
+                    mechanism,
+                    user_id,
+                    metadata,
+                };
+                self.on_handshaken(now, version, peer, sealing);
             }
         }
-        Ok(Flow::Continue)
+        Ok(())
     }
 
     /// The peer's socket type, when it fits ours or isn't told
@@ -575,22 +688,19 @@ impl Connection {
         if theirs < oldest { Err(CloseReason::VersionTooOld { theirs, oldest }) } else { Ok(()) }
     }
 
-    fn on_handshaken(
-        &mut self,
-        now: Instant,
-        version: Version,
-        socket_type: Option<SocketType>,
-        routing_id: Bytes,
-        properties: Properties,
-    ) {
-        let mechanism = self.config.mechanism.name();
-        let version_numbers = version.numbers();
-        self.handshaken = Some(PeerInfo { version: version_numbers, socket_type, routing_id, properties, mechanism });
+    fn on_handshaken(&mut self, now: Instant, version: Version, peer: PeerInfo, sealing: Option<Box<Sealing>>) {
+        self.handshaken = Some(peer);
         // PING came with 3.1 (RFC 37): older peers might never answer, and would be taken for gone.
         let liveness = Liveness::new(self.config.heartbeat, version >= Version::V3_1, self.reading, now);
-        let takes_short = version.framing() == Framing::V2 && self.config.takes_short();
-        self.state =
-            State::Traffic(Traffic { version, liveness, takes_short, partial: SmallVec::new(), partial_octets: 0 });
+        let takes_short = version.framing() == Framing::V2 && sealing.is_none() && self.config.takes_short();
+        self.state = State::Traffic(Traffic {
+            version,
+            liveness,
+            takes_short,
+            partial: SmallVec::new(),
+            partial_octets: 0,
+            sealing,
+        });
     }
 
     fn send_subscription(&mut self, wanted: bool, topic: &[u8]) {
@@ -627,6 +737,7 @@ impl Connection {
         }
         self.over = true;
         self.state = State::Closed;
+        self.asked = None;
         self.closed = Some(reason);
         self.read_hint = 0;
     }
@@ -634,7 +745,8 @@ impl Connection {
 
 /// What we say first to a peer of 3.0 or later
 fn own_greeting(config: &Config) -> [u8; Greeting::LEN] {
-    Greeting { major: 3, minor: 1, mechanism: config.mechanism.padded_name(), as_server: false }.encode(0)
+    let mechanism = config.mechanism.padded_name();
+    Greeting { major: 3, minor: 1, mechanism, as_server: config.mechanism.is_server() }.encode(0)
 }
 
 /// Takes a frame's body from the front of `octets` when all of it is there
@@ -645,6 +757,17 @@ fn take_body(
     taken: usize,
     read_hint: &mut usize,
 ) -> Result<Option<Bytes>, CloseReason> {
+    Ok(take_body_mut(octets, header, taken, read_hint)?.map(BytesMut::freeze))
+}
+
+/// As [`take_body`], but to be changed where it lies
+#[inline]
+fn take_body_mut(
+    octets: &mut BytesMut,
+    header: FrameHeader,
+    taken: usize,
+    read_hint: &mut usize,
+) -> Result<Option<BytesMut>, CloseReason> {
     // On machines whose addresses are shorter than lengths, what can't be addressed can't be accepted.
     let whole = usize::try_from(header.body_len).ok().and_then(|body_len| body_len.checked_add(taken));
     let Some(whole) = whole else {
@@ -655,7 +778,7 @@ fn take_body(
         return Ok(None);
     }
     octets.advance(taken);
-    Ok(Some(octets.split_to(whole - taken).freeze()))
+    Ok(Some(octets.split_to(whole - taken)))
 }
 
 /// A subscription as a PUB or XPUB is handed it
@@ -1151,7 +1274,7 @@ mod tests {
         ] {
             let mut side = Side::of(SocketType::Sub);
             side.feed(&opening(1, octets));
-            assert_eq!(side.closed(), CloseReason::UnexpectedCommand { name: name.into() });
+            assert_eq!(side.closed(), CloseReason::UnexpectedCommand { name: name.into(), due: "READY" });
         }
     }
 

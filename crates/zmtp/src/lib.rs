@@ -25,23 +25,34 @@
 //! assert!(matches!(pull.poll_event(), Some(Event::Handshaken(peer)) if peer.version == (3, 1)));
 //! ```
 //!
-//! Spoken: ZMTP 3.1 (RFC 37), and with peers that know no better 3.0 (RFC 23), 2.0 (RFC 15) and 1.0 (RFC 13).
+//! Spoken: ZMTP 3.1 (RFC 37), and with peers that know no better 3.0 (RFC 23), 2.0 (RFC 15) and 1.0 (RFC 13). Security is
+//! NULL, PLAIN (RFC 24) or CURVE (RFC 26).
 
+mod auth;
+pub use auth::{AuthVerdict, Credentials, DenyCode};
+#[doc(hidden)]
+pub mod cipher;
 mod close_reason;
-pub use close_reason::{CloseReason, Family};
+pub use close_reason::{CloseReason, Family, SealedCommand};
 mod command;
 pub use command::{CONTEXT_LIMIT, Command, CommandError};
 mod config;
 pub use config::{Config, Heartbeat, ROUTING_ID_LIMIT};
 mod connection;
 pub use connection::{Connection, Event, PeerInfo};
+mod entropy;
+pub use entropy::{Entropy, EntropyError};
 mod frame;
 pub use frame::{FrameError, FrameHeader, Framing};
 mod greeting;
 pub use greeting::{Greeting, GreetingReader, Heard, Opening, Version};
+mod keys;
+pub use keys::{CurvePublicKey, CurveSecretKey, KEY_LEN, KeyError};
 mod liveness;
 mod mechanism;
-pub use mechanism::{HANDSHAKE_COMMAND_CEILING, MechanismConfig};
+pub use mechanism::{
+    CredentialTooLong, CurveClient, CurveServer, HANDSHAKE_COMMAND_CEILING, MechanismConfig, PlainClient,
+};
 mod message;
 pub use message::{Frames, Message};
 mod properties;
@@ -52,3 +63,4 @@ mod socket_type;
 pub use socket_type::{SocketType, UnknownSocketType};
 mod write_queue;
 pub use write_queue::WriteQueue;
+pub mod z85;
