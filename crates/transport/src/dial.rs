@@ -43,7 +43,9 @@ pub async fn dial(endpoint: &Endpoint, options: &StreamOptions) -> Result<Stream
             Endpoint::Ipc(ipc) => dial_ipc(ipc, endpoint, options).await.map(Stream::Unix),
             #[cfg(not(unix))]
             Endpoint::Ipc(_) => Err(DialError::Unsupported { endpoint: endpoint.to_string() }),
-            Endpoint::Inproc(_) => Err(DialError::Unsupported { endpoint: endpoint.to_string() }),
+            Endpoint::Inproc(_) | Endpoint::Udp(_) | Endpoint::Tls(_) | Endpoint::IpcTls(_) => {
+                Err(DialError::Unsupported { endpoint: endpoint.to_string() })
+            }
         }
     };
     match options.connect_timeout {

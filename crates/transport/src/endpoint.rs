@@ -1,7 +1,8 @@
 //! Endpoints: the addresses that sockets bind and connect to, parsed and printed in this one place.
 //!
-//! The grammar is libzmq's (zmq_tcp(7), zmq_ipc(7), zmq_inproc(7)), stricter where a mistake would only show later:
-//! an IPv6 address stands in brackets, and a host made of digits and dots is a whole IPv4 address.
+//! The grammar is libzmq's (zmq_tcp(7), zmq_ipc(7), zmq_inproc(7), zmq_udp(7)), stricter where a mistake would only
+//! show later: an IPv6 address stands in brackets, and a host made of digits and dots is a whole IPv4 address. To it
+//! come `tls` and `unix+tls`, and the words of older programs for the same things: `ssl`, `unix` and `unix+ssl`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,6 +27,12 @@ pub enum Endpoint {
     Ipc(IpcEndpoint),
     /// `inproc://name`: another socket in this process
     Inproc(InprocName),
+    /// `tls://host:port`: as tcp, inside TLS; also written `ssl://`
+    Tls(TcpEndpoint),
+    /// `unix+tls://path`: as ipc, inside TLS; also written `unix+ssl://`
+    IpcTls(IpcEndpoint),
+    /// `udp://host:port`: datagrams, to one host or to a multicast group
+    Udp(UdpEndpoint),
 }
 
 impl Endpoint {
@@ -35,6 +42,9 @@ impl Endpoint {
             Self::Tcp(_) => TCP,
             Self::Ipc(_) => IPC,
             Self::Inproc(_) => INPROC,
+            Self::Tls(_) => TLS,
+            Self::IpcTls(_) => UNIX_TLS,
+            Self::Udp(_) => UDP,
         }
     }
 
@@ -42,11 +52,33 @@ impl Endpoint {
     ///
     /// True for `ipc`, `inproc`, `127.0.0.0/8`, `::1` and the name `localhost`. False for every other name, be it that
     /// of a loopback interface: what a name stands for is only known once it is resolved, so ask again with
-    /// [`Listener::local_endpoint`](crate::Listener::local_endpoint).
+    /// [`Listener::local_endpoint`](crate::Listener::local_endpoint). A multicast group is local on a loopback
+    /// interface that is given by its address.
     pub fn is_loopback_or_local(&self) -> bool {
         match self {
-            Self::Tcp(tcp) => tcp.host.is_loopback(),
-            Self::Ipc(_) | Self::Inproc(_) => true,
+            Self::Tcp(tcp) | Self::Tls(tcp) => tcp.host.is_loopback(),
+            Self::Ipc(_) | Self::IpcTls(_) | Self::Inproc(_) => true,
+            Self::Udp(udp) if udp.is_multicast() => udp.interface.as_ref().is_some_and(Host::is_loopback),
+            Self::Udp(udp) => udp.host.is_loopback(),
+        }
+    }
+
+    /// Whether the transport itself encrypts: `tls` and `unix+tls`
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::IpcTls(_))
+    }
+
+    /// Whether it names a group of hosts (RFC 1112, RFC 4291) and not one
+    pub fn is_multicast(&self) -> bool {
+        matches!(self, Self::Udp(udp) if udp.is_multicast())
+    }
+
+    /// What to tell a person who wrote an endpoint in the words of an older program; `None` where there is nothing to say
+    pub fn notice(text: &str) -> Option<&'static str> {
+        match text.split_once("://")?.0 {
+            SSL => Some("ssl:// is read as tls://: SSLv3 is gone, what is spoken is TLS 1.2 or 1.3"),
+            UNIX_SSL => Some("unix+ssl:// is read as unix+tls://: SSLv3 is gone, what is spoken is TLS 1.2 or 1.3"),
+            _ => None,
         }
     }
 
@@ -60,19 +92,20 @@ impl Endpoint {
         let wildcard = |part, suggestion| {
             Err(EndpointError::WildcardConnect { endpoint: shortened(&self.to_string()), part, suggestion })
         };
+        let scheme = self.scheme();
         match self {
-            Self::Tcp(TcpEndpoint { host: Host::Any, port, .. }) => {
-                let port = match port {
-                    Port::Ephemeral => "5555".to_owned(),
-                    Port::Number(number) => number.to_string(),
-                };
-                wildcard("host", format!("tcp://127.0.0.1:{port}"))
+            Self::Tcp(TcpEndpoint { host, port, .. })
+            | Self::Tls(TcpEndpoint { host, port, .. })
+            | Self::Udp(UdpEndpoint { host, port, .. }) => match (host, port) {
+                (Host::Any, Port::Ephemeral) => wildcard("host", format!("{scheme}://127.0.0.1:5555")),
+                (Host::Any, Port::Number(number)) => wildcard("host", format!("{scheme}://127.0.0.1:{number}")),
+                (host, Port::Ephemeral) => wildcard("port", format!("{scheme}://{host}:5555")),
+                (_, Port::Number(_)) => Ok(()),
+            },
+            Self::Ipc(IpcEndpoint::Wildcard) | Self::IpcTls(IpcEndpoint::Wildcard) => {
+                wildcard("path", "the endpoint that bind reported".to_owned())
             }
-            Self::Tcp(TcpEndpoint { host, port: Port::Ephemeral, .. }) => {
-                wildcard("port", format!("tcp://{host}:5555"))
-            }
-            Self::Ipc(IpcEndpoint::Wildcard) => wildcard("path", "the endpoint that bind reported".to_owned()),
-            Self::Tcp(_) | Self::Ipc(_) | Self::Inproc(_) => Ok(()),
+            Self::Ipc(_) | Self::IpcTls(_) | Self::Inproc(_) => Ok(()),
         }
     }
 
@@ -84,35 +117,40 @@ impl Endpoint {
     pub fn for_bind(&self) -> Result<(), EndpointError> {
         self.check()?;
         match self {
-            Self::Tcp(tcp) if tcp.source.is_some() => Err(EndpointError::SourceBind {
+            Self::Tcp(tcp) | Self::Tls(tcp) if tcp.source.is_some() => Err(EndpointError::SourceBind {
                 endpoint: shortened(&self.to_string()),
-                suggestion: format!("tcp://{}:{}", tcp.host, tcp.port),
+                suggestion: format!("{}://{}:{}", self.scheme(), tcp.host, tcp.port),
             }),
-            Self::Tcp(_) | Self::Ipc(_) | Self::Inproc(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
     /// The rules of parsing, for endpoints whose parts were put together by hand
     fn check(&self) -> Result<(), EndpointError> {
         match self {
-            Self::Tcp(tcp) => {
-                let hosts = std::iter::once(&tcp.host).chain(tcp.source.as_ref().map(|source| &source.host));
-                for host in hosts {
-                    let fault = match host {
-                        Host::Name(name) => name_fault(name),
-                        Host::Scoped { zone, .. } => zone_fault(zone),
-                        Host::Any | Host::Ip(_) => None,
-                    };
-                    if let Some(reason) = fault {
-                        let text = shortened(&self.to_string());
-                        return Err(EndpointError::Host { text, host: shortened(&host.to_string()), reason });
-                    }
-                }
-                Ok(())
+            Self::Tcp(tcp) | Self::Tls(tcp) => {
+                let source = tcp.source.as_ref().map(|source| &source.host);
+                self.check_hosts(std::iter::once(&tcp.host).chain(source))
             }
-            Self::Ipc(ipc) => ipc.check(),
+            Self::Udp(udp) => self.check_hosts(std::iter::once(&udp.host).chain(&udp.interface)),
+            Self::Ipc(ipc) | Self::IpcTls(ipc) => ipc.check(self.scheme()),
             Self::Inproc(_) => Ok(()),
         }
+    }
+
+    fn check_hosts<'a>(&self, hosts: impl Iterator<Item = &'a Host>) -> Result<(), EndpointError> {
+        for host in hosts {
+            let fault = match host {
+                Host::Name(name) => name_fault(name),
+                Host::Scoped { zone, .. } => zone_fault(zone),
+                Host::Any | Host::Ip(_) => None,
+            };
+            if let Some(reason) = fault {
+                let text = shortened(&self.to_string());
+                return Err(EndpointError::Host { text, host: shortened(&host.to_string()), reason });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -131,7 +169,11 @@ impl FromStr for Endpoint {
         };
         match scheme {
             TCP => TcpEndpoint::parse(text, rest).map(Self::Tcp),
+            TLS | SSL => TcpEndpoint::parse(text, rest).map(Self::Tls),
+            UDP => UdpEndpoint::parse(text, rest).map(Self::Udp),
             IPC => IpcEndpoint::parse(text, rest).map(Self::Ipc),
+            UNIX => IpcEndpoint::parse_unix(text, rest).map(Self::Ipc),
+            UNIX_TLS | UNIX_SSL => IpcEndpoint::parse_unix(text, rest).map(Self::IpcTls),
             INPROC => InprocName::new(rest).map(Self::Inproc),
             _ => Err(EndpointError::UnknownScheme {
                 text: shortened(text),
@@ -146,8 +188,9 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme())?;
         match self {
-            Self::Tcp(tcp) => tcp.fmt(f),
-            Self::Ipc(ipc) => ipc.fmt(f),
+            Self::Tcp(tcp) | Self::Tls(tcp) => tcp.fmt(f),
+            Self::Ipc(ipc) | Self::IpcTls(ipc) => ipc.fmt(f),
+            Self::Udp(udp) => udp.fmt(f),
             Self::Inproc(name) => name.fmt(f),
         }
     }
@@ -200,6 +243,74 @@ impl From<SocketAddr> for TcpEndpoint {
         };
         let port = NonZeroU16::new(address.port()).map_or(Port::Ephemeral, Port::Number);
         Self { source: None, host, port }
+    }
+}
+
+/// A udp address: `[interface;]host:port`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UdpEndpoint {
+    /// Through which interface a group is joined and sent to, by name or address; the system's choice if `None`
+    ///
+    /// Where one host is connected to, the address that datagrams leave from.
+    pub interface: Option<Host>,
+    /// Who to send to, which group to join, or which local address to receive on
+    pub host: Host,
+    /// The port of that host
+    pub port: Port,
+}
+
+impl UdpEndpoint {
+    /// Whether the host is a multicast group (RFC 1112, RFC 4291 section 2.7)
+    pub fn is_multicast(&self) -> bool {
+        match &self.host {
+            Host::Ip(address) => address.is_multicast(),
+            Host::Scoped { address, .. } => address.is_multicast(),
+            Host::Any | Host::Name(_) => false,
+        }
+    }
+
+    fn parse(text: &str, rest: &str) -> Result<Self, EndpointError> {
+        if rest.contains(char::is_whitespace) {
+            return Err(EndpointError::Space { text: shortened(text) });
+        }
+        let (interface, destination) = match rest.split_once(';') {
+            None => (None, rest),
+            Some((_, destination)) if destination.contains(';') => {
+                return Err(EndpointError::ManySources { text: shortened(text) });
+            }
+            Some((interface, destination)) => (Some(Self::parse_interface(text, interface)?), destination),
+        };
+        let HostPort { host, port } = HostPort::parse(text, destination)?;
+        Ok(Self { interface, host, port })
+    }
+
+    /// An interface has no port: `eth0`, `192.0.2.1`, `[fe80::1%eth0]`
+    fn parse_interface(text: &str, interface: &str) -> Result<Host, EndpointError> {
+        match interface.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(inside) => Host::parse_brackets(text, inside),
+            None if interface.contains(':') => Err(EndpointError::Host {
+                text: shortened(text),
+                host: shortened(interface),
+                reason: "in front of ';' stands an interface, without a port",
+            }),
+            None => Host::parse(text, interface),
+        }
+    }
+}
+
+impl fmt::Display for UdpEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(interface) = &self.interface {
+            write!(f, "{interface};")?;
+        }
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl From<SocketAddr> for UdpEndpoint {
+    fn from(address: SocketAddr) -> Self {
+        let TcpEndpoint { host, port, .. } = address.into();
+        Self { interface: None, host, port }
     }
 }
 
@@ -396,10 +507,18 @@ impl IpcEndpoint {
         }
     }
 
-    fn check(&self) -> Result<(), EndpointError> {
+    /// The form of pyroute2 and others: an abstract name begins with a NUL, which shells and files write as `\x00`
+    fn parse_unix(text: &str, rest: &str) -> Result<Self, EndpointError> {
+        match rest.strip_prefix('\0').or_else(|| rest.strip_prefix("\\x00")) {
+            Some(name) => Self::parse(text, &format!("@{name}")),
+            None => Self::parse(text, rest),
+        }
+    }
+
+    fn check(&self, scheme: &str) -> Result<(), EndpointError> {
         match self.fault() {
             None => Ok(()),
-            Some(fault) => Err(fault.describe(&format!("{IPC}://{self}"))),
+            Some(fault) => Err(fault.describe(&format!("{scheme}://{self}"))),
         }
     }
 
@@ -505,7 +624,7 @@ fn name_fault(name: &str) -> Option<&'static str> {
     } else if name.contains('@') {
         Some("an endpoint has no user name in it")
     } else if name.contains('/') {
-        Some("a tcp endpoint has no path; remove the '/'")
+        Some("a host and port have no path behind them; remove the '/'")
     } else if !name.is_ascii() {
         Some("names outside ASCII are written in their xn-- form")
     } else if digits_and_dots(name) {
@@ -536,11 +655,12 @@ fn zone_fault(zone: &str) -> Option<&'static str> {
 }
 
 fn bare_ipv6(text: &str, part: &str) -> EndpointError {
+    let scheme = text.split_once("://").map_or(TCP, |(scheme, _)| scheme);
     let is_address = |host: &str| host.parse::<Ipv6Addr>().is_ok();
     let suggestion = match part.rsplit_once(':') {
         // "::1:5555" is itself an address, but its writer meant a port
-        Some((host, port)) if is_address(host) => format!("{TCP}://[{host}]:{port}"),
-        _ if is_address(part) => format!("{TCP}://[{part}]:5555"),
+        Some((host, port)) if is_address(host) => format!("{scheme}://[{host}]:{port}"),
+        _ if is_address(part) => format!("{scheme}://[{part}]:5555"),
         _ => {
             let host = part.rsplit_once(':').map_or(part, |(host, _)| host);
             let reason = "only an IPv6 address has colons, and it stands in brackets";
@@ -572,8 +692,10 @@ fn nearest_scheme(wrong: &str) -> Option<&'static str> {
     let wrong = wrong.to_ascii_lowercase();
     // Names that other programs give to the same things
     match wrong.as_str() {
-        "unix" => return Some(IPC),
         "tcp4" | "tcp6" => return Some(TCP),
+        "tcps" | "tcp+tls" | "zmqs" => return Some(TLS),
+        "udp4" | "udp6" => return Some(UDP),
+        "ipc+tls" => return Some(UNIX_TLS),
         _ => {}
     }
     SCHEMES
@@ -594,7 +716,14 @@ fn letters(word: &str) -> Vec<u8> {
 const TCP: &str = "tcp";
 const IPC: &str = "ipc";
 const INPROC: &str = "inproc";
-const SCHEMES: [&str; 3] = [TCP, IPC, INPROC];
+const TLS: &str = "tls";
+const UNIX_TLS: &str = "unix+tls";
+const UDP: &str = "udp";
+/// What older programs call `tls`, `ipc` and `unix+tls`
+const SSL: &str = "ssl";
+const UNIX: &str = "unix";
+const UNIX_SSL: &str = "unix+ssl";
+const SCHEMES: [&str; 9] = [TCP, IPC, INPROC, TLS, UDP, UNIX, UNIX_TLS, SSL, UNIX_SSL];
 
 /// Characters besides letters and digits in the names of hosts and interfaces (`br-lan`, `eth0.100`, `wg_home`)
 const NAME_PUNCTUATION: &[u8] = b"-_.";
@@ -651,6 +780,18 @@ mod tests {
             "ipc://*",
             "inproc://work",
             "inproc://#1:a/b",
+            "tls://hub.example.org:4831",
+            "tls://*:*",
+            "tls://eth0:*;hub:1",
+            "unix+tls:///run/tidings/events",
+            "unix+tls://@abstract name",
+            "unix+tls://*",
+            "udp://127.0.0.1:5555",
+            "udp://239.0.0.1:5555",
+            "udp://eth0;239.0.0.1:5555",
+            "udp://192.168.1.17;239.0.0.1:5555",
+            "udp://[fe80::1%eth0];[ff02::7]:5555",
+            "udp://*:5555",
         ] {
             assert_eq!(parse(text).to_string(), text);
         }
@@ -665,6 +806,13 @@ mod tests {
             ("tcp://[2001:DB8::A]:5555", "tcp://[2001:db8::a]:5555"),
             ("ipc:////run//tidings/./events", "ipc:///run/tidings/events"),
             ("ipc://./events", "ipc://./events"),
+            ("ssl://hub:1", "tls://hub:1"),
+            ("unix:///run/x", "ipc:///run/x"),
+            ("unix://run/x", "ipc://run/x"),
+            ("unix://\0name", "ipc://@name"),
+            ("unix://\\x00name", "ipc://@name"),
+            ("unix+ssl://\\x00name", "unix+tls://@name"),
+            ("unix+tls://run/x", "unix+tls://run/x"),
         ] {
             assert_eq!(parse(written).to_string(), canonical);
             assert_eq!(parse(written), parse(canonical));
@@ -697,7 +845,10 @@ mod tests {
             ("tcp://a:1\n", r#""tcp://a:1\n" has a space in it; remove it"#),
             ("tcp://a b:1", r#""tcp://a b:1" has a space in it; remove it"#),
             ("inproc://a ", r#""inproc://a " has a space in it; remove it"#),
-            ("nonsense", r#""nonsense" has no scheme; use tcp://host:port, ipc://path or inproc://name"#),
+            (
+                "nonsense",
+                r#""nonsense" has no scheme; use tcp://host:port, tls://host:port, udp://host:port, ipc://path or inproc://name"#,
+            ),
             ("localhost:5555", r#""localhost:5555" has no scheme; did you mean tcp://localhost:5555?"#),
             ("*:5555", r#""*:5555" has no scheme; did you mean tcp://*:5555?"#),
             ("tcp:localhost:5555", r#""tcp:localhost:5555" has no scheme; did you mean tcp://localhost:5555?"#),
@@ -707,13 +858,24 @@ mod tests {
             ("tpc://a:1", r#""tpc://a:1": there is no scheme "tpc"; did you mean tcp://a:1?"#),
             ("TCP://a:1", r#""TCP://a:1": there is no scheme "TCP"; did you mean tcp://a:1?"#),
             ("icp://x", r#""icp://x": there is no scheme "icp"; did you mean ipc://x?"#),
-            ("unix:///run/x", r#""unix:///run/x": there is no scheme "unix"; did you mean ipc:///run/x?"#),
+            ("unx:///run/x", r#""unx:///run/x": there is no scheme "unx"; did you mean unix:///run/x?"#),
+            ("tsl://a:1", r#""tsl://a:1": there is no scheme "tsl"; did you mean tls://a:1?"#),
+            ("upd://a:1", r#""upd://a:1": there is no scheme "upd"; did you mean udp://a:1?"#),
+            ("unix+tsl://a", r#""unix+tsl://a": there is no scheme "unix+tsl"; did you mean unix+tls://a?"#),
+            (
+                "udp://eth0:1;239.0.0.1:1",
+                r#""udp://eth0:1;239.0.0.1:1": "eth0:1" is not a host: in front of ';' stands an interface, without a port"#,
+            ),
+            ("unix://a\0b", r#""unix://a\0b": a path can't hold a NUL octet"#),
             ("inprc://x", r#""inprc://x": there is no scheme "inprc"; did you mean inproc://x?"#),
             (
                 "http://a:1",
-                r#""http://a:1": there is no scheme "http"; use tcp://host:port, ipc://path or inproc://name"#,
+                r#""http://a:1": there is no scheme "http"; use tcp://host:port, tls://host:port, udp://host:port, ipc://path or inproc://name"#,
             ),
-            ("://a:1", r#""://a:1": there is no scheme ""; use tcp://host:port, ipc://path or inproc://name"#),
+            (
+                "://a:1",
+                r#""://a:1": there is no scheme ""; use tcp://host:port, tls://host:port, udp://host:port, ipc://path or inproc://name"#,
+            ),
             (
                 "tcp://",
                 r#""tcp://" has no host; use * to bind to all interfaces, or 127.0.0.1 to stay on this machine"#,
@@ -805,7 +967,7 @@ mod tests {
             ("tcp://me@host:1", r#""tcp://me@host:1": "me@host" is not a host: an endpoint has no user name in it"#),
             (
                 "tcp:///run/x:1",
-                r#""tcp:///run/x:1": "/run/x" is not a host: a tcp endpoint has no path; remove the '/'"#,
+                r#""tcp:///run/x:1": "/run/x" is not a host: a host and port have no path behind them; remove the '/'"#,
             ),
             (
                 "tcp://bücher.example:1",
@@ -815,7 +977,10 @@ mod tests {
                 "tcp://a,b:1",
                 r#""tcp://a,b:1": "a,b" is not a host: a name is made of letters, digits, '-', '_' and '.'"#,
             ),
-            ("tcp://a:1;b:1;c:1", r#""tcp://a:1;b:1;c:1" has more than one ';'; write tcp://source:port;host:port"#),
+            (
+                "tcp://a:1;b:1;c:1",
+                r#""tcp://a:1;b:1;c:1" has more than one ';'; write tcp://source:port;host:port or udp://interface;host:port"#,
+            ),
             ("ipc://", r#""ipc://": the path is missing; write ipc:///run/name, or ipc://* for a fresh one"#),
             ("ipc://@", r#""ipc://@": the name after @ is missing"#),
             ("ipc:///run/", r#""ipc:///run/": the path names a directory; add a file name"#),
@@ -923,9 +1088,42 @@ mod tests {
             ("tcp://lo:1", false),
             ("tcp://localhost.example.org:1", false),
             ("tcp://128.0.0.1:1", false),
+            ("tls://127.0.0.1:1", true),
+            ("tls://*:1", false),
+            ("unix+tls://x", true),
+            ("udp://127.0.0.1:1", true),
+            ("udp://239.0.0.1:1", false),
+            ("udp://127.0.0.1;239.0.0.1:1", true),
+            ("udp://eth0;239.0.0.1:1", false),
         ] {
             assert_eq!(parse(text).is_loopback_or_local(), local, "{text}");
         }
+    }
+
+    #[test]
+    fn old_words_come_with_a_notice() {
+        assert!(Endpoint::notice("ssl://a:1").is_some_and(|notice| notice.contains("SSLv3 is gone")));
+        assert!(Endpoint::notice("unix+ssl://a").is_some_and(|notice| notice.contains("unix+tls")));
+        assert_eq!(Endpoint::notice("tls://a:1"), None);
+        assert_eq!(Endpoint::notice("nonsense"), None);
+    }
+
+    #[test]
+    fn groups_and_encryption_are_told_apart() {
+        for (text, multicast, encrypted) in [
+            ("udp://239.0.0.1:1", true, false),
+            ("udp://[ff02::1]:1", true, false),
+            ("udp://192.0.2.1:1", false, false),
+            ("tls://a:1", false, true),
+            ("unix+tls://a", false, true),
+            ("tcp://239.0.0.1:1", false, false),
+        ] {
+            let endpoint = parse(text);
+            assert_eq!((endpoint.is_multicast(), endpoint.is_encrypted()), (multicast, encrypted), "{text}");
+        }
+        assert!(parse("udp://*:1").for_connect().is_err());
+        assert!(parse("tls://*:1").for_connect().is_err());
+        assert!(parse("tls://a:1;b:1").for_bind().is_err());
     }
 
     fn any_port() -> impl Strategy<Value = Port> {
@@ -945,8 +1143,15 @@ mod tests {
     fn any_endpoint() -> impl Strategy<Value = Endpoint> {
         let host_port = (any_host(), any_port()).prop_map(|(host, port)| HostPort { host, port });
         prop_oneof![
-            (proptest::option::of(host_port), any_host(), any_port())
-                .prop_map(|(source, host, port)| Endpoint::Tcp(TcpEndpoint { source, host, port })),
+            (proptest::option::of(host_port), any_host(), any_port(), any::<bool>()).prop_map(
+                |(source, host, port, tls)| {
+                    let tcp = TcpEndpoint { source, host, port };
+                    if tls { Endpoint::Tls(tcp) } else { Endpoint::Tcp(tcp) }
+                }
+            ),
+            (proptest::option::of(any_host()), any_host(), any_port())
+                .prop_map(|(interface, host, port)| Endpoint::Udp(UdpEndpoint { interface, host, port })),
+            "(/|\\./)?[a-z][a-z :;@]{0,20}[a-z]".prop_map(|path| Endpoint::IpcTls(IpcEndpoint::Path(path.into()))),
             "(/|\\./|\\.\\./)?[a-z][a-z :;@*é]{0,20}[a-z](/[a-z *@]{0,20}[a-z.]?x){0,2}"
                 .prop_map(|path| Endpoint::Ipc(IpcEndpoint::Path(path.into()))),
             "[a-z@*/é]([ -~]{0,60}[!-~])?".prop_map(|name| Endpoint::Ipc(IpcEndpoint::Abstract(name.into_bytes()))),
@@ -968,7 +1173,7 @@ mod tests {
 
         #[test]
         fn nearly_right_texts_too(
-            text in "(tcp|ipc|inproc|tpc|)(://|:|)([\\[\\]:;%*@. 019a\\-/é]|::1|127\\.0\\.0\\.1|eth0){0,12}"
+            text in "(tcp|ipc|inproc|tpc|tls|ssl|udp|unix|unix\\+tls|)(://|:|)([\\[\\]:;%*@. 019a\\-/é]|::1|127\\.0\\.0\\.1|eth0){0,12}"
         ) {
             check_any_text(&text)?;
         }

@@ -84,7 +84,7 @@ pub enum EndpointError {
     },
 
     /// More than one `;`
-    #[error("{text:?} has more than one ';'; write tcp://source:port;host:port")]
+    #[error("{text:?} has more than one ';'; write tcp://source:port;host:port or udp://interface;host:port")]
     ManySources {
         /// The endpoint as it was written
         text: String,
@@ -154,7 +154,7 @@ pub(crate) fn shortened(text: &str) -> String {
 fn instead(suggestion: Option<&str>) -> String {
     match suggestion {
         Some(suggestion) => format!("did you mean {suggestion}?"),
-        None => "use tcp://host:port, ipc://path or inproc://name".to_owned(),
+        None => "use tcp://host:port, tls://host:port, udp://host:port, ipc://path or inproc://name".to_owned(),
     }
 }
 

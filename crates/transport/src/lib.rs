@@ -5,7 +5,7 @@
 //! endpoint never becomes octets: it is parsed here, and connected by the sockets themselves.
 
 mod endpoint;
-pub use endpoint::{Endpoint, Host, HostPort, InprocName, IpcEndpoint, Port, TcpEndpoint};
+pub use endpoint::{Endpoint, Host, HostPort, InprocName, IpcEndpoint, Port, TcpEndpoint, UdpEndpoint};
 
 mod endpoint_error;
 pub use endpoint_error::EndpointError;

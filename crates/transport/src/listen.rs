@@ -48,7 +48,9 @@ pub async fn listen(endpoint: &Endpoint, options: &StreamOptions) -> Result<List
         }
         #[cfg(not(unix))]
         Endpoint::Ipc(_) => Err(ListenError::Unsupported { endpoint: endpoint.to_string() }),
-        Endpoint::Inproc(_) => Err(ListenError::Unsupported { endpoint: endpoint.to_string() }),
+        Endpoint::Inproc(_) | Endpoint::Udp(_) | Endpoint::Tls(_) | Endpoint::IpcTls(_) => {
+            Err(ListenError::Unsupported { endpoint: endpoint.to_string() })
+        }
     }
 }
 
