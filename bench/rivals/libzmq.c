@@ -2,7 +2,7 @@
  * libzmq measured the way an application uses it, for comparison with tidings.
  *
  *   libzmq ROLE key=value ...     play a role; README.md has the table of roles and keys
- *   libzmq --version              libzmq's version
+ *   libzmq --version              the versions of libzmq and of the libsodium that it does CURVE with
  *
  * One message per call, default high-water marks, one I/O thread, no tuning but what a role's comment says.
  * Messages leave with zmq_send from a buffer and arrive with zmq_msg_recv, which hands the octets over without
@@ -15,6 +15,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -36,6 +37,7 @@ struct load {
     const char *endpoint;
     const char *frontend;
     const char *backend;
+    const char *keys; /* the folder of the CURVE keys */
     uint64_t size;
     uint64_t count;
     uint64_t frames;
@@ -53,11 +55,19 @@ struct load {
     uint64_t drop;
     uint64_t kind;
     uint64_t inflight;
+    uint64_t mechanism;
+    uint64_t transport;
+    uint64_t type;
+    uint64_t hold;
 };
 
 /* The values of keys that are words, in the order of the table of keys */
 enum { drop_no, drop_yes };
 enum { kind_xsub_xpub, kind_router_dealer };
+enum { mechanism_null, mechanism_curve };
+enum { transport_tcp, transport_tls };
+enum { type_router, type_pull };
+enum { hold_no, hold_yes };
 
 /* A run that hangs ends by SIGALRM rather than staying behind; no real run comes near this. */
 #define LONGEST_RUN_SECONDS 120
@@ -81,6 +91,9 @@ static const uint64_t waking_ns = 150000;
  * a time: a reply is sure to have room only if no more than the other 500 can be on their way.
  */
 enum { most_in_flight = 500 };
+
+/* How many connections of `dial` are on their way at a time: more than 100 would overrun libzmq's backlog */
+static const uint64_t on_their_way = 64;
 
 /* End marks that may be dropped are repeated this often, this long */
 static const uint64_t end_mark_every_ns = 10000000;
@@ -217,8 +230,65 @@ static void set_option(void *socket, int option, int value, const char *name)
         fail_zmq("setting", name);
 }
 
+static void set_text(void *socket, int option, const char *text, const char *name)
+{
+    if (zmq_setsockopt(socket, option, text, strlen(text)) != 0)
+        fail_zmq("setting", name);
+}
+
+/* CURVE: one pair of keys for all who bind, one for all who connect, each key as 40 characters of Z85 */
+
+#define KEY_LENGTH 40
+
+static struct {
+    bool on;
+    char server_public[KEY_LENGTH + 1];
+    char server_secret[KEY_LENGTH + 1];
+    char client_public[KEY_LENGTH + 1];
+    char client_secret[KEY_LENGTH + 1];
+} curve;
+
+static void read_key(char *key, const char *folder, const char *name)
+{
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = length > 0 && (size_t)length < sizeof path ? fopen(path, "r") : NULL;
+    if (!file || fread(key, 1, KEY_LENGTH, file) != KEY_LENGTH)
+        fail("can't read the key of %d characters in %s/%s; `bench-floors make-keys` writes it", KEY_LENGTH, folder,
+             name);
+    fclose(file);
+}
+
+static void use_curve(const char *folder)
+{
+    read_key(curve.server_public, folder, "server.public");
+    read_key(curve.server_secret, folder, "server.secret");
+    read_key(curve.client_public, folder, "client.public");
+    read_key(curve.client_secret, folder, "client.secret");
+    curve.on = true;
+}
+
+/* No handler for ZAP is there, so that the server lets in every client whose handshake holds. */
+static void secure_server(void *socket)
+{
+    if (!curve.on)
+        return;
+    set_option(socket, ZMQ_CURVE_SERVER, 1, "CURVE_SERVER");
+    set_text(socket, ZMQ_CURVE_SECRETKEY, curve.server_secret, "CURVE_SECRETKEY");
+}
+
+static void secure_client(void *socket)
+{
+    if (!curve.on)
+        return;
+    set_text(socket, ZMQ_CURVE_SERVERKEY, curve.server_public, "CURVE_SERVERKEY");
+    set_text(socket, ZMQ_CURVE_PUBLICKEY, curve.client_public, "CURVE_PUBLICKEY");
+    set_text(socket, ZMQ_CURVE_SECRETKEY, curve.client_secret, "CURVE_SECRETKEY");
+}
+
 static void bind_to(void *socket, const char *endpoint)
 {
+    secure_server(socket);
     if (zmq_bind(socket, endpoint) != 0)
         fail("binding to %s: %s; give tcp://ADDRESS:PORT, where PORT may be *, or ipc://PATH in a folder that exists",
              endpoint, zmq_strerror(errno));
@@ -226,6 +296,8 @@ static void bind_to(void *socket, const char *endpoint)
 
 static void connect_to(void *socket, const char *endpoint)
 {
+    if (strncmp(endpoint, "inproc:", 7) != 0)
+        secure_client(socket);
     if (zmq_connect(socket, endpoint) != 0)
         fail("connecting to %s: %s; give the endpoint that the other side printed after \"listening\"", endpoint,
              zmq_strerror(errno));
@@ -349,7 +421,8 @@ static void report_begin(const char *role)
 {
     int major, minor, patch;
     zmq_version(&major, &minor, &patch);
-    printf("{\"role\":\"%s\",\"libzmq\":\"%d.%d.%d\"", role, major, minor, patch);
+    printf("{\"role\":\"%s\",\"libzmq\":\"%d.%d.%d\",\"mechanism\":\"%s\"", role, major, minor, patch,
+           curve.on ? "CURVE" : "NULL");
 }
 
 static void report_end(double cpu)
@@ -1048,14 +1121,15 @@ static uint64_t resident_kib(void)
 static void report_connections(uint64_t files_before)
 {
     uint64_t resident = resident_kib();
-    printf("{\"rss_kib\":%llu,\"connections\":%llu}\n", (unsigned long long)resident,
-           (unsigned long long)(open_files() - files_before));
+    printf("{\"rss_kib\":%llu,\"connections\":%llu,\"cpu_seconds\":%.6f}\n", (unsigned long long)resident,
+           (unsigned long long)(open_files() - files_before), cpu_seconds());
     fflush(stdout);
 }
 
 static void idle_server(const struct load *load)
 {
-    void *socket = open_bound(load->context, ZMQ_ROUTER, load->endpoint);
+    int type = load->type == type_pull ? ZMQ_PULL : ZMQ_ROUTER;
+    void *socket = open_bound(load->context, type, load->endpoint);
     uint64_t files_before = open_files();
     announce(socket, NULL);
     zmq_pollitem_t items[] = {{.socket = socket, .events = ZMQ_POLLIN}, {.fd = STDIN_FILENO, .events = ZMQ_POLLIN}};
@@ -1076,6 +1150,31 @@ static void idle_server(const struct load *load)
         }
     }
     zmq_msg_close(&frame);
+    close_flushed(socket, load->context);
+}
+
+/*
+ * As many connections of one PUSH, the one type of those that get no reply which may connect to the same endpoint
+ * again and again. Those that are held end with their socket when stdin closes.
+ */
+static void dial(const struct load *load)
+{
+    void *socket = open_socket(load->context, ZMQ_PUSH);
+    set_option(socket, ZMQ_LINGER, 0, "LINGER");
+    void *watch = watch_peer(load->context, socket, ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
+    struct span span = span_begun();
+    uint64_t begun = 0;
+    for (uint64_t open = 0; open < load->connections; open++) {
+        for (; begun < load->connections && begun < open + on_their_way; begun++)
+            connect_to(socket, load->endpoint);
+        await_event(watch, ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
+    }
+    double seconds = seconds_between(span.began, now_ns());
+    double cpu = cpu_seconds() - span.cpu_before;
+    stop_watching(socket, watch);
+    report_throughput("dial", load->connections, load->connections, seconds, cpu);
+    if (load->hold == hold_yes)
+        await_end_of_input();
     close_flushed(socket, load->context);
 }
 
@@ -1111,23 +1210,27 @@ struct role {
     void (*run)(const struct load *);
 };
 
+/* All that go over tcp may have what `security` lists. */
+#define SECURITY " mechanism keys transport"
+
 static const struct role roles[] = {
-    {"pull", " endpoint size count", " batch frames api peers", pull},
-    {"push", " endpoint size count", " batch frames api connections", push},
-    {"rep", " endpoint", " batch api", rep},
-    {"req", " endpoint size count", " batch api rate", req},
+    {"pull", " endpoint size count", " batch frames api peers" SECURITY, pull},
+    {"push", " endpoint size count", " batch frames api connections" SECURITY, push},
+    {"rep", " endpoint", " batch api" SECURITY, rep},
+    {"req", " endpoint size count", " batch api rate" SECURITY, req},
     {"inproc-throughput", " size count", "", inproc_throughput},
     {"inproc-latency", " size count", " threads", inproc_latency},
-    {"publish", " endpoint size count subscribers subscriptions", " topics drop", publish},
-    {"subscribe", " endpoint size count connections subscriptions expect", " topics frozen", subscribe},
+    {"publish", " endpoint size count subscribers subscriptions", " topics drop" SECURITY, publish},
+    {"subscribe", " endpoint size count connections subscriptions expect", " topics frozen" SECURITY, subscribe},
     {"router", " endpoint", "", router},
     {"proxy", " frontend backend kind", "", proxy},
     {"proxy-source", " endpoint size count", "", proxy_source},
     {"proxy-sink", " endpoint size count", "", proxy_sink},
     {"proxy-client", " endpoint size count inflight", "", proxy_client},
     {"proxy-worker", " endpoint", " size count inflight", proxy_worker},
-    {"idle-server", " endpoint", "", idle_server},
-    {"connect-echo", " endpoint count", "", connect_echo},
+    {"idle-server", " endpoint", " type" SECURITY, idle_server},
+    {"dial", " endpoint connections", " hold" SECURITY, dial},
+    {"connect-echo", " endpoint count", SECURITY, connect_echo},
 };
 
 struct key {
@@ -1137,32 +1240,38 @@ struct key {
     uint64_t least;
     uint64_t most;
     uint64_t initial;
+    bool is_path;
 };
 
 #define FIELD(name) #name, offsetof(struct load, name)
 
 /* libzmq has one message per call and blocking calls: `batch` and `api` are there because others have them. */
 static const struct key keys[] = {
-    {FIELD(endpoint), {0}, 0, 0, 0},
-    {FIELD(frontend), {0}, 0, 0, 0},
-    {FIELD(backend), {0}, 0, 0, 0},
-    {FIELD(size), {0}, 0, 1u << 30, 0},
-    {FIELD(count), {0}, 1, 1000000000, 0},
-    {FIELD(frames), {0}, 1, 1000, 1},
-    {FIELD(batch), {0}, 1, 1000000, 1},
-    {FIELD(api), {"async", "blocking"}, 0, 0, 0},
-    {FIELD(peers), {0}, 1, 60000, 1},
-    {FIELD(connections), {0}, 1, 30000, 1},
-    {FIELD(frozen), {0}, 0, 30000, 0},
-    {FIELD(rate), {0}, 1, 10000000, 0},
-    {FIELD(threads), {0}, 1, 2, 2},
-    {FIELD(subscribers), {0}, 1, 60000, 0},
-    {FIELD(subscriptions), {0}, 1, 10000000, 0},
-    {FIELD(topics), {0}, 1, 99999999, 1},
-    {FIELD(expect), {0}, 0, UINT64_C(1000000000000), 0},
-    {FIELD(drop), {"no", "yes"}, 0, 0, drop_no},
-    {FIELD(kind), {"xsub-xpub", "router-dealer"}, 0, 0, 0},
-    {FIELD(inflight), {0}, 1, most_in_flight, 0},
+    {FIELD(endpoint), {0}, 0, 0, 0, false},
+    {FIELD(frontend), {0}, 0, 0, 0, false},
+    {FIELD(backend), {0}, 0, 0, 0, false},
+    {FIELD(keys), {0}, 0, 0, 0, true},
+    {FIELD(size), {0}, 0, 1u << 30, 0, false},
+    {FIELD(count), {0}, 1, 1000000000, 0, false},
+    {FIELD(frames), {0}, 1, 1000, 1, false},
+    {FIELD(batch), {0}, 1, 1000000, 1, false},
+    {FIELD(api), {"async", "blocking"}, 0, 0, 0, false},
+    {FIELD(peers), {0}, 1, 60000, 1, false},
+    {FIELD(connections), {0}, 1, 30000, 1, false},
+    {FIELD(frozen), {0}, 0, 30000, 0, false},
+    {FIELD(rate), {0}, 1, 10000000, 0, false},
+    {FIELD(threads), {0}, 1, 2, 2, false},
+    {FIELD(subscribers), {0}, 1, 60000, 0, false},
+    {FIELD(subscriptions), {0}, 1, 10000000, 0, false},
+    {FIELD(topics), {0}, 1, 99999999, 1, false},
+    {FIELD(expect), {0}, 0, UINT64_C(1000000000000), 0, false},
+    {FIELD(drop), {"no", "yes"}, 0, 0, drop_no, false},
+    {FIELD(kind), {"xsub-xpub", "router-dealer"}, 0, 0, 0, false},
+    {FIELD(inflight), {0}, 1, most_in_flight, 0, false},
+    {FIELD(mechanism), {"null", "curve"}, 0, 0, mechanism_null, false},
+    {FIELD(transport), {"tcp", "tls"}, 0, 0, transport_tcp, false},
+    {FIELD(type), {"router", "pull"}, 0, 0, type_router, false},
+    {FIELD(hold), {"no", "yes"}, 0, 0, hold_no, false},
 };
 
 static void usage_error(const struct role *role, const char *format, ...)
@@ -1224,8 +1333,9 @@ static void set_key(struct load *load, const struct role *role, const struct key
     } else if (key->most) {
         *(uint64_t *)field = number_of(role, key, text);
     } else {
-        if (!is_endpoint(text))
-            usage_error(role, "%s is like tcp://127.0.0.1:5555 or ipc:///tmp/bench, not \"%s\"", key->name, text);
+        if (key->is_path ? !*text : !is_endpoint(text))
+            usage_error(role, "%s is like %s, not \"%s\"", key->name,
+                        key->is_path ? "/tmp/keys" : "tcp://127.0.0.1:5555 or ipc:///tmp/bench", text);
         *(const char **)field = text;
     }
 }
@@ -1268,6 +1378,16 @@ static struct load parsed_load(const struct role *role, char **arguments)
     return load;
 }
 
+/* libzmq.h does not tell it, and not every libzmq has one. */
+static const char *libsodium_version(void)
+{
+    const char *(*version)(void) = NULL;
+    void *program = dlopen(NULL, RTLD_LAZY);
+    void *found = program ? dlsym(program, "sodium_version_string") : NULL;
+    memcpy(&version, &found, sizeof version);
+    return version ? version() : NULL;
+}
+
 static const struct role *role_named(const char *name)
 {
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
@@ -1284,7 +1404,9 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         int major, minor, patch;
         zmq_version(&major, &minor, &patch);
-        printf("libzmq %d.%d.%d\n", major, minor, patch);
+        const char *sodium = libsodium_version();
+        printf("libzmq %d.%d.%d%s%s\n", major, minor, patch, sodium ? ", libsodium " : ", no libsodium",
+               sodium ? sodium : "");
         return 0;
     }
     const struct role *role = role_named(argv[1]);
@@ -1294,6 +1416,19 @@ int main(int argc, char **argv)
     if (load.threads == 1) {
         fprintf(stderr, "unsupported %s with threads=1: the calls of libzmq block\n", role->name);
         return 3;
+    }
+    if (load.transport == transport_tls) {
+        fprintf(stderr, "unsupported %s with transport=tls: libzmq has no TLS\n", role->name);
+        return 3;
+    }
+    if (load.mechanism == mechanism_curve) {
+        if (!zmq_has("curve")) {
+            fprintf(stderr, "unsupported %s with mechanism=curve: this libzmq is built without\n", role->name);
+            return 3;
+        }
+        if (!load.keys)
+            usage_error(role, "mechanism=curve needs keys=FOLDER");
+        use_curve(load.keys);
     }
     allow_all_open_files();
     load.context = open_context(load.connections + load.frozen);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
@@ -40,6 +41,15 @@ impl Keys {
     pub(crate) fn endpoint(&mut self) -> Result<Endpoint> {
         let text = self.required("endpoint")?;
         Endpoint::parse(&text).with_context(|| Usage(format!("endpoint={text}")))
+    }
+
+    /// A folder, which is there or is made
+    pub(crate) fn folder(&mut self) -> Result<PathBuf> {
+        let text = self.required("keys")?;
+        if text.is_empty() {
+            return Err(Usage("keys=FOLDER is empty".to_owned()).into());
+        }
+        Ok(text.into())
     }
 
     /// A whole number of at least 1

@@ -1,14 +1,16 @@
-//! The floors under the engine benchmarks: the same work on raw sockets and bare channels.
+//! The floors under the benchmarks: the same work on raw sockets, bare channels, the cipher alone and bare TLS.
 //!
 //! `bench-floors ROLE key=value …`. A role that binds prints `listening ENDPOINT` first; every role
 //! prints one line of JSON at its end. The load for ROUTER servers (`dealers`, `dial`) lives here too,
-//! so that every library is measured by the same client and only the server differs.
+//! so that every library is measured by the same client and only the server differs. `make-keys` writes the keys
+//! and certificates that all sides take when messages are encrypted.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a role this program does not have. A role that is not
 //! done after 120 seconds ends by SIGALRM.
 
 mod bulk;
 mod channels;
+mod cipher;
 mod dealers;
 mod dial;
 mod echo_client;
@@ -18,6 +20,8 @@ mod keys;
 mod measure;
 mod opening;
 mod poll;
+mod secrets;
+mod tls;
 mod zmtp;
 
 use std::io::Write as _;
@@ -54,16 +58,22 @@ fn main() -> ExitCode {
 
 type Role = fn(Keys) -> Result<Value>;
 
-const ROLES: [(&str, Role); 9] = [
+const ROLES: [(&str, Role); 15] = [
     ("accept-server", echo_server::accept_server),
     ("bulk-sink", bulk::sink),
     ("bulk-source", bulk::source),
+    ("cipher", cipher::cipher),
     ("dealers", dealers::dealers),
     ("dial", dial::dial),
     ("echo-client", echo_client::echo_client),
     ("echo-server", echo_server::echo_server),
     ("inproc-latency", channels::latency),
     ("inproc-throughput", channels::throughput),
+    ("make-keys", secrets::make_keys),
+    ("tls-connect", tls::connect),
+    ("tls-echo", tls::echo),
+    ("tls-sink", tls::sink),
+    ("tls-source", tls::source),
 ];
 
 /// No role may outlive this, so that a peer that died never leaves a program behind
