@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use tidings_socket::{Context, PullSocket, PushSocket, RepSocket, ReqSocket};
 
 use crate::arguments::{Arguments, Usage};
+use crate::measure::print;
 use crate::on_runtime;
 use crate::pipeline::{Load, receive_all, send_all};
 use crate::requests::{Questions, ask_all};
@@ -26,7 +27,7 @@ pub(crate) fn throughput(mut arguments: Arguments) -> Result<()> {
                 Ok(push)
             })
         });
-        receive_all(&pull, load).await?;
+        print(&receive_all(&pull, load).await?)?;
         pushing.join().map_err(|_| anyhow!("the sending thread panicked"))??;
         Ok(())
     })
@@ -47,12 +48,12 @@ pub(crate) fn latency(mut arguments: Arguments) -> Result<()> {
         match threads {
             1 => {
                 let replying = tokio::spawn(reply(rep, total));
-                ask_all(&req, questions).await?;
+                print(&ask_all(&req, questions).await?)?;
                 replying.await?
             }
             2 => {
                 let replying = thread::spawn(move || on_runtime(reply(rep, total)));
-                ask_all(&req, questions).await?;
+                print(&ask_all(&req, questions).await?)?;
                 replying.join().map_err(|_| anyhow!("the replying thread panicked"))?
             }
             _ => Err(Usage("threads is 1 or 2".to_owned()).into()),

@@ -16,6 +16,7 @@ mod proxying;
 mod publishing;
 mod requests;
 mod routing;
+mod security;
 mod soak;
 
 use std::process::ExitCode;
@@ -71,6 +72,7 @@ fn run(role: &str, words: &[String]) -> Result<bool> {
         "publish" => publishing::publish(arguments),
         "subscribe" => publishing::subscribe(arguments),
         "router" => routing::router(arguments),
+        "dial" => routing::dial(arguments),
         "idle-server" => routing::idle_server(arguments),
         "proxy" => proxying::proxy(arguments),
         "proxy-source" => proxying::source(arguments),

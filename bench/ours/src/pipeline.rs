@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use serde_json::json;
-use tidings_socket::{Context, Message, PullSocket, PushSocket};
+use serde_json::{Value, json};
+use tidings_socket::{Message, PullSocket, PushSocket, SocketType};
 
 use crate::arguments::{Api, Arguments};
 use crate::measure::{FLUSH, Span, announce, check, flushed, print};
 use crate::on_runtime;
+use crate::security::{End, Security};
 
 /// What is sent, and how
 #[derive(Clone, Copy)]
@@ -58,40 +59,42 @@ pub(crate) fn push(mut arguments: Arguments) -> Result<()> {
     let load = Load::new(&mut arguments)?;
     let connections: usize = arguments.or("connections", 1usize)?.max(1);
     let api = arguments.api()?;
+    let security = Security::new(&mut arguments, &endpoint)?;
     arguments.finish()?;
-    let span = match api {
+    let options = security.options(SocketType::Push, End::Connects)?;
+    let (span, mut witness) = match api {
         Api::Async => on_runtime(async move {
-            let context = Context::new();
+            let (context, witness) = security.context();
             let mut sockets = Vec::new();
             for _ in 0..connections {
-                let socket = PushSocket::new(&context)?;
+                let socket = PushSocket::with_options(&context, options.clone())?;
                 socket.connect(&endpoint)?.await?;
                 sockets.push(socket);
             }
             let span = Span::start();
             send_all(&sockets, load).await?;
             flushed(context.close(FLUSH).await)?;
-            anyhow::Ok(span)
+            anyhow::Ok((span, witness))
         })?,
         Api::Blocking => {
-            let context = Context::new();
+            let (context, witness) = security.context();
             let mut sockets = Vec::new();
             for _ in 0..connections {
-                let socket = PushSocket::new(&context)?;
+                let socket = PushSocket::with_options(&context, options.clone())?;
                 socket.connect(&endpoint)?.blocking(CONNECT)?;
                 sockets.push(socket);
             }
             let span = Span::start();
             send_all_blocking(&sockets, load)?;
             flushed(context.close_blocking(FLUSH))?;
-            span
+            (span, witness)
         }
     };
     let seconds = span.seconds();
-    print(&json!({
+    print(&witness.tell(json!({
         "messages": load.count, "seconds": seconds, "per_second": load.count as f64 / seconds,
         "cpu_seconds": span.cpu_seconds(),
-    }))
+    })))
 }
 
 /// Sends everything, the sockets taking turns
@@ -149,23 +152,29 @@ pub(crate) fn pull(mut arguments: Arguments) -> Result<()> {
     // How many will connect; the clock starts with the first message, so nothing waits for them
     let _peers: usize = arguments.or("peers", 1)?;
     let api = arguments.api()?;
+    let security = Security::new(&mut arguments, &endpoint)?;
     arguments.finish()?;
-    match api {
+    let options = security.options(SocketType::Pull, End::Binds)?;
+    let report = match api {
         Api::Async => on_runtime(async move {
-            let socket = PullSocket::new(&Context::new())?;
+            let (context, mut witness) = security.context();
+            let socket = PullSocket::with_options(&context, options)?;
             announce(socket.bind(endpoint)?.await?)?;
-            receive_all(&socket, load).await
-        }),
+            let report = receive_all(&socket, load).await?;
+            anyhow::Ok(witness.tell(report))
+        })?,
         Api::Blocking => {
-            let socket = PullSocket::new(&Context::new())?;
+            let (context, mut witness) = security.context();
+            let socket = PullSocket::with_options(&context, options)?;
             announce(socket.bind(endpoint)?.blocking()?)?;
-            receive_all_blocking(&socket, load)
+            witness.tell(receive_all_blocking(&socket, load)?)
         }
-    }
+    };
+    print(&report)
 }
 
-/// Receives everything and prints how fast
-pub(crate) async fn receive_all(socket: &PullSocket, load: Load) -> Result<()> {
+/// Receives everything and says how fast
+pub(crate) async fn receive_all(socket: &PullSocket, load: Load) -> Result<Value> {
     check(&socket.recv().await?, load.octets())?;
     let span = Span::start();
     let mut left = load.count.saturating_sub(1);
@@ -185,7 +194,7 @@ pub(crate) async fn receive_all(socket: &PullSocket, load: Load) -> Result<()> {
     report_received(load, span)
 }
 
-fn receive_all_blocking(socket: &PullSocket, load: Load) -> Result<()> {
+fn receive_all_blocking(socket: &PullSocket, load: Load) -> Result<Value> {
     check(&socket.recv_blocking()?, load.octets())?;
     let span = Span::start();
     let mut left = load.count.saturating_sub(1);
@@ -205,10 +214,10 @@ fn receive_all_blocking(socket: &PullSocket, load: Load) -> Result<()> {
     report_received(load, span)
 }
 
-fn report_received(load: Load, span: Span) -> Result<()> {
+fn report_received(load: Load, span: Span) -> Result<Value> {
     let seconds = span.seconds();
     let after_first = load.count.checked_sub(1).context("count is at least 1")?;
-    print(&json!({
+    Ok(json!({
         "messages": load.count, "seconds": seconds, "per_second": after_first as f64 / seconds,
         "cpu_seconds": span.cpu_seconds(),
     }))

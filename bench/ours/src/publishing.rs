@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use tidings_socket::{Context, Message, Options, SocketType, SubSocket, XpubSocket};
+use tidings_socket::{Message, Options, SocketType, SubSocket, XpubSocket};
 use tokio::task::JoinSet;
 
 use crate::arguments::{Arguments, Usage};
 use crate::measure::{FLUSH, Span, announce, check, flushed, print, resident_kib};
 use crate::on_runtime;
+use crate::security::{End, Security};
 
 /// Binds, waits for every subscription, publishes, and ends with a mark that every subscriber waits for
 pub(crate) fn publish(mut arguments: Arguments) -> Result<()> {
@@ -20,6 +21,7 @@ pub(crate) fn publish(mut arguments: Arguments) -> Result<()> {
     let subscriptions: usize = arguments.needed("subscriptions")?;
     let topics: usize = arguments.or("topics", 1usize)?.max(1);
     let drop: String = arguments.or("drop", "no".to_owned())?;
+    let security = Security::new(&mut arguments, &endpoint)?;
     arguments.finish()?;
     if size < TOPIC {
         bail!(Usage(format!("a message is at least as long as its topic, {TOPIC} octets")));
@@ -32,7 +34,8 @@ pub(crate) fn publish(mut arguments: Arguments) -> Result<()> {
     on_runtime(async move {
         // An XPUB tells when the subscriptions are there; it publishes as a PUB does
         let options = Options::of(SocketType::Xpub).xpub_verbose(true).xpub_nodrop(!drops);
-        let socket = XpubSocket::with_options(&Context::new(), options)?;
+        let (context, mut witness) = security.context();
+        let socket = XpubSocket::with_options(&context, security.add_to(options, End::Binds)?)?;
         announce(socket.bind(endpoint)?.await?)?;
         // The end mark's subscription is one more of each subscriber
         let mut missing = subscribers * (subscriptions + 1);
@@ -64,11 +67,11 @@ pub(crate) fn publish(mut arguments: Arguments) -> Result<()> {
         if !drops {
             flushed(report)?;
         }
-        print(&json!({
+        print(&witness.tell(json!({
             "messages": count, "seconds": seconds, "per_second": count as f64 / seconds,
             "cpu_seconds": span.cpu_seconds(), "dropped": dropped,
             "rss_kib_before": rss_before, "rss_kib_after": rss_after,
-        }))
+        })))
     })
 }
 
@@ -82,13 +85,15 @@ pub(crate) fn subscribe(mut arguments: Arguments) -> Result<()> {
     let expect: u64 = arguments.needed("expect")?;
     let _topics: usize = arguments.or("topics", 1)?;
     let frozen: usize = arguments.or("frozen", 0)?;
+    let security = Security::new(&mut arguments, &endpoint)?;
     arguments.finish()?;
+    let options = security.options(SocketType::Sub, End::Connects)?;
     on_runtime(async move {
-        let context = Context::new();
+        let (context, mut witness) = security.context();
         let mut unread = Vec::new();
         let mut reading = JoinSet::new();
         for number in 0..connections + frozen {
-            let socket = SubSocket::new(&context)?;
+            let socket = SubSocket::with_options(&context, options.clone())?;
             socket.subscribe(END_MARK);
             if subscriptions <= 1 {
                 socket.subscribe("");
@@ -115,10 +120,10 @@ pub(crate) fn subscribe(mut arguments: Arguments) -> Result<()> {
             }
         }
         let (seconds, cpu_seconds) = last.context("nothing was received")?;
-        print(&json!({
+        print(&witness.tell(json!({
             "messages": messages, "seconds": seconds, "per_second": messages as f64 / seconds,
             "missed": expect.saturating_sub(messages), "cpu_seconds": cpu_seconds,
-        }))
+        })))
     })
 }
 

@@ -3,21 +3,25 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
-use tidings_socket::{Context, Message, RepSocket, ReqSocket};
+use serde_json::{Value, json};
+use tidings_socket::{Message, RepSocket, ReqSocket, SocketType};
 
 use crate::arguments::{Api, Arguments};
 use crate::measure::{Latencies, Span, announce, check, print};
 use crate::on_runtime;
 use crate::pipeline::CONNECT;
+use crate::security::{End, Security};
 
 pub(crate) fn rep(mut arguments: Arguments) -> Result<()> {
     let endpoint: String = arguments.needed("endpoint")?;
     let api = arguments.api()?;
+    let security = Security::new(&mut arguments, &endpoint)?;
     arguments.finish()?;
-    let (served, span) = match api {
+    let options = security.options(SocketType::Rep, End::Binds)?;
+    let (served, span, mut witness) = match api {
         Api::Async => on_runtime(async move {
-            let socket = RepSocket::new(&Context::new())?;
+            let (context, witness) = security.context();
+            let socket = RepSocket::with_options(&context, options)?;
             announce(socket.bind(endpoint)?.await?)?;
             let mut request = socket.recv().await?;
             let (span, mut served) = (Span::start(), 0u64);
@@ -28,10 +32,11 @@ pub(crate) fn rep(mut arguments: Arguments) -> Result<()> {
             }
             socket.send(request).await?;
             socket.close(LAST_REPLY).await;
-            anyhow::Ok((served, span))
+            anyhow::Ok((served, span, witness))
         })?,
         Api::Blocking => {
-            let socket = RepSocket::new(&Context::new())?;
+            let (context, witness) = security.context();
+            let socket = RepSocket::with_options(&context, options)?;
             announce(socket.bind(endpoint)?.blocking()?)?;
             let mut request = socket.recv_blocking()?;
             let (span, mut served) = (Span::start(), 0u64);
@@ -42,10 +47,11 @@ pub(crate) fn rep(mut arguments: Arguments) -> Result<()> {
             }
             socket.send_blocking(request)?;
             socket.close_blocking(LAST_REPLY);
-            (served, span)
+            (served, span, witness)
         }
     };
-    print(&json!({"messages": served, "seconds": span.seconds(), "cpu_seconds": span.cpu_seconds()}))
+    let (seconds, cpu_seconds) = (span.seconds(), span.cpu_seconds());
+    print(&witness.tell(json!({"messages": served, "seconds": seconds, "cpu_seconds": cpu_seconds})))
 }
 
 /// What is asked, and how often
@@ -65,29 +71,34 @@ pub(crate) fn req(mut arguments: Arguments) -> Result<()> {
         rate: arguments.optional("rate")?,
     };
     let api = arguments.api()?;
+    let security = Security::new(&mut arguments, &endpoint)?;
     arguments.finish()?;
-    match api {
+    let options = security.options(SocketType::Req, End::Connects)?;
+    let report = match api {
         Api::Async => on_runtime(async move {
-            let socket = ReqSocket::new(&Context::new())?;
+            let (context, mut witness) = security.context();
+            let socket = ReqSocket::with_options(&context, options)?;
             socket.connect(endpoint)?.await?;
-            ask_all(&socket, questions).await?;
+            let report = ask_all(&socket, questions).await?;
             socket.send(END.into()).await?;
             socket.recv().await?;
-            Ok(())
-        }),
+            Ok(witness.tell(report))
+        })?,
         Api::Blocking => {
-            let socket = ReqSocket::new(&Context::new())?;
+            let (context, mut witness) = security.context();
+            let socket = ReqSocket::with_options(&context, options)?;
             socket.connect(endpoint)?.blocking(CONNECT)?;
-            ask_all_blocking(&socket, questions)?;
+            let report = ask_all_blocking(&socket, questions)?;
             socket.send_blocking(END.into())?;
             socket.recv_blocking()?;
-            Ok(())
+            witness.tell(report)
         }
-    }
+    };
+    print(&report)
 }
 
-/// Asks everything and prints the distribution of the times
-pub(crate) async fn ask_all(socket: &ReqSocket, questions: Questions) -> Result<()> {
+/// Asks everything and says the distribution of the times
+pub(crate) async fn ask_all(socket: &ReqSocket, questions: Questions) -> Result<Value> {
     let body = vec![b'x'; questions.size];
     let round_trip = async || {
         socket.send(Message::copy_from(&body)).await?;
@@ -103,10 +114,10 @@ pub(crate) async fn ask_all(socket: &ReqSocket, questions: Questions) -> Result<
         round_trip().await?;
         times.note(due.elapsed());
     }
-    print(&times.report(span)?)
+    times.report(span)
 }
 
-fn ask_all_blocking(socket: &ReqSocket, questions: Questions) -> Result<()> {
+fn ask_all_blocking(socket: &ReqSocket, questions: Questions) -> Result<Value> {
     let body = vec![b'x'; questions.size];
     let round_trip = || {
         socket.send_blocking(Message::copy_from(&body))?;
@@ -122,7 +133,7 @@ fn ask_all_blocking(socket: &ReqSocket, questions: Questions) -> Result<()> {
         round_trip()?;
         times.note(due.elapsed());
     }
-    print(&times.report(span)?)
+    times.report(span)
 }
 
 /// When each request is due
@@ -157,13 +168,15 @@ impl Schedule {
 pub(crate) fn connect_echo(mut arguments: Arguments) -> Result<()> {
     let endpoint: String = arguments.needed("endpoint")?;
     let count: usize = arguments.needed("count")?;
+    let security = Security::new(&mut arguments, &endpoint)?;
     arguments.finish()?;
+    let options = security.options(SocketType::Req, End::Connects)?;
     on_runtime(async move {
-        let context = Context::new();
+        let (context, mut witness) = security.context();
         let body = [b'x'; 64];
         let span = Span::start();
         for _ in 0..count {
-            let socket = ReqSocket::new(&context)?;
+            let socket = ReqSocket::with_options(&context, options.clone())?;
             let connecting = socket.connect(&endpoint)?;
             socket.send(Message::copy_from(&body)).await?;
             check(&socket.recv().await?, body.len())?;
@@ -171,13 +184,13 @@ pub(crate) fn connect_echo(mut arguments: Arguments) -> Result<()> {
             drop(connecting);
         }
         let (seconds, cpu_seconds) = (span.seconds(), span.cpu_seconds());
-        let last = ReqSocket::new(&context)?;
+        let last = ReqSocket::with_options(&context, options)?;
         last.connect(&endpoint)?.await.context("can't connect to say that it is over")?;
         last.send(END.into()).await?;
         last.recv().await?;
-        print(&json!({
+        print(&witness.tell(json!({
             "messages": count, "seconds": seconds, "per_second": count as f64 / seconds, "cpu_seconds": cpu_seconds,
-        }))
+        })))
     })
 }
 

@@ -127,7 +127,7 @@ mod tests {
         let works = works();
         let names: HashSet<&str> = works.iter().map(|work| work.name.as_str()).collect();
         assert!(points.is_subset(&names), "{:?}", points.difference(&names));
-        assert!(works.iter().filter(|work| work.curve).all(|work| points.contains(work.name.as_str())));
+        assert!(works.iter().filter(|work| work.is_point).all(|work| points.contains(work.name.as_str())));
     }
 
     #[test]
@@ -150,6 +150,7 @@ mod tests {
             sides,
         };
         let mut results = Results {
+            suite: "engine".to_owned(),
             when: String::new(),
             rounds: 1,
             quick: false,

@@ -20,10 +20,19 @@ pub(super) fn describe(libzmq: Option<&Path>) -> Value {
         "kernel": read("/proc/sys/kernel/osrelease").trim().split('-').next(),
         "rustc": said(Path::new("rustc"), "--version"),
         "libzmq": libzmq.map(|program| said(program, "--version")),
-        "crates": versions(&lock, &["tidings-socket", "tokio", "zeromq", "rzmq"]),
+        "libzmq_libraries": libzmq.map(libraries),
+        "crates": versions(&lock, &PACKAGES),
         "commit": said_by(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(root())),
         "load_before": load(),
     })
+}
+
+/// The shared libraries that a program is linked with and that matter here, as `ldd` finds them
+fn libraries(program: &Path) -> Vec<String> {
+    let all = said(Path::new("ldd"), &program.to_string_lossy());
+    let lines = all.lines().filter(|line| line.contains("libzmq") || line.contains("libsodium"));
+    // Without the address at which it happened to be loaded
+    lines.map(|line| line.split(" (0x").next().unwrap_or_default().trim().to_owned()).collect()
 }
 
 /// How much the machine had to do in the last 1, 5 and 15 minutes
@@ -56,6 +65,9 @@ fn versions(lock: &str, names: &[&str]) -> Value {
     };
     names.iter().map(|name| ((*name).to_owned(), Value::from(version_of(name)))).collect()
 }
+
+const PACKAGES: [&str; 8] =
+    ["tidings-socket", "tokio", "zeromq", "rzmq", "dryoc", "tokio-rustls", "rustls", "aws-lc-rs"];
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: us, libzmq, the other crates and the raw floors in turn, each end in a process of its own.
 //!
-//! `works.rs` is the table of what is measured and what must come out, `script.rs` says which programs that
-//! takes, `side.rs` and `run.rs` run them, `results.rs` is the raw file, `report.rs` and `picture.rs` show it.
+//! `suite.rs` names the benchmarks, `works.rs` and `encrypted.rs` are the tables of what is measured and what must
+//! come out, `script.rs` says which programs that takes, `measuring.rs`, `side.rs` and `run.rs` run them, `results.rs` is
+//! the raw file, `report.rs` and `picture.rs` show it.
 
 mod chart;
 mod curves;
-mod engine;
+mod encrypted;
 mod machine;
+mod measuring;
 mod overview;
 mod picture;
 mod programs;
@@ -17,6 +19,7 @@ mod script;
 mod side;
 mod statistics;
 mod steadiness;
+mod suite;
 mod works;
 
 use std::path::PathBuf;
@@ -29,7 +32,11 @@ pub(crate) use programs::build_ours;
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// The engine against libzmq, the crates zeromq and rzmq, and the raw floors
-    Engine(engine::Engine),
+    Engine(measuring::Measuring),
+    /// CURVE against libzmq's, with libsodium: throughput, round trips, handshakes; and the same without encryption
+    Curve(measuring::Measuring),
+    /// TLS against bare tokio-rustls, and its handshakes against libzmq's CURVE
+    Tls(measuring::Measuring),
     /// Instructions and allocations per message under callgrind, against bench/instructions.json
     Instructions(crate::instructions::Instructions),
     /// Draws the tables and pictures of raw results anew
@@ -38,7 +45,7 @@ pub(crate) enum Bench {
 
 #[derive(Args)]
 pub(crate) struct Picture {
-    /// Raw results of `cargo xtask bench engine`; the table and the pictures go beside them
+    /// Raw results of `cargo xtask bench engine`, `curve` or `tls`; the table and the pictures go beside them
     #[arg(required = true, value_name = "RAW.json")]
     raw: Vec<PathBuf>,
 }
@@ -46,7 +53,9 @@ pub(crate) struct Picture {
 impl Bench {
     pub(crate) fn run(&self) -> Result<()> {
         match self {
-            Self::Engine(engine) => engine.run(),
+            Self::Engine(measuring) => measuring.run(&suite::ENGINE),
+            Self::Curve(measuring) => measuring.run(&suite::CURVE),
+            Self::Tls(measuring) => measuring.run(&suite::TLS),
             Self::Instructions(instructions) => instructions.run(),
             Self::Picture(picture) => picture.run(),
         }

@@ -1,4 +1,6 @@
-//! All works in one picture: how many times better than libzmq each came out, and how many times it was to be.
+//! All works in one picture: how many times better than the rival each came out, and how many times it was to be.
+//!
+//! The rival is libzmq, except where it has no such thing: see `suite.rs`.
 
 use std::path::Path;
 
@@ -9,34 +11,35 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::chart::{AXIS, Drawn, GRID, GROUND, HEAD, INK, MARGIN, Ruler, WIDTH, plain, text};
 use super::results::{Measure, Results, WorkResult};
 use super::statistics::short;
-use super::works::{GROWTH, LIBZMQ, MEMORY_GROWTH, OURS};
+use super::works::{GROWTH, MEMORY_GROWTH, OURS};
 
 /// A measure of a work
 #[derive(Debug, PartialEq)]
 pub(super) struct Factor {
     group: String,
     label: String,
-    /// How many times better than libzmq: of rates ours / theirs, of times and memory theirs / ours
+    /// How many times better than the rival: of rates ours / theirs, of times and memory theirs / ours
     times: f64,
     /// What the targets ask for, on the same scale: also those against another side
     targets: Vec<f64>,
 }
 
-/// Everything that libzmq has a figure for as well, but for the points of curves
+/// Everything that the rival has a figure for as well, but for the points of curves
 pub(super) fn factors(results: &Results) -> Vec<Factor> {
+    let rival = results.suite().rival();
     let works = results.works.iter().filter(|work| work.group != GROWTH);
     works
-        .flat_map(|work| work.measures.iter().enumerate().filter_map(|(number, of)| factor(work, number, of)))
+        .flat_map(|work| work.measures.iter().enumerate().filter_map(|(number, of)| factor(work, rival, number, of)))
         .collect()
 }
 
-fn factor(work: &WorkResult, number: usize, measure: &Measure) -> Option<Factor> {
+fn factor(work: &WorkResult, rival: &str, number: usize, measure: &Measure) -> Option<Factor> {
     // How much memory grew is noise where it should not grow at all
     if measure.name == MEMORY_GROWTH {
         return None;
     }
-    let (ours, libzmq) = (work.median(OURS, number)?, work.median(LIBZMQ, number)?);
-    let times = |figure: f64| if measure.unit.more_is_better() { figure / libzmq } else { libzmq / figure };
+    let (ours, theirs) = (work.median(OURS, number)?, work.median(rival, number)?);
+    let times = |figure: f64| if measure.unit.more_is_better() { figure / theirs } else { theirs / figure };
     let asked = measure.targets.iter().filter_map(|target| match &target.against {
         Some(label) => Some(target.bound * work.median(label, number)?),
         None => Some(target.bound),
@@ -56,7 +59,7 @@ fn factor(work: &WorkResult, number: usize, measure: &Measure) -> Option<Factor>
 }
 
 /// Bars from the line at 1.0: to the right where ours is better
-pub(super) fn draw(path: &Path, title: &str, factors: &[Factor]) -> Result<()> {
+pub(super) fn draw(path: &Path, title: &str, rival: &str, factors: &[Factor]) -> Result<()> {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for (number, factor) in factors.iter().enumerate() {
         if number == 0 || factors[number - 1].group != factor.group {
@@ -69,7 +72,7 @@ pub(super) fn draw(path: &Path, title: &str, factors: &[Factor]) -> Result<()> {
     let draw = || -> Drawn {
         root.fill(&GROUND)?;
         root.draw(&Text::new(title.to_owned(), (16, 14), text(20)))?;
-        legend(&root)?;
+        legend(&root, rival)?;
         let (_, area) = root.split_vertically(HEAD + LEGEND);
         let drawn = || factors.iter().flat_map(|factor| factor.targets.iter().chain([&factor.times]));
         let least = drawn().copied().fold(0.8, f64::min) / 1.1;
@@ -95,7 +98,7 @@ pub(super) fn draw(path: &Path, title: &str, factors: &[Factor]) -> Result<()> {
             .axis_desc_style(text(13))
             .x_labels(ticks.len())
             .x_label_formatter(&|at| plain(10f64.powf(*at)))
-            .x_desc("times better than libzmq")
+            .x_desc(format!("times better than {rival}"))
             .draw()?;
         let beside = |place: HPos| text(13).pos(Pos::new(place, VPos::Center));
         for (number, row) in rows.iter().enumerate() {
@@ -136,17 +139,17 @@ enum Row<'a> {
     Factor(&'a Factor),
 }
 
-fn legend(root: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>) -> Drawn {
+fn legend(root: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, rival: &str) -> Drawn {
     let y = HEAD as i32 + 4;
     let style = || text(13).pos(Pos::new(HPos::Left, VPos::Center));
-    for (left, colour, said) in [(16, BETTER, "better than libzmq"), (176, WORSE, "worse")] {
+    for (left, colour, said) in [(16, BETTER, format!("better than {rival}")), (196, WORSE, "worse".to_owned())] {
         root.draw(&Rectangle::new([(left, y - 5), (left + 22, y + 5)], colour.filled()))?;
         root.draw(&Text::new(said, (left + 28, y), style()))?;
     }
-    root.draw(&PathElement::new([(270, y - 7), (270, y + 7)], INK.stroke_width(2)))?;
-    root.draw(&Text::new("target", (278, y), style()))?;
-    let said = "rates: ours / libzmq's; times, memory, cpu: libzmq's / ours";
-    Ok(root.draw(&Text::new(said, (350, y), style()))?)
+    root.draw(&PathElement::new([(290, y - 7), (290, y + 7)], INK.stroke_width(2)))?;
+    root.draw(&Text::new("target", (298, y), style()))?;
+    let said = format!("rates: ours / {rival}'s; times, memory, cpu: {rival}'s / ours");
+    Ok(root.draw(&Text::new(said, (370, y), style()))?)
 }
 
 const BETTER: RGBColor = RGBColor(0, 114, 178);
@@ -167,6 +170,7 @@ mod tests {
 
     use super::super::results::{Run, SideResult};
     use super::super::statistics::{Target, Unit};
+    use super::super::works::LIBZMQ;
     use super::*;
 
     #[test]
@@ -188,6 +192,7 @@ mod tests {
             }
         };
         let results = Results {
+            suite: "engine".to_owned(),
             when: String::new(),
             rounds: 1,
             quick: false,

@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result};
 
 use super::chart::{Axis, Bar, Line, Panel, bars, lines};
 use super::curves::{Curve, curves};
+use super::encrypted::CURVE_ROUND_TRIP;
 use super::overview;
 use super::results::{Results, WorkResult};
 use super::statistics::{Unit, least_and_most, median, short};
 use super::works::{
-    BLOCKING_ECHO, CRATES, INPROC_ONE_THREAD, INPROC_TWO_THREADS, LIBZMQ, LIBZMQ_NONE_FROZEN, NONE_FROZEN, OURS,
-    SLOW_SUBSCRIBER, TOKIO_ECHO,
+    BLOCKING_ECHO, CRATES, INPROC_ONE_THREAD, INPROC_TWO_THREADS, LIBZMQ, LIBZMQ_CURVE, LIBZMQ_NONE_FROZEN,
+    NONE_FROZEN, OURS, OURS_CURVE, SLOW_SUBSCRIBER, TOKIO_ECHO,
 };
 
 /// A picture that was drawn
@@ -27,8 +28,9 @@ pub(super) fn draw_all(results: &Results, raw: &Path) -> Result<Vec<Picture>> {
     std::fs::create_dir_all(&folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
     let mut album = Album { folder, pictures: Vec::new() };
     let factors = overview::factors(results);
-    let title = "How many times better than libzmq, and what was asked for";
-    album.add("overview", title, &factors, |path, factors| overview::draw(path, title, factors))?;
+    let rival = results.suite().rival();
+    let title = format!("How many times better than {rival}, and what was asked for");
+    album.add("overview", &title, &factors, |path, factors| overview::draw(path, &title, rival, factors))?;
     for (file, title, works) in BARS {
         let panels: Vec<Panel> = works
             .iter()
@@ -159,9 +161,9 @@ fn curve_lines(curve: &Curve, results: &Results) -> Vec<Line> {
 fn colour(label: &str) -> (u8, u8, u8) {
     match label {
         OURS => (0, 114, 178),
-        NONE_FROZEN => (110, 180, 220),
+        NONE_FROZEN | OURS_CURVE => (110, 180, 220),
         LIBZMQ => (213, 94, 0),
-        LIBZMQ_NONE_FROZEN => (240, 165, 110),
+        LIBZMQ_NONE_FROZEN | LIBZMQ_CURVE => (240, 165, 110),
         "zeromq" => (0, 158, 115),
         "rzmq" => (184, 96, 150),
         BLOCKING_ECHO => (175, 180, 188),
@@ -230,6 +232,37 @@ const BARS: &[Bars] = &[
             ("connect, one echo, close", "connect, one echo, close"),
         ],
     ),
+    (
+        "throughput-curve",
+        "PUSH/PULL throughput over tcp with CURVE, one message per call",
+        &[
+            ("CURVE PUSH/PULL tcp 64", "64 octets"),
+            ("CURVE PUSH/PULL tcp 1 KiB", "1 KiB"),
+            ("CURVE PUSH/PULL tcp 64 KiB", "64 KiB"),
+        ],
+    ),
+    ("pub-sub-curve", "PUB/SUB over tcp with CURVE, 64 octets, deliveries", &[("CURVE PUB to 10 SUB", "10 SUB")]),
+    (
+        "connections-curve",
+        "Connections over tcp with CURVE",
+        &[
+            ("CURVE connect, one echo, close", "connect, one echo, close"),
+            ("CURVE 1,000 connections", "1,000 connections, 64 at a time"),
+        ],
+    ),
+    (
+        "throughput-tls",
+        "PUSH/PULL throughput over TLS, one message per call",
+        &[("TLS PUSH/PULL 64", "64 octets"), ("TLS PUSH/PULL 1 KiB", "1 KiB"), ("TLS PUSH/PULL 64 KiB", "64 KiB")],
+    ),
+    (
+        "connections-tls",
+        "Connections with TLS, both ends with a certificate, and with CURVE",
+        &[
+            ("TLS connect, one echo, close", "connect, one echo, close"),
+            ("TLS 1,000 connections", "1,000 connections, 64 at a time"),
+        ],
+    ),
 ];
 
 /// File, title, work
@@ -257,16 +290,18 @@ const LATENCIES: &[(&str, &str, &str)] = &[
         "REQ/REP round trip over tcp, 64 octets, ours by the blocking API",
         "REQ/REP tcp 64 blocking API",
     ),
+    ("latency-curve", "REQ/REP round trip over tcp with CURVE, 64 octets", CURVE_ROUND_TRIP),
 ];
 
 #[cfg(test)]
 mod tests {
+    use super::super::encrypted::{curve_works, tls_works};
     use super::super::works::works;
     use super::*;
 
     #[test]
     fn every_picture_is_of_works_that_exist() {
-        let works = works();
+        let works: Vec<_> = works().into_iter().chain(curve_works()).chain(tls_works()).collect();
         let named = BARS.iter().flat_map(|(_, _, panels)| panels.iter().map(|(name, _)| *name));
         let named = named.chain(LATENCIES.iter().map(|(_, _, name)| *name)).chain([HALF_LOAD]);
         for name in named {

@@ -11,6 +11,7 @@ use super::picture::{Picture, draw_all};
 use super::results::{Failure, Measure, Results, SideResult, WorkResult};
 use super::statistics::{NOISE, Unit, short, spread, verdict};
 use super::steadiness::Steadiness;
+use super::suite::Suite;
 use super::works::{CRATES, INPROC_ONE_THREAD, LIBZMQ, OURS, SLOW_SUBSCRIBER};
 
 /// Writes the tables and the pictures beside the raw results; returns where the tables are, and how many pictures
@@ -45,7 +46,7 @@ pub(super) fn text(results: &Results) -> String {
     }
     for group in groups {
         let works: Vec<&WorkResult> = results.works.iter().filter(|work| work.group == group).collect();
-        table(&mut out, group, &works);
+        table(&mut out, results.suite(), group, &works);
     }
     bends(&mut out, results);
     failures(&mut out, results);
@@ -59,13 +60,16 @@ fn head(out: &mut String, results: &Results) {
         Value::Null => none(),
         other => other.to_string(),
     };
-    let crates = |name: &str| machine["crates"][name].as_str().map_or_else(none, str::to_owned);
+    let packages: Vec<String> = (results.suite().packages.iter())
+        .map(|name| format!("{name} {}", machine["crates"][name].as_str().unwrap_or("–")))
+        .collect();
     let kind = if results.quick { ", short runs" } else { "" };
     let _ = write!(
         out,
-        "# Engine benchmark\n\n\
+        "# {title}\n\n\
          {when}, {rounds} rounds{kind}. {cpu}, {cores} cores, Linux {kernel}, {rustc}. \
-         Against {libzmq}, zeromq {zeromq}, rzmq {rzmq}; tokio {tokio}.\n\n{reached}\n\n{steadiness}\n",
+         Against {libzmq}; {packages}.\n\n{reached}\n\n{steadiness}\n",
+        title = results.suite().title,
         when = results.when,
         rounds = results.rounds,
         cpu = said("cpu"),
@@ -73,9 +77,7 @@ fn head(out: &mut String, results: &Results) {
         kernel = said("kernel"),
         rustc = said("rustc"),
         libzmq = said("libzmq"),
-        zeromq = crates("zeromq"),
-        rzmq = crates("rzmq"),
-        tokio = crates("tokio"),
+        packages = packages.join(", "),
         reached = reached(results),
         steadiness = steadiness(results),
     );
@@ -162,24 +164,34 @@ fn notes(out: &mut String, results: &Results) {
              without the frozen one, each taken right after one with it."
         ));
     }
-    notes.push(
-        "Ahead of crates: whether our median is better than those of zeromq and rzmq. Processor time is user + system, \
-         of both ends where there are two."
-            .to_owned(),
-    );
+    if results.works.iter().any(has_crates) {
+        notes.push("Ahead of crates: whether our median is better than those of zeromq and rzmq.".to_owned());
+    }
+    notes.push("Processor time is user + system, of both ends where there are two.".to_owned());
+    notes.extend(results.suite().notes.iter().map(|note| (*note).to_owned()));
     let lines: String = notes.iter().map(|note| format!("- {note}\n")).collect();
     let _ = write!(out, "\n{lines}");
 }
 
-fn table(out: &mut String, group: &str, works: &[&WorkResult]) {
+fn has_crates(work: &WorkResult) -> bool {
+    CRATES.iter().any(|label| work.side(label).is_some())
+}
+
+fn table(out: &mut String, suite: &Suite, group: &str, works: &[&WorkResult]) {
     let has_latency = works.iter().any(|work| work.measures.iter().any(|measure| measure.unit == Unit::Nanoseconds));
-    let crates = works.iter().any(|work| CRATES.iter().any(|label| work.side(label).is_some()));
+    let crates = works.iter().any(|work| has_crates(work));
+    let others = crates || works.iter().any(|work| others(work).next().is_some());
+    let rivals = suite.rivals.iter().filter(|label| works.iter().any(|work| work.side(label).is_some()));
+    let of_rivals: Vec<String> = rivals.map(|label| format!("of {label}")).collect();
     let mut columns = vec!["work", "unit", OURS, LIBZMQ];
     if crates {
         columns.extend(CRATES);
+    }
+    if others {
         columns.push("floors and variants");
     }
-    columns.extend(["of libzmq", "target", "verdict"]);
+    columns.extend(of_rivals.iter().map(String::as_str));
+    columns.extend(["target", "verdict"]);
     if has_latency {
         columns.push("p99 ratio");
     }
@@ -194,9 +206,13 @@ fn table(out: &mut String, group: &str, works: &[&WorkResult]) {
             let mut cells = vec![row.name(), row.scale().0.to_owned(), row.cell(OURS), row.cell(LIBZMQ)];
             if crates {
                 cells.extend(CRATES.map(|label| row.cell(label)));
+            }
+            if others {
                 cells.push(row.others());
             }
-            cells.extend([row.ratio(LIBZMQ).map_or_else(none, short), row.targets(), row.verdicts()]);
+            let ratio = |column: &String| row.ratio(column.trim_start_matches("of ")).map_or_else(none, short);
+            cells.extend(of_rivals.iter().map(ratio));
+            cells.extend([row.targets(), row.verdicts()]);
             if has_latency {
                 cells.push(row.tail());
             }
@@ -244,10 +260,14 @@ impl Row<'_> {
             return match side.failures.first() {
                 Some(Failure::TimedOut(_)) => "timed out".to_owned(),
                 Some(Failure::Failed(_)) => "failed".to_owned(),
-                Some(Failure::Unsupported) | None => none(),
+                Some(Failure::Unsupported) => "has none".to_owned(),
+                None => none(),
             };
         }
         let mut cell = spread(&figures, scale);
+        if let (Some(seal), Some(open)) = (side.told("seal_ns"), side.told("open_ns")) {
+            let _ = write!(cell, " (seal {} ns, open {} ns)", short(seal), short(open));
+        }
         if self.measure.unit == Unit::Nanoseconds {
             for key in ["p99_ns", "p99_9_ns"] {
                 let _ = write!(cell, " / {}", side.told(key).map_or_else(none, |time| short(time * scale)));
@@ -260,11 +280,9 @@ impl Row<'_> {
         }
     }
 
-    /// Floors, and sides in another way
     fn others(&self) -> String {
-        let named = |label: &str| [OURS, LIBZMQ].contains(&label) || CRATES.contains(&label);
-        let others = self.work.sides.iter().filter(|side| !named(&side.label));
-        let cells: Vec<String> = others.map(|side| format!("{} {}", side.label, self.cell_of(side))).collect();
+        let cells: Vec<String> =
+            others(self.work).map(|side| format!("{} {}", side.label, self.cell_of(side))).collect();
         if cells.is_empty() { none() } else { cells.join("<br>") }
     }
 
@@ -374,6 +392,12 @@ impl Tail<'_> {
     }
 }
 
+/// Floors, and sides in another way
+fn others(work: &WorkResult) -> impl Iterator<Item = &SideResult> {
+    let named = |label: &str| [OURS, LIBZMQ].contains(&label) || CRATES.contains(&label);
+    work.sides.iter().filter(move |side| !named(&side.label))
+}
+
 fn bends(out: &mut String, results: &Results) {
     let rows: Vec<String> = curves()
         .iter()
@@ -420,6 +444,7 @@ mod tests {
 
     use super::super::results::Run;
     use super::super::statistics::Target;
+    use super::super::works::{BARE_TLS, LIBZMQ_CURVE};
     use super::*;
 
     fn side(label: &str, figures: &[f64], line: &Value, failures: Vec<Failure>) -> SideResult {
@@ -438,7 +463,15 @@ mod tests {
         let measures = vec![Measure { name: String::new(), unit, targets }];
         let works = vec![WorkResult { group: "Group".to_owned(), name: "the work".to_owned(), measures, sides }];
         let machine = json!({"cpu": "a processor", "cores": 2, "crates": {"zeromq": "0.7"}});
-        Results { when: "today".to_owned(), rounds: 3, quick: false, order: String::new(), machine, works }
+        Results {
+            suite: "engine".to_owned(),
+            when: "today".to_owned(),
+            rounds: 3,
+            quick: false,
+            order: String::new(),
+            machine,
+            works,
+        }
     }
 
     fn row(results: &Results) -> String {
@@ -467,6 +500,30 @@ mod tests {
         let text = text(&results);
         assert!(text.contains("0 of 1 targets reached"), "{text}");
         assert!(text.contains("- the work, rzmq: timed out: rzmq pull"), "{text}");
+    }
+
+    #[test]
+    fn ratios_are_of_the_rivals_of_a_benchmark() {
+        let line = Value::Null;
+        let mut results = results(
+            Unit::PerSecond,
+            0.8,
+            vec![
+                side(OURS, &[40.0], &line, vec![]),
+                side(LIBZMQ, &[], &line, vec![Failure::Unsupported]),
+                side(LIBZMQ_CURVE, &[20.0], &line, vec![]),
+                side(BARE_TLS, &[50.0], &json!({"seal_ns": 237.0, "open_ns": 271.0}), vec![]),
+            ],
+        );
+        results.suite = "tls".to_owned();
+        results.works[0].measures[0].targets[0].against = Some(BARE_TLS.to_owned());
+        assert_eq!(
+            row(&results),
+            "| the work | /s | 40.0 | has none | libzmq, CURVE 20.0<br>tokio-rustls 50.0 (seal 237 ns, open 271 ns) \
+             | 0.80 | 2.00 | at least 0.80 of tokio-rustls | 0.80: ok | 200 / – |"
+        );
+        let text = text(&results);
+        assert!(text.contains("# TLS benchmark") && text.contains("| of tokio-rustls | of libzmq, CURVE |"), "{text}");
     }
 
     #[test]

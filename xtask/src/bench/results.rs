@@ -1,4 +1,4 @@
-//! What a run of `cargo xtask bench engine` leaves behind: the raw file, from which tables and pictures are made.
+//! What a run of `cargo xtask bench engine`, `curve` or `tls` leaves behind: the raw file, from which tables and pictures are made.
 
 use std::path::Path;
 
@@ -7,15 +7,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::statistics::{Target, Unit, median};
+use super::suite::{ENGINE, Suite};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Results {
+    /// The benchmark's name; files from before there were several have none
+    #[serde(default = "engine")]
+    pub(super) suite: String,
     pub(super) when: String,
     pub(super) rounds: usize,
     pub(super) quick: bool,
     pub(super) order: String,
     pub(super) machine: Value,
     pub(super) works: Vec<WorkResult>,
+}
+
+fn engine() -> String {
+    ENGINE.name.to_owned()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,10 +74,15 @@ pub(super) enum Failure {
 }
 
 impl Results {
+    /// What they are of; one whose name is not known any more is shown as the engine's are
+    pub(super) fn suite(&self) -> &'static Suite {
+        Suite::named(&self.suite).unwrap_or(&ENGINE)
+    }
+
     pub(super) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
         serde_json::from_str(&text)
-            .with_context(|| format!("{} holds no results of `cargo xtask bench engine`", path.display()))
+            .with_context(|| format!("{} holds no results of `cargo xtask bench`", path.display()))
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<()> {

@@ -1,16 +1,17 @@
 //! One run: starts the programs of a contestant, collects what they say, and reads the figures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::programs::Programs;
 use super::results::{Failure, Run};
-use super::script::{Amount, Contestant, Part, Step};
+use super::script::{Amount, Contestant, Part, Side, Step};
 use super::side::{MemoryWatch, Process};
-use super::works::{Kind, Pick, Transport, Work};
+use super::works::{Kind, Pick, Security, Transport, Work};
 
 /// Where runs happen
 pub(super) struct Stage {
@@ -46,11 +47,25 @@ impl Stage {
     ) -> Result<Run, Failure> {
         let steps = work.steps(contestant, amount);
         let (lines, seen) = match work.kind {
-            Kind::Idle { connections } => self.keep_idle(&steps, connections, patience)?,
+            Kind::Idle { connections } | Kind::Handshakes { connections } => {
+                self.keep_idle(&steps, connections, patience)?
+            }
             _ => self.play(&steps, work.one_core(), patience)?,
         };
         let telling = steps.iter().position(|step| step.tells).unwrap_or_default();
+        check_encryption(work.security_of(contestant), &steps, &lines)?;
         read_figures(work, amount, &steps, telling, lines, seen)
+    }
+
+    /// Writes the keys and certificates that encrypted works take
+    pub(super) fn make_keys(&mut self) -> anyhow::Result<()> {
+        let Some(program) = self.programs.get(&Side::Floor) else { bail!("the floors were not built") };
+        let keys = format!("keys={}", keys(self.folder.path()).display());
+        let output = Command::new(program).args(["make-keys", &keys]).output()?;
+        if !output.status.success() {
+            bail!("can't make keys: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
     }
 
     /// Starts all, waits for what all of them say; returns that and what was seen of memory
@@ -176,7 +191,7 @@ pub(super) fn trial_count(work: &Work) -> u64 {
         Kind::Router { connections, in_flight } => 1000.max(2 * connections * in_flight) as u64,
         Kind::Proxy { size: 65_536, .. } => 300,
         Kind::Proxy { .. } => 5000,
-        Kind::Idle { .. } => 1,
+        Kind::Idle { .. } | Kind::Handshakes { .. } => 1,
         Kind::ConnectEcho => 200,
     }
 }
@@ -184,7 +199,7 @@ pub(super) fn trial_count(work: &Work) -> u64 {
 /// The amount where a trial says nothing: setting up would take too long twice, or the work does not depend on it
 pub(super) fn fixed_amount(work: &Work, rate: u64, seconds: f64) -> Option<u64> {
     match work.kind {
-        Kind::Idle { .. } => Some(1),
+        Kind::Idle { .. } | Kind::Handshakes { .. } => Some(1),
         Kind::Publish { subscriptions, .. } if subscriptions > 1000 => Some((1_000_000.0 * seconds) as u64),
         _ if work.half_load() => Some((rate as f64 * seconds) as u64),
         _ => None,
@@ -204,6 +219,21 @@ pub(super) fn seconds(work: &Work, quick: bool) -> f64 {
         _ if !quick => full,
         Kind::SlowSubscriber => 1.0,
         _ => full / 5.0,
+    }
+}
+
+/// Sees to it that what is to be encrypted is: a slip in an option would win every comparison
+fn check_encryption(security: Security, steps: &[Step], lines: &[Value]) -> Result<(), Failure> {
+    let (key, wanted) = match security {
+        Security::None => return Ok(()),
+        Security::Curve => ("mechanism", "CURVE"),
+        Security::Tls => ("tls", "TLSv1_3"),
+    };
+    // A server of idle connections says nothing of them, and floors are TLS or the cipher itself
+    let says = |step: &Step| matches!(step.program, Side::Ours | Side::Libzmq) && step.part != Part::Serves;
+    match steps.iter().zip(lines).find(|(step, line)| says(step) && line[key] != wanted) {
+        Some((step, line)) => Err(Failure::Failed(format!("{key} of {} is {}, not {wanted}", step.role, line[key]))),
+        None => Ok(()),
     }
 }
 
@@ -249,6 +279,8 @@ fn read_figures(
 fn fill(argument: &str, endpoints: &[String], folder: &Path, number: u64) -> String {
     let mut argument = argument
         .replace("{new}", "tcp://127.0.0.1:*")
+        .replace("{new-tls}", "tls://127.0.0.1:*")
+        .replace("{keys}", &keys(folder).to_string_lossy())
         .replace("{new-ipc}", &format!("{}://{}/{number}", Transport::Ipc.name(), folder.display()));
     for (place, endpoint) in endpoints.iter().enumerate() {
         argument = argument.replace(&format!("{{{place}}}"), endpoint);
@@ -256,12 +288,16 @@ fn fill(argument: &str, endpoints: &[String], folder: &Path, number: u64) -> Str
     argument
 }
 
+/// Where the keys of a run are
+fn keys(folder: &Path) -> PathBuf {
+    folder.join("keys")
+}
+
 /// No run does more, however fast a side is
 const MOST: u64 = 100_000_000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::Side;
     use super::super::works::{LIBZMQ, works};
     use super::*;
 
@@ -313,12 +349,26 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_is_not_encrypted_fails() {
+        let steps = work("PUSH/PULL tcp 64")
+            .steps(Contestant { side: Side::Libzmq, label: LIBZMQ }, Amount { count: 1, rate: 0 });
+        let check = |security, lines: [Value; 2]| check_encryption(security, &steps, &lines);
+        let both = |push: &str| [json!({"mechanism": "CURVE"}), json!({"mechanism": push})];
+        assert_eq!(check(Security::Curve, both("CURVE")), Ok(()));
+        assert_eq!(check(Security::None, both("NULL")), Ok(()));
+        assert!(matches!(check(Security::Curve, both("NULL")), Err(Failure::Failed(_))));
+        assert!(matches!(check(Security::Tls, both("CURVE")), Err(Failure::Failed(_))));
+    }
+
+    #[test]
     fn endpoints_are_filled_in() {
         let endpoints = ["tcp://a:1".to_owned(), "tcp://b:2".to_owned()];
         let fill = |argument| fill(argument, &endpoints, Path::new("/x"), 7);
         assert_eq!(fill("endpoint={1}"), "endpoint=tcp://b:2");
         assert_eq!(fill("endpoint={new}"), "endpoint=tcp://127.0.0.1:*");
         assert_eq!(fill("endpoint={new-ipc}"), "endpoint=ipc:///x/7");
+        assert_eq!(fill("endpoint={new-tls}"), "endpoint=tls://127.0.0.1:*");
+        assert_eq!(fill("keys={keys}"), "keys=/x/keys");
         assert_eq!(fill("size=64"), "size=64");
     }
 }

@@ -3,8 +3,8 @@
 use clap::ValueEnum;
 
 use super::works::{
-    Api, BLOCKING_ECHO, BULK_COPY, CHANNEL, CRATES, EPOLL_ECHO, Kind, LIBZMQ, LIBZMQ_NONE_FROZEN, NONE_FROZEN, OURS,
-    Placement, RAW_ACCEPT, TOKIO_ECHO, Transport, Work,
+    Api, BARE_TLS, BLOCKING_ECHO, BULK_COPY, CHANNEL, CIPHER, CRATES, EPOLL_ECHO, Kind, LIBZMQ, LIBZMQ_CURVE,
+    LIBZMQ_NONE_FROZEN, NONE_FROZEN, OURS, OURS_CURVE, Placement, RAW_ACCEPT, Security, TOKIO_ECHO, Transport, Work,
 };
 
 /// Whose program plays the roles
@@ -27,7 +27,7 @@ pub(super) struct Contestant {
 /// One program of a run
 ///
 /// In its arguments, `{0}` is the first endpoint that an earlier program printed, `{1}` the second; `{new}`
-/// is one to bind.
+/// is one to bind, `{keys}` the folder of keys and certificates.
 pub(super) struct Step {
     pub(super) program: Side,
     pub(super) role: &'static str,
@@ -69,17 +69,27 @@ impl Work {
             // What is compared runs one right after the other
             all.insert(1, contestant(Side::Ours, NONE_FROZEN));
             all.push(contestant(Side::Libzmq, LIBZMQ_NONE_FROZEN));
-        } else if !self.curve {
+        } else if self.security == Security::Tls && self.is_about_handshakes() {
+            // libzmq has no TLS, so that what it has for encryption stands for it
+            all.extend([contestant(Side::Ours, OURS_CURVE), contestant(Side::Libzmq, LIBZMQ_CURVE)]);
+        } else if !self.is_point && self.security == Security::None {
             all.extend([contestant(Side::Zeromq, CRATES[0]), contestant(Side::Rzmq, CRATES[1])]);
         }
         let floors: &[&'static str] = match self.kind {
-            _ if self.curve => &[],
+            _ if self.is_point => &[],
+            Kind::PushPull { .. } if self.security == Security::Curve => &[CIPHER],
+            _ if self.security == Security::Curve => &[],
+            _ if self.security == Security::Tls => &[BARE_TLS],
             Kind::PushPull { .. } => &[BULK_COPY],
             Kind::InprocThroughput { .. } | Kind::InprocLatency { .. } => &[CHANNEL],
             Kind::ReqRep { .. } => &[TOKIO_ECHO, BLOCKING_ECHO],
             Kind::Router { .. } => &[EPOLL_ECHO],
             Kind::Idle { .. } => &[RAW_ACCEPT],
-            Kind::Publish { .. } | Kind::SlowSubscriber | Kind::Proxy { .. } | Kind::ConnectEcho => &[],
+            Kind::Publish { .. }
+            | Kind::SlowSubscriber
+            | Kind::Proxy { .. }
+            | Kind::ConnectEcho
+            | Kind::Handshakes { .. } => &[],
         };
         all.extend(floors.iter().map(|label| contestant(Side::Floor, label)));
         all
@@ -87,10 +97,30 @@ impl Work {
 
     /// What a contestant starts
     pub(super) fn steps(&self, contestant: Contestant, amount: Amount) -> Vec<Step> {
+        let security = self.security_of(contestant);
+        self.plain_steps(contestant, amount).into_iter().map(|step| step.secured(security)).collect()
+    }
+
+    /// How the connections of a contestant are protected
+    pub(super) fn security_of(&self, contestant: Contestant) -> Security {
+        if matches!(contestant.label, OURS_CURVE | LIBZMQ_CURVE) { Security::Curve } else { self.security }
+    }
+
+    /// What a contestant starts, but for how its connections are protected; a floor knows that itself
+    fn plain_steps(&self, contestant: Contestant, amount: Amount) -> Vec<Step> {
         let Contestant { side, label } = contestant;
         let count = amount.count;
         let step = |part, role, arguments: String| Step::new(side, part, role, &arguments);
         match self.kind {
+            Kind::PushPull { size, .. } if label == CIPHER => {
+                vec![step(Part::Connects, "cipher", format!("size={size} count={count}")).tells()]
+            }
+            Kind::PushPull { size, .. } if label == BARE_TLS => vec![
+                step(Part::Binds, "tls-sink", format!("{NEW_TCP} size={size} count={count} {KEYS}")).tells(),
+                step(Part::Connects, "tls-source", format!("endpoint={{0}} size={size} count={count} {KEYS}")),
+            ],
+            Kind::ConnectEcho if label == BARE_TLS => bare_handshakes(count, 1),
+            Kind::Handshakes { connections } if label == BARE_TLS => bare_handshakes(connections as u64, AT_A_TIME),
             Kind::PushPull { transport, size, .. } if side == Side::Floor => vec![
                 step(Part::Binds, "bulk-sink", format!("{} size={size} count={count}", transport.binding())).tells(),
                 step(Part::Connects, "bulk-source", format!("endpoint={{0}} size={size} count={count}")),
@@ -204,7 +234,15 @@ impl Work {
                 step(Part::Binds, "rep", NEW_TCP.to_owned()),
                 step(Part::Connects, "connect-echo", format!("endpoint={{0}} count={count}")).tells(),
             ],
+            Kind::Handshakes { connections } => vec![
+                step(Part::Serves, "idle-server", format!("{NEW_TCP} type=pull")),
+                step(Part::Holds, "dial", format!("endpoint={{0}} connections={connections} hold=yes")).tells(),
+            ],
         }
+    }
+
+    fn is_about_handshakes(&self) -> bool {
+        matches!(self.kind, Kind::ConnectEcho | Kind::Handshakes { .. })
     }
 
     /// How many messages arrive for so many sent
@@ -228,6 +266,25 @@ impl Step {
     fn new(program: Side, part: Part, role: &'static str, arguments: &str) -> Self {
         let arguments = arguments.split_whitespace().map(str::to_owned).collect();
         Self { program, role, arguments, part, tells: false, is_load: false, watch_memory: false }
+    }
+
+    /// Tells ours and libzmq how to protect the connections
+    ///
+    /// libzmq has no TLS, and its program says so.
+    fn secured(mut self, security: Security) -> Self {
+        let more = match (self.program, security) {
+            (Side::Ours | Side::Libzmq, Security::Curve) => "mechanism=curve",
+            (Side::Libzmq, Security::Tls) => "transport=tls",
+            (Side::Ours, Security::Tls) => {
+                for argument in &mut self.arguments {
+                    *argument = argument.replace("{new}", "{new-tls}");
+                }
+                ""
+            }
+            _ => return self,
+        };
+        self.arguments.extend([more, KEYS].iter().filter(|word| !word.is_empty()).map(|word| (*word).to_owned()));
+        self
     }
 
     fn tells(mut self) -> Self {
@@ -265,18 +322,39 @@ fn contestant(side: Side, label: &'static str) -> Contestant {
     Contestant { side, label }
 }
 
+/// A client that shakes hands and a server that does so too, with no library around TLS
+fn bare_handshakes(connections: u64, at_a_time: u64) -> Vec<Step> {
+    let serving = format!("{NEW_TCP} connections={connections} {KEYS}");
+    let hold = if at_a_time > 1 { " hold=yes" } else { "" };
+    let dialling = format!("endpoint={{0}} connections={connections} inflight={at_a_time} {KEYS}{hold}");
+    vec![
+        Step::new(Side::Floor, Part::Binds, "tls-echo", &serving),
+        Step::new(Side::Floor, Part::Connects, "tls-connect", &dialling).tells(),
+    ]
+}
+
 const NEW_TCP: &str = "endpoint={new}";
+
+const KEYS: &str = "keys={keys}";
+
+/// As many connections as the `dial` of ours and of libzmq have on their way at a time
+const AT_A_TIME: u64 = 64;
 
 #[cfg(test)]
 mod tests {
+    use super::super::encrypted::{curve_works, tls_works};
     use super::super::works::works;
     use super::*;
+
+    fn all_works() -> impl Iterator<Item = Work> {
+        works().into_iter().chain(curve_works()).chain(tls_works())
+    }
 
     const AMOUNT: Amount = Amount { count: 1000, rate: 5000 };
 
     #[test]
     fn one_program_tells_and_those_that_connect_come_after_one_that_binds() {
-        for work in works() {
+        for work in all_works() {
             for contestant in work.contestants() {
                 let steps = work.steps(contestant, AMOUNT);
                 assert_eq!(steps.iter().filter(|step| step.tells).count(), 1, "{}", work.name);
@@ -293,12 +371,34 @@ mod tests {
 
     #[test]
     fn every_target_stands_against_somebody_who_takes_part() {
-        for work in works() {
+        for work in all_works() {
             let labels: Vec<&str> = work.contestants().iter().map(|contestant| contestant.label).collect();
             for target in work.measures.iter().flat_map(|measure| &measure.targets) {
                 assert!(target.against.as_deref().is_none_or(|label| labels.contains(&label)), "{}", work.name);
             }
         }
+    }
+
+    #[test]
+    fn both_ends_are_told_how_to_encrypt() {
+        let words = |works: Vec<Work>, name: &str, label: &str| -> Vec<String> {
+            let work = works.into_iter().find(|work| work.name == name).unwrap();
+            let contestant = work.contestants().into_iter().find(|one| one.label == label).unwrap();
+            work.steps(contestant, AMOUNT).into_iter().map(|step| step.arguments.join(" ")).collect()
+        };
+        for label in [OURS, LIBZMQ] {
+            for step in words(curve_works(), "CURVE PUSH/PULL tcp 64", label) {
+                assert!(step.ends_with("mechanism=curve keys={keys}"), "{step}");
+            }
+            for step in words(curve_works(), "PUSH/PULL tcp 64", label) {
+                assert!(!step.contains("keys"), "{step}");
+            }
+        }
+        let [pull, push] = &words(tls_works(), "TLS PUSH/PULL 64 KiB", OURS)[..] else { panic!("two ends") };
+        assert!(pull.starts_with("endpoint={new-tls}") && pull.ends_with("keys={keys}"), "{pull}");
+        assert!(push.ends_with("keys={keys}"), "{push}");
+        assert!(words(tls_works(), "TLS PUSH/PULL 64 KiB", LIBZMQ)[0].contains("transport=tls"));
+        assert!(words(tls_works(), "TLS connect, one echo, close", LIBZMQ_CURVE)[0].contains("mechanism=curve"));
     }
 
     #[test]

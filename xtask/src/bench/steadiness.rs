@@ -92,6 +92,7 @@ mod tests {
             sides,
         };
         let mut results = Results {
+            suite: "engine".to_owned(),
             when: String::new(),
             rounds: 2,
             quick: false,

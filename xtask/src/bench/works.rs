@@ -1,4 +1,6 @@
-//! The table of works: what is measured, on which sides, and what must come out.
+//! The engine's table of works: what is measured, on which sides, and what must come out.
+//!
+//! `encrypted.rs` has those with CURVE and TLS.
 
 use super::statistics::{Target, Unit};
 
@@ -11,7 +13,8 @@ pub(super) struct Work {
     /// Part of `--quick`
     pub(super) quick: bool,
     /// Only us and libzmq: a point of a curve
-    pub(super) curve: bool,
+    pub(super) is_point: bool,
+    pub(super) security: Security,
 }
 
 /// One figure of a work, and its targets
@@ -77,6 +80,19 @@ pub(super) enum Kind {
         connections: usize,
     },
     ConnectEcho,
+    /// Many clients at once to one server, each side's own
+    Handshakes {
+        connections: usize,
+    },
+}
+
+/// How connections are protected
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Security {
+    None,
+    Curve,
+    /// Both ends show a certificate
+    Tls,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,10 +125,15 @@ pub(super) const BULK_COPY: &str = "bulk copy";
 pub(super) const CHANNEL: &str = "channel";
 pub(super) const EPOLL_ECHO: &str = "epoll echo";
 pub(super) const RAW_ACCEPT: &str = "raw accept";
+pub(super) const CIPHER: &str = "cipher alone";
+pub(super) const BARE_TLS: &str = "tokio-rustls";
 pub(super) const NONE_FROZEN: &str = "tidings, none frozen";
 pub(super) const LIBZMQ_NONE_FROZEN: &str = "libzmq, none frozen";
+pub(super) const OURS_CURVE: &str = "tidings, CURVE";
+pub(super) const LIBZMQ_CURVE: &str = "libzmq, CURVE";
 
-pub(super) const FLOORS: [&str; 6] = [TOKIO_ECHO, BLOCKING_ECHO, BULK_COPY, CHANNEL, EPOLL_ECHO, RAW_ACCEPT];
+pub(super) const FLOORS: [&str; 8] =
+    [TOKIO_ECHO, BLOCKING_ECHO, BULK_COPY, CHANNEL, EPOLL_ECHO, RAW_ACCEPT, CIPHER, BARE_TLS];
 pub(super) const INPROC_ONE_THREAD: &str = "REQ/REP inproc 64, one thread";
 pub(super) const INPROC_TWO_THREADS: &str = "REQ/REP inproc 64, two threads";
 pub(super) const SLOW_SUBSCRIBER: &str = "PUB to 3 SUB and a frozen one";
@@ -250,45 +271,64 @@ fn curves(works: &mut Vec<Work>) {
     let group = GROWTH;
     for peers in [10, 100, 1000] {
         let kind = Kind::PushPull { transport: Transport::Tcp, size: 64, batch: 1, frames: 1, peers, api: Api::Async };
-        works.push(Work::new(group, format!("{peers} PUSH to one PULL"), kind).rate([]).curve());
+        works.push(Work::new(group, format!("{peers} PUSH to one PULL"), kind).rate([]).point());
     }
     let kind = Kind::Publish { subscribers: 1000, subscriptions: 1, topics: 1 };
-    works.push(Work::new(group, "PUB to 1000 SUB", kind).rate([]).curve());
+    works.push(Work::new(group, "PUB to 1000 SUB", kind).rate([]).point());
     for subscriptions in [1, 10, 100, 1000, 10_000, 100_000, 1_000_000] {
         let kind = Kind::Publish { subscribers: 1, subscriptions, topics: subscriptions };
-        works.push(Work::new(group, format!("PUB to {subscriptions} subscriptions"), kind).rate([]).curve());
+        works.push(Work::new(group, format!("PUB to {subscriptions} subscriptions"), kind).rate([]).point());
     }
     for frames in [2, 5, 10, 30, 100] {
         let kind = Kind::PushPull { transport: Transport::Tcp, size: 64, batch: 1, frames, peers: 1, api: Api::Async };
-        works.push(Work::new(group, format!("PUSH/PULL of {frames} frames"), kind).rate([]).curve());
+        works.push(Work::new(group, format!("PUSH/PULL of {frames} frames"), kind).rate([]).point());
     }
 }
 
 impl Work {
-    fn new(group: &'static str, name: impl Into<String>, kind: Kind) -> Self {
-        Self { group, name: name.into(), kind, measures: Vec::new(), quick: false, curve: false }
+    pub(super) fn new(group: &'static str, name: impl Into<String>, kind: Kind) -> Self {
+        Self {
+            group,
+            name: name.into(),
+            kind,
+            measures: Vec::new(),
+            quick: false,
+            is_point: false,
+            security: Security::None,
+        }
     }
 
-    fn ask(mut self, name: &'static str, unit: Unit, pick: Pick, targets: impl IntoIterator<Item = Target>) -> Self {
+    pub(super) fn ask(
+        mut self,
+        name: &'static str,
+        unit: Unit,
+        pick: Pick,
+        targets: impl IntoIterator<Item = Target>,
+    ) -> Self {
         self.measures.push(Ask { name, unit, pick, targets: targets.into_iter().collect() });
         self
     }
 
-    fn rate(self, targets: impl IntoIterator<Item = Target>) -> Self {
+    pub(super) fn rate(self, targets: impl IntoIterator<Item = Target>) -> Self {
         self.ask("", Unit::PerSecond, Pick::Told("per_second"), targets)
     }
 
-    fn latency(self, targets: impl IntoIterator<Item = Target>) -> Self {
+    pub(super) fn latency(self, targets: impl IntoIterator<Item = Target>) -> Self {
         self.ask("", Unit::Nanoseconds, Pick::Told("p50_ns"), targets)
     }
 
-    fn quick(mut self) -> Self {
+    pub(super) fn quick(mut self) -> Self {
         self.quick = true;
         self
     }
 
-    fn curve(mut self) -> Self {
-        self.curve = true;
+    fn point(mut self) -> Self {
+        self.is_point = true;
+        self
+    }
+
+    pub(super) fn secured(mut self, security: Security) -> Self {
+        self.security = security;
         self
     }
 }
@@ -302,7 +342,7 @@ impl Transport {
     }
 }
 
-fn of(label: &str, bound: f64) -> Target {
+pub(super) fn of(label: &str, bound: f64) -> Target {
     Target { against: Some(label.to_owned()), bound }
 }
 
@@ -310,7 +350,7 @@ fn absolute(bound: f64) -> Target {
     Target { against: None, bound }
 }
 
-fn size_name(octets: usize) -> String {
+pub(super) fn size_name(octets: usize) -> String {
     if octets < 1024 { octets.to_string() } else { format!("{} KiB", octets / 1024) }
 }
 
@@ -331,7 +371,7 @@ mod tests {
     #[test]
     fn a_quick_run_has_one_of_each_group_of_targets() {
         let groups = |quick: bool| -> HashSet<&str> {
-            works().iter().filter(|work| !work.curve && (work.quick || !quick)).map(|work| work.group).collect()
+            works().iter().filter(|work| !work.is_point && (work.quick || !quick)).map(|work| work.group).collect()
         };
         assert_eq!(groups(true), groups(false));
     }

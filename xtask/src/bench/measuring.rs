@@ -1,4 +1,4 @@
-//! `cargo xtask bench engine`: every work of the table, every side in turn.
+//! `cargo xtask bench engine`, `curve` and `tls`: every work of a table, every side in turn.
 //!
 //! The machine is noisy, so a figure alone means little: what counts is the ratio of medians of
 //! runs that took turns in one go, A B C A B C.
@@ -15,12 +15,13 @@ use super::results::{Failure, Measure, Results, SideResult, WorkResult};
 use super::run::{Stage, amount_by_trial, fixed_amount, seconds, trial_count};
 use super::script::{Amount, Contestant, Side};
 use super::steadiness::Steadiness;
+use super::suite::Suite;
 use super::works::{Kind, LIBZMQ, OURS, Placement, Work, works};
 use super::{machine, programs, report};
 use crate::checks::root;
 
 #[derive(Args)]
-pub(crate) struct Engine {
+pub(crate) struct Measuring {
     /// Runs of each side [default: 5, or 2 with --quick]
     #[arg(long)]
     rounds: Option<usize>,
@@ -33,10 +34,10 @@ pub(crate) struct Engine {
     /// No work whose group or name contains this; may be repeated
     #[arg(long, value_name = "TEXT")]
     skip: Vec<String>,
-    /// Who takes part
-    #[arg(long, value_delimiter = ',', default_value = "ours,libzmq,zeromq,rzmq,floor")]
+    /// Who takes part; default: all that have a part in this benchmark
+    #[arg(long, value_delimiter = ',')]
     sides: Vec<Side>,
-    /// Where the raw results go, with the table and the pictures beside them; default: bench/results/engine-DATE.json
+    /// Where the raw results go, with the table and the pictures beside them; default: bench/results/BENCHMARK-DATE.json
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print the works and their targets, measure nothing
@@ -44,23 +45,25 @@ pub(crate) struct Engine {
     list: bool,
 }
 
-impl Engine {
-    pub(super) fn run(&self) -> Result<()> {
-        let works: Vec<Work> = works().into_iter().filter(|work| self.wants(work)).collect();
+impl Measuring {
+    pub(super) fn run(&self, suite: &Suite) -> Result<()> {
+        let works: Vec<Work> = (suite.works)().into_iter().filter(|work| self.wants(work)).collect();
         if works.is_empty() {
-            bail!("no work is left; `cargo xtask bench engine --list` has all names");
+            bail!("no work is left; `cargo xtask bench {} --list` has all names", suite.name);
         }
+        let sides = if self.sides.is_empty() { suite.sides } else { &self.sides };
         if self.list {
             // Whoever reads may have seen enough, as `head` does
-            std::io::stdout().write_all(list(&works).as_bytes()).ok();
+            std::io::stdout().write_all(list(&works, sides).as_bytes()).ok();
             return Ok(());
         }
         let rounds = self.rounds.unwrap_or(if self.quick { 2 } else { 5 });
         machine::raise_open_files()?;
-        let programs = programs::build(&self.sides)?;
+        let programs = programs::build(sides)?;
         let machine = machine::describe(programs.get(&Side::Libzmq).map(PathBuf::as_path));
         let now = jiff::Zoned::now();
         let mut results = Results {
+            suite: suite.name.to_owned(),
             when: now.timestamp().to_string(),
             rounds,
             quick: self.quick,
@@ -70,9 +73,13 @@ impl Engine {
             works: Vec::new(),
         };
         let output = self.output.clone().unwrap_or_else(|| {
-            root().join("bench/results").join(format!("engine-{}.json", now.strftime("%Y-%m-%d-%H%M")))
+            root().join("bench/results").join(format!("{}-{}.json", suite.name, now.strftime("%Y-%m-%d-%H%M")))
         });
-        self.measure(&works, rounds, Stage::new(&programs)?, &mut results)?;
+        let mut stage = Stage::new(&programs)?;
+        if suite.encrypts {
+            stage.make_keys()?;
+        }
+        self.measure(&works, sides, rounds, stage, &mut results)?;
         results.machine["load_after"] = machine::load().into();
         results.machine["floors"] = Steadiness::of(&results).json();
         results.write(&output)?;
@@ -100,9 +107,16 @@ impl Engine {
         chosen && !self.skip.iter().any(has)
     }
 
-    fn measure(&self, works: &[Work], rounds: usize, mut stage: Stage, results: &mut Results) -> Result<()> {
+    fn measure(
+        &self,
+        works: &[Work],
+        sides: &[Side],
+        rounds: usize,
+        mut stage: Stage,
+        results: &mut Results,
+    ) -> Result<()> {
         let contestants = |work: &Work| -> Vec<Contestant> {
-            work.contestants().into_iter().filter(|contestant| self.sides.contains(&contestant.side)).collect()
+            work.contestants().into_iter().filter(|contestant| sides.contains(&contestant.side)).collect()
         };
         let runs: usize = works.iter().map(|work| contestants(work).len() * rounds).sum();
         let progress = Progress::new(runs)?;
@@ -207,11 +221,13 @@ fn ours_failed(work: &WorkResult) -> bool {
 }
 
 /// Names, who takes part, and targets
-fn list(works: &[Work]) -> String {
+fn list(works: &[Work], sides: &[Side]) -> String {
     let mut out = String::new();
     for work in works {
         let mark = if work.quick { " (quick)" } else { "" };
-        let labels: Vec<&str> = work.contestants().iter().map(|contestant| contestant.label).collect();
+        let contestants = work.contestants();
+        let labels: Vec<&str> =
+            contestants.iter().filter(|one| sides.contains(&one.side)).map(|one| one.label).collect();
         out += &format!("{}: {}{mark}\n    {}\n", work.group, work.name, labels.join(", "));
         for measure in &work.measures {
             let name = if measure.name.is_empty() { String::new() } else { format!("{}: ", measure.name) };
