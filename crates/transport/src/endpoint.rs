@@ -58,7 +58,9 @@ impl Endpoint {
         match self {
             Self::Tcp(tcp) | Self::Tls(tcp) => tcp.host.is_loopback(),
             Self::Ipc(_) | Self::IpcTls(_) | Self::Inproc(_) => true,
-            Self::Udp(udp) if udp.is_multicast() => udp.interface.as_ref().is_some_and(Host::is_loopback),
+            Self::Udp(udp) if udp.is_multicast() => {
+                udp.interface.as_ref().is_some_and(|interface| interface.is_loopback())
+            }
             Self::Udp(udp) => udp.host.is_loopback(),
         }
     }
@@ -132,7 +134,7 @@ impl Endpoint {
                 let source = tcp.source.as_ref().map(|source| &source.host);
                 self.check_hosts(std::iter::once(&tcp.host).chain(source))
             }
-            Self::Udp(udp) => self.check_hosts(std::iter::once(&udp.host).chain(&udp.interface)),
+            Self::Udp(udp) => self.check_hosts(std::iter::once(&udp.host).chain(udp.interface.as_deref())),
             Self::Ipc(ipc) | Self::IpcTls(ipc) => ipc.check(self.scheme()),
             Self::Inproc(_) => Ok(()),
         }
@@ -200,7 +202,9 @@ impl fmt::Display for Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TcpEndpoint {
     /// The local address a connection leaves from; the system's choice if `None`. Not for `bind`.
-    pub source: Option<HostPort>,
+    ///
+    /// Boxed, for it is rare, and endpoints travel in every error.
+    pub source: Option<Box<HostPort>>,
     /// Who to connect to, or which local address to listen on
     pub host: Host,
     /// The port of that host
@@ -217,7 +221,7 @@ impl TcpEndpoint {
             Some((_, destination)) if destination.contains(';') => {
                 return Err(EndpointError::ManySources { text: shortened(text) });
             }
-            Some((source, destination)) => (Some(HostPort::parse(text, source)?), destination),
+            Some((source, destination)) => (Some(Box::new(HostPort::parse(text, source)?)), destination),
         };
         let HostPort { host, port } = HostPort::parse(text, destination)?;
         Ok(Self { source, host, port })
@@ -252,7 +256,7 @@ pub struct UdpEndpoint {
     /// Through which interface a group is joined and sent to, by name or address; the system's choice if `None`
     ///
     /// Where one host is connected to, the address that datagrams leave from.
-    pub interface: Option<Host>,
+    pub interface: Option<Box<Host>>,
     /// Who to send to, which group to join, or which local address to receive on
     pub host: Host,
     /// The port of that host
@@ -278,7 +282,7 @@ impl UdpEndpoint {
             Some((_, destination)) if destination.contains(';') => {
                 return Err(EndpointError::ManySources { text: shortened(text) });
             }
-            Some((interface, destination)) => (Some(Self::parse_interface(text, interface)?), destination),
+            Some((interface, destination)) => (Some(Box::new(Self::parse_interface(text, interface)?)), destination),
         };
         let HostPort { host, port } = HostPort::parse(text, destination)?;
         Ok(Self { interface, host, port })
@@ -825,7 +829,7 @@ mod tests {
         assert_eq!(
             parse("tcp://eth0:*;[fe80::1%eth0]:5555"),
             Endpoint::Tcp(TcpEndpoint {
-                source: Some(HostPort { host: Host::Name("eth0".to_owned()), port: Port::Ephemeral }),
+                source: Some(Box::new(HostPort { host: Host::Name("eth0".to_owned()), port: Port::Ephemeral })),
                 host: Host::Scoped { address: "fe80::1".parse().unwrap(), zone: "eth0".to_owned() },
                 port: number(5555),
             })
@@ -1145,12 +1149,13 @@ mod tests {
         prop_oneof![
             (proptest::option::of(host_port), any_host(), any_port(), any::<bool>()).prop_map(
                 |(source, host, port, tls)| {
-                    let tcp = TcpEndpoint { source, host, port };
+                    let tcp = TcpEndpoint { source: source.map(Box::new), host, port };
                     if tls { Endpoint::Tls(tcp) } else { Endpoint::Tcp(tcp) }
                 }
             ),
-            (proptest::option::of(any_host()), any_host(), any_port())
-                .prop_map(|(interface, host, port)| Endpoint::Udp(UdpEndpoint { interface, host, port })),
+            (proptest::option::of(any_host()), any_host(), any_port()).prop_map(|(interface, host, port)| {
+                Endpoint::Udp(UdpEndpoint { interface: interface.map(Box::new), host, port })
+            }),
             "(/|\\./)?[a-z][a-z :;@]{0,20}[a-z]".prop_map(|path| Endpoint::IpcTls(IpcEndpoint::Path(path.into()))),
             "(/|\\./|\\.\\./)?[a-z][a-z :;@*é]{0,20}[a-z](/[a-z *@]{0,20}[a-z.]?x){0,2}"
                 .prop_map(|path| Endpoint::Ipc(IpcEndpoint::Path(path.into()))),
