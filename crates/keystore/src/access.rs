@@ -463,7 +463,8 @@ mod tests {
 
     #[test]
     fn all_problems_are_told_and_no_password() {
-        let error = parse("[users.a]\npassword = \"hush\"\npasword = \"hush\"\n\n[policy]\nnull = \"x\"\n").unwrap_err();
+        let error =
+            parse("[users.a]\npassword = \"hush\"\npasword = \"hush\"\n\n[policy]\nnull = \"x\"\n").unwrap_err();
         assert!(error.starts_with("2 problems"), "{error}");
         assert!(error.contains("access.toml:3:1") && error.contains("access.toml:6:1"), "{error}");
         assert!(!error.contains("hush"), "{error}");

@@ -43,7 +43,8 @@ impl AddressRules {
 /// Says what is legal.
 pub(crate) fn parse_range(text: &str) -> Result<IpNet, String> {
     let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    let range = range.map_err(|_| format!("'{text}' is no address range: write 192.0.2.0/24, 2001:db8::/32 or 192.0.2.7"))?;
+    let range =
+        range.map_err(|_| format!("'{text}' is no address range: write 192.0.2.0/24, 2001:db8::/32 or 192.0.2.7"))?;
     if range.trunc() != range {
         return Err(format!("'{text}' has bits beyond its length: write {}", range.trunc()));
     }

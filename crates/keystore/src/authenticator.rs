@@ -6,11 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
-use crate::judge::{Caller, Judgement, Refusal};
+use bytes::Bytes;
+use tidings_zmtp::{AuthVerdict, Credentials, DenyCode};
+
+use crate::judge::{Caller, Claim, ClientCertificate, Judgement, Refusal};
 use crate::keystore::Shared;
 
 /// Lets peers in by the keys and rules of a [`Keystore`](crate::Keystore)
@@ -42,6 +46,36 @@ impl KeystoreAuthenticator {
     pub fn refused(&self) -> BTreeMap<&'static str, u64> {
         let counts = self.shared.counts.refused.iter().map(|count| count.load(Ordering::Relaxed));
         Refusal::ALL.into_iter().map(Refusal::name).zip(counts).collect()
+    }
+
+    /// What to answer to a peer that wants to come in: the trait of the sockets asks this, and whoever drives
+    /// connections alone may
+    ///
+    /// `ip` is `None` where there is no address (ipc, inproc); `certificate` is that of the TLS beneath, already checked
+    /// against its authorities. The reason of a refusal is for our log: the peer learns the code.
+    pub fn verdict(
+        &self,
+        domain: &str,
+        ip: Option<IpAddr>,
+        credentials: &Credentials,
+        certificate: Option<ClientCertificate<'_>>,
+    ) -> AuthVerdict {
+        let claim = match credentials {
+            Credentials::Null => Claim::Null,
+            Credentials::Plain { username, password } => Claim::Plain { username, password },
+            Credentials::Curve { public_key } => Claim::Curve(public_key),
+            other => Claim::Other(other.mechanism()),
+        };
+        match self.judge(SystemTime::now(), Instant::now(), &Caller { domain, ip, claim, certificate }) {
+            Judgement::Admitted { user, properties } => {
+                AuthVerdict::Allow { user_id: Bytes::from(user), metadata: properties }
+            }
+            Judgement::Refused { refusal, words } => {
+                // "Busy" ends by itself; all else stays so until somebody changes the keystore (RFC 27, "Status Codes")
+                let code = if refusal == Refusal::Busy { DenyCode::Temporary } else { DenyCode::Denied };
+                AuthVerdict::Deny { code, reason: format!("{}: {words}", refusal.name()) }
+            }
+        }
     }
 
     pub(crate) fn judge(&self, now: SystemTime, instant: Instant, caller: &Caller<'_>) -> Judgement {

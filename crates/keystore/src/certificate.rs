@@ -133,7 +133,7 @@ impl Certificate {
         }
         let certificate = Self::load_file(&twin, Access::Secret)?;
         if certificate.secret_key.is_none() {
-            return Err(CertificateError::from(wrong(0, "has no secret-key in its section curve")).at(&twin));
+            return Err(wrong(0, "has no secret-key in its section curve").at(&twin));
         }
         if files::exists(path) && Self::load_public(path)?.public_key != certificate.public_key {
             let why = "holds another public key than its secret twin: restore the one or remove the other";
@@ -151,7 +151,9 @@ impl Certificate {
         let certificate = Self::load_file(path, Access::Public)?;
         match certificate.secret_key {
             None => Ok(certificate),
-            Some(_) => Err(wrong(0, "holds a secret key: this belongs into a file whose name ends in _secret").at(path)),
+            Some(_) => {
+                Err(wrong(0, "holds a secret key: this belongs into a file whose name ends in _secret").at(path))
+            }
         }
     }
 
@@ -415,7 +417,10 @@ mod tests {
         certificate.revoked = Some(Revocation { on: parse_date("2026-12-01").unwrap(), reason: "lost".to_owned() });
         certificate.save(&path).unwrap();
         let read = Certificate::load(&path).unwrap();
-        assert_eq!((&read.metadata, &read.trust, &read.revoked), (&certificate.metadata, &certificate.trust, &certificate.revoked));
+        assert_eq!(
+            (&read.metadata, &read.trust, &read.revoked),
+            (&certificate.metadata, &certificate.trust, &certificate.revoked)
+        );
         assert!(read.secret_key.is_some());
         assert_eq!(read.expires(), certificate.trust.expires);
 

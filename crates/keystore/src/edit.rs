@@ -12,8 +12,8 @@ use crate::files::{self, Access};
 use crate::keyset::{KEY_ENDING, OWN, REVOKED, Standing, TLS, TRUSTED};
 use crate::tls::{self, AUTHORITY};
 use crate::{
-    Certificate, KeyName, Keystore, KeystoreError, OwnKey, PemCertificate, Revocation, SystemEntropy, TlsRequest, Trust,
-    TrustedKey,
+    Certificate, KeyName, Keystore, KeystoreError, OwnKey, PemCertificate, Revocation, SystemEntropy, TlsRequest,
+    Trust, TrustedKey,
 };
 
 /// What a new key of our own tells about itself
@@ -73,7 +73,8 @@ impl Keystore {
         let _lock = files::lock(self.directory())?;
         self.reload()?;
         let keys = self.keys();
-        let mut generation = keys.trusted.get(name.as_str()).and_then(|all| all.last()).map_or(1, |last| last.generation + 1);
+        let mut generation =
+            keys.trusted.get(name.as_str()).and_then(|all| all.last()).map_or(1, |last| last.generation + 1);
         match keys.by_key.get(&certificate.public_key) {
             Some(Standing::Revoked(revoked)) => {
                 let remedy = format!("it was revoked; remove {} to trust it again", revoked.path.display());
@@ -235,7 +236,11 @@ impl Keystore {
     ///
     /// # Errors
     /// As [`Keystore::make_certificate`].
-    pub fn make_certificate_for(&self, other: &Keystore, request: &TlsRequest) -> Result<PemCertificate, KeystoreError> {
+    pub fn make_certificate_for(
+        &self,
+        other: &Keystore,
+        request: &TlsRequest,
+    ) -> Result<PemCertificate, KeystoreError> {
         let (_lock, _other) = (files::lock(self.directory())?, files::lock(other.directory())?);
         let (folder, to) = (self.directory().join(TLS), other.directory().join(TLS));
         self.make_authority(&folder, request)?;

@@ -92,7 +92,8 @@ impl fmt::Debug for Fingerprint {
 }
 
 fn groups(octets: &[u8]) -> String {
-    let groups: Vec<String> = octets.chunks(2).map(|two| two.iter().map(|octet| format!("{octet:02x}")).collect()).collect();
+    let groups: Vec<String> =
+        octets.chunks(2).map(|two| two.iter().map(|octet| format!("{octet:02x}")).collect()).collect();
     groups.join(" ")
 }
 

@@ -9,12 +9,12 @@ use std::time::{Instant, SystemTime};
 
 use tidings_zmtp::{CurvePublicKey, Properties};
 
+use crate::Fingerprint;
 use crate::access::Anonymous;
 use crate::addresses::{AddressRules, AddressVerdict};
 use crate::date::{display_date, display_expiry};
 use crate::keyset::{KeySet, Standing, properties};
 use crate::password::{Attempt, Passwords};
-use crate::Fingerprint;
 
 /// Somebody who wants to come in
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,10 @@ pub(crate) struct Caller<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum Claim<'a> {
     Null,
-    Plain { username: &'a [u8], password: &'a [u8] },
+    Plain {
+        username: &'a [u8],
+        password: &'a [u8],
+    },
     Curve(&'a CurvePublicKey),
     /// A mechanism that we know nothing of
     Other(&'static str),
@@ -43,11 +46,15 @@ impl std::fmt::Debug for Claim<'_> {
     }
 }
 
+/// What the keystore asks of a TLS client certificate
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ClientCertificate<'a> {
-    pub(crate) common_name: Option<&'a str>,
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) not_after: SystemTime,
+pub struct ClientCertificate<'a> {
+    /// The common name of its subject
+    pub common_name: Option<&'a str>,
+    /// The SHA-256 of its DER form
+    pub fingerprint: Fingerprint,
+    /// To when it is good
+    pub not_after: SystemTime,
 }
 
 impl Claim<'_> {
@@ -155,7 +162,13 @@ type Refused = (Refusal, String);
 
 impl KeySet {
     /// Judges one caller
-    pub(crate) fn judge(&self, now: SystemTime, instant: Instant, passwords: &Passwords, caller: &Caller<'_>) -> Judgement {
+    pub(crate) fn judge(
+        &self,
+        now: SystemTime,
+        instant: Instant,
+        passwords: &Passwords,
+        caller: &Caller<'_>,
+    ) -> Judgement {
         match self.admit(now, instant, passwords, caller) {
             Ok(identity) => Judgement::Admitted { user: identity.name.to_owned(), properties: identity.properties },
             Err((refusal, words)) => Judgement::Refused { refusal, words },
@@ -181,7 +194,8 @@ impl KeySet {
             if let Some(mechanisms) = &domain.mechanisms
                 && !mechanisms.iter().any(|known| known == mechanism)
             {
-                let words = format!("the domain '{}' asks for {}, not {mechanism}", caller.domain, mechanisms.join(" or "));
+                let words =
+                    format!("the domain '{}' asks for {}, not {mechanism}", caller.domain, mechanisms.join(" or "));
                 return Err((Refusal::Mechanism, words));
             }
         }
@@ -201,7 +215,8 @@ impl KeySet {
             let named = !identity.name.is_empty() && members.names.iter().any(|name| name == identity.name);
             if !named && !members.roles.iter().any(|role| identity.roles.contains(role)) {
                 let who = if identity.name.is_empty() { "somebody without a name" } else { identity.name };
-                let words = format!("{who} is not let into the domain '{}': neither name nor role is listed", caller.domain);
+                let words =
+                    format!("{who} is not let into the domain '{}': neither name nor role is listed", caller.domain);
                 return Err((Refusal::NotAMember, words));
             }
         }
@@ -213,7 +228,9 @@ impl KeySet {
         match self.access.policy.anonymous {
             Anonymous::Allow => Ok(nobody()),
             Anonymous::Local if local => Ok(nobody()),
-            _ => Err((Refusal::Anonymous, "it does not say who it is: use CURVE, or TLS with a certificate".to_owned())),
+            _ => {
+                Err((Refusal::Anonymous, "it does not say who it is: use CURVE, or TLS with a certificate".to_owned()))
+            }
         }
     }
 
@@ -245,7 +262,12 @@ impl KeySet {
             Some(Standing::Trusted(trusted)) => match trusted.expires {
                 Some(expires) if expires <= now => Err((
                     Refusal::Expired,
-                    format!("the key of '{}' {} ({})", trusted.name, display_expiry(expires, now), display_date(expires)),
+                    format!(
+                        "the key of '{}' {} ({})",
+                        trusted.name,
+                        display_expiry(expires, now),
+                        display_date(expires)
+                    ),
                 )),
                 _ => Ok(Identity {
                     name: trusted.name.as_str(),
@@ -275,11 +297,9 @@ impl KeySet {
         }
         let holder = self.holders.get(&certificate.fingerprint).or_else(|| self.holders_by_name.get(common_name));
         match holder.map(Arc::as_ref) {
-            Some(holder) => Ok(Identity {
-                name: holder.name.as_str(),
-                roles: &holder.roles,
-                properties: holder.properties.clone(),
-            }),
+            Some(holder) => {
+                Ok(Identity { name: holder.name.as_str(), roles: &holder.roles, properties: holder.properties.clone() })
+            }
             None if self.access.policy.unknown_certificates => Ok(nobody()),
             None => {
                 let words = format!(
@@ -298,7 +318,9 @@ fn check_address(rules: &AddressRules, ip: Option<IpAddr>, place: &str) -> Resul
     let Some(ip) = ip else { return Ok(()) };
     match rules.judge(ip) {
         AddressVerdict::Allowed => Ok(()),
-        AddressVerdict::Denied(range) => Err((Refusal::AddressDenied, format!("{ip} is in {range}, which {place} denies"))),
+        AddressVerdict::Denied(range) => {
+            Err((Refusal::AddressDenied, format!("{ip} is in {range}, which {place} denies")))
+        }
         AddressVerdict::NotAllowed => {
             Err((Refusal::AddressNotAllowed, format!("{ip} is in no range that {place} allows")))
         }

@@ -194,7 +194,11 @@ impl KeySet {
             let near = nearest(name, self.own.keys().map(KeyName::as_str));
             let suggestion = near.map(|near| format!("did you mean '{near}'?"));
             let suggestion = suggestion.unwrap_or_else(|| format!("make it with  tidings key new {name}"));
-            return Err(KeystoreError::NoSuchKey { kind: "key of our own", name: name.to_owned(), suggestion: Some(suggestion) });
+            return Err(KeystoreError::NoSuchKey {
+                kind: "key of our own",
+                name: name.to_owned(),
+                suggestion: Some(suggestion),
+            });
         };
         let key = current(generations, now, |key| (key.valid_from, key.expires));
         match key {
@@ -222,8 +226,7 @@ impl KeySet {
             }),
             (None, Some(first), Some(_)) => {
                 let all: Vec<&str> = self.own.keys().map(KeyName::as_str).collect();
-                let hint =
-                    format!("there are {}: write  default-key = \"{first}\"  into access.toml", all.join(", "));
+                let hint = format!("there are {}: write  default-key = \"{first}\"  into access.toml", all.join(", "));
                 Err(KeystoreError::NoSuchKey {
                     kind: "key of our own",
                     name: "default".to_owned(),
@@ -241,8 +244,13 @@ impl KeySet {
         let Some((known, generations)) = self.trusted.get_key_value(name) else {
             let near = nearest(name, self.trusted.keys().map(KeyName::as_str));
             let suggestion = near.map(|near| format!("did you mean '{near}'?"));
-            let suggestion = suggestion.unwrap_or_else(|| format!("trust it with  tidings key trust FILE --name {name}"));
-            return Err(KeystoreError::NoSuchKey { kind: "trusted key", name: name.to_owned(), suggestion: Some(suggestion) });
+            let suggestion =
+                suggestion.unwrap_or_else(|| format!("trust it with  tidings key trust FILE --name {name}"));
+            return Err(KeystoreError::NoSuchKey {
+                kind: "trusted key",
+                name: name.to_owned(),
+                suggestion: Some(suggestion),
+            });
         };
         let revoked = |key: &TrustedKey| matches!(self.by_key.get(&key.public_key), Some(Standing::Revoked(_)));
         match current(generations, now, |key| (key.valid_from, key.expires)) {
@@ -285,7 +293,8 @@ impl KeySet {
     pub fn next_expiry(&self, now: SystemTime) -> Option<(String, SystemTime)> {
         let own = self.own_keys().filter_map(|key| Some((key.name.to_string(), key.expires?)));
         let trusted = self.trusted().filter_map(|key| Some((key.name.to_string(), key.expires?)));
-        let certificates = self.certificates().map(|(folder, cert)| (format!("{folder}/{}", cert.name), cert.not_after));
+        let certificates =
+            self.certificates().map(|(folder, cert)| (format!("{folder}/{}", cert.name), cert.not_after));
         own.chain(trusted).chain(certificates).filter(|(_, end)| *end > now).min_by_key(|(_, end)| *end)
     }
 }
@@ -369,7 +378,10 @@ impl Reader<'_> {
 fn own_key(name: KeyName, generation: u32, path: PathBuf) -> Result<OwnKey, KeystoreError> {
     let certificate = Certificate::load(&path)?;
     let Some(secret) = certificate.secret_key.clone() else {
-        let why = format!("has no secret twin {}: a peer's key belongs into {TRUSTED}/", crate::certificate::secret_path(&path).display());
+        let why = format!(
+            "has no secret twin {}: a peer's key belongs into {TRUSTED}/",
+            crate::certificate::secret_path(&path).display()
+        );
         return Err(KeystoreError::Misplaced { path, why });
     };
     Ok(OwnKey {

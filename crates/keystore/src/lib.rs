@@ -55,6 +55,9 @@ pub use date::{display_date, display_expiry, parse_date};
 mod edit;
 pub use edit::{NewKey, Rotation};
 
+mod entropy;
+pub use entropy::SystemEntropy;
+
 mod error;
 pub use error::{AccessProblem, KeystoreError};
 
@@ -62,7 +65,7 @@ mod fingerprint;
 pub use fingerprint::Fingerprint;
 
 mod judge;
-pub use judge::Refusal;
+pub use judge::{ClientCertificate, Refusal};
 
 mod keyset;
 pub use keyset::{KeySet, OwnKey, RevokedKey, TrustedKey};
@@ -84,9 +87,6 @@ pub use watch::Watch;
 
 pub mod zpl;
 pub use zpl::{Property, UnwritableValue, Zpl, ZplError, ZplErrorKind};
-
-mod entropy;
-pub use entropy::SystemEntropy;
 
 mod files;
 

@@ -27,7 +27,8 @@ impl KeyName {
         match stem.split_once('~') {
             None => Ok((stem.parse()?, 1)),
             Some((name, generation)) => {
-                let number = generation.parse().ok().filter(|number: &u32| *number >= 2 && number.to_string() == generation);
+                let number =
+                    generation.parse().ok().filter(|number: &u32| *number >= 2 && number.to_string() == generation);
                 Ok((name.parse()?, number.ok_or_else(|| NameError(stem.to_owned()))?))
             }
         }

@@ -228,7 +228,8 @@ fn name_text(name: &GeneralName<'_>) -> Option<String> {
 
 fn instant(seconds: i64) -> SystemTime {
     let span = Duration::from_secs(seconds.unsigned_abs());
-    let instant = if seconds < 0 { SystemTime::UNIX_EPOCH.checked_sub(span) } else { SystemTime::UNIX_EPOCH.checked_add(span) };
+    let instant =
+        if seconds < 0 { SystemTime::UNIX_EPOCH.checked_sub(span) } else { SystemTime::UNIX_EPOCH.checked_add(span) };
     instant.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 

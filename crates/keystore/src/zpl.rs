@@ -190,7 +190,9 @@ pub enum ZplErrorKind {
 /// A property that ZPL can't hold: its name has other characters than `ALPHA DIGIT $-_@.&+/`, its value a line end or
 /// other control character, or both kinds of quotes in a way that would not read back
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the property '{name}' can't be written as ZPL, which has no escapes: use a plain name, and one kind of quotes")]
+#[error(
+    "the property '{name}' can't be written as ZPL, which has no escapes: use a plain name, and one kind of quotes"
+)]
 pub struct UnwritableValue {
     /// Its name
     pub name: String,

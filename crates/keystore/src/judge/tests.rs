@@ -21,7 +21,9 @@ fn key(number: u8) -> CurvePublicKey {
 
 fn certificate(number: u8) -> Certificate {
     let mut certificate = Certificate::new(key(number));
-    for (word, value) in [("email", "a@b.c"), ("User-Id", "root"), ("identity", "x"), ("roles", "admin"), ("name", "root")] {
+    for (word, value) in
+        [("email", "a@b.c"), ("User-Id", "root"), ("identity", "x"), ("roles", "admin"), ("name", "root")]
+    {
         certificate.set_word(word, value);
     }
     certificate
@@ -128,7 +130,9 @@ fn expired_and_revoked_keys_are_refused_in_words() {
 
 #[test]
 fn addresses_come_first_and_a_denied_range_wins() {
-    let house = house("[addresses]\nallow = [\"192.0.2.0/24\"]\ndeny = [\"192.0.2.66\"]\n[keys.north]\naddresses = [\"192.0.2.1\"]\n");
+    let house = house(
+        "[addresses]\nallow = [\"192.0.2.0/24\"]\ndeny = [\"192.0.2.66\"]\n[keys.north]\naddresses = [\"192.0.2.1\"]\n",
+    );
     let ask = |ip| house.ask("", Some(ip), Claim::Curve(&key(1)));
     assert_eq!(user(ask("192.0.2.1")), "north");
     assert_eq!(refusal(ask("192.0.2.66")).0, Refusal::AddressDenied);
@@ -158,7 +162,9 @@ fn null_is_for_this_host_unless_the_policy_says_otherwise() {
         ] {
             match house.ask("", ip, Claim::Null) {
                 Judgement::Admitted { user, .. } => assert!(admitted && user.is_empty(), "{rules} {ip:?}"),
-                Judgement::Refused { refusal, .. } => assert!(!admitted && refusal == Refusal::Anonymous, "{rules} {ip:?}"),
+                Judgement::Refused { refusal, .. } => {
+                    assert!(!admitted && refusal == Refusal::Anonymous, "{rules} {ip:?}")
+                }
             }
         }
     }

@@ -139,7 +139,8 @@ fn all_problems_are_told_at_once() {
 #[test]
 fn a_rotated_key_takes_over_by_itself() {
     let (_directory, keystore) = keystore();
-    let first = keystore.make_key(&name("north"), &NewKey { roles: vec!["sensor".to_owned()], ..NewKey::default() }).unwrap();
+    let first =
+        keystore.make_key(&name("north"), &NewKey { roles: vec!["sensor".to_owned()], ..NewKey::default() }).unwrap();
     let rotation = keystore.rotate(&name("north"), 7 * DAY, None).unwrap();
     assert_eq!(rotation.old.public_key, first.public_key);
     assert_eq!(rotation.new.path, keystore.directory().join("curve/north~2.key"));
