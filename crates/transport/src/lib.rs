@@ -1,4 +1,4 @@
-//! Endpoints, and byte streams over tcp and ipc to and from them.
+//! Endpoints, and byte streams and datagrams to and from them.
 //!
 //! An [`Endpoint`] is parsed and printed here and nowhere else. [`dial`] makes one connection to it, [`listen`]
 //! accepts them; both hand over a [`Stream`] of octets and know nothing of what flows through it. An `inproc`
@@ -21,6 +21,9 @@ pub use dial::{DialError, dial};
 
 mod listen;
 pub use listen::{AcceptError, ListenError, Listener, listen};
+
+mod datagram;
+pub use datagram::{DatagramError, DatagramOptions, Datagrams};
 
 mod attempt;
 mod interface;
