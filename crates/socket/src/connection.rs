@@ -352,10 +352,9 @@ impl Driver {
         while self.write_failure.is_none() {
             self.protocol.poll_transmit(&mut self.commands);
             let passthrough = self.protocol.is_passthrough();
-            if !passthrough && self.sealed.is_empty() && !self.batch.is_empty() {
-                let before = self.batch.octets();
-                self.protocol.seal(&mut self.batch, &mut self.sealed);
-                self.written.octets += (before - self.batch.octets()) as u64;
+            if !passthrough {
+                // Even with an empty batch: commands may be to be sealed
+                self.protocol.seal(&self.batch, &mut self.sealed);
             }
             let queue = if passthrough { &mut self.batch } else { &mut self.sealed };
             let commands_first = !self.commands.is_empty() && !queue.partly_written();
@@ -391,10 +390,11 @@ impl Driver {
                         }
                         count -= taken;
                     }
-                    self.written.messages += queue.advance(count) as u64;
-                    if passthrough {
-                        self.written.octets += count as u64;
-                    }
+                    let messages = queue.advance(count);
+                    // The batch keeps what is sealed until that is written whole
+                    let octets = if passthrough { count } else { self.batch.advance_messages(messages) };
+                    self.written.messages += messages as u64;
+                    self.written.octets += octets as u64;
                 }
             }
         }
@@ -546,7 +546,6 @@ impl Driver {
         let attached = self.key.filter(|_| self.attached);
         let (decoded, written) = (self.protocol.messages(), self.written);
         let unwritten = mem::take(&mut self.batch);
-        let sealed = self.sealed.messages() as u64;
         let (aftermath, must_part) = self.shared.with(|state| {
             state.count_close(why.name());
             let Some(key) = attached else {
@@ -555,7 +554,7 @@ impl Driver {
             state.hand_over(key, decoded, written);
             // Before it forgets the peer and what that owes
             let must_part = state.must_part();
-            (state.detach(key, unwritten, sealed), must_part)
+            (state.detach(key, unwritten), must_part)
         });
         let parts = graceful && must_part && self.write_failure.is_none();
         (Ended { why, was_handshaken: self.attached, aftermath }, parts)
@@ -665,7 +664,7 @@ impl Protocol {
         }
     }
 
-    fn seal(&mut self, from: &mut WriteQueue, into: &mut WriteQueue) {
+    fn seal(&mut self, from: &WriteQueue, into: &mut WriteQueue) {
         if let Self::Zmtp(connection) = self {
             connection.seal(from, into, SEALED_AT_ONCE);
         }

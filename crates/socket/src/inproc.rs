@@ -334,7 +334,7 @@ impl Link {
             };
             let aftermath = shared.with(|state| {
                 let was_attached = state.is_attached(key);
-                let aftermath = state.detach(key, WriteQueue::new(), 0);
+                let aftermath = state.detach(key, WriteQueue::new());
                 if was_attached {
                     state.count_close(reason);
                 }

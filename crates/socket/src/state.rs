@@ -382,9 +382,8 @@ impl State {
         Ok(())
     }
 
-    /// A connection ended; `unwritten` is what it had taken and not handed to the kernel whole, besides
-    /// `sealed` messages in a form that is of no use to the next connection
-    pub(crate) fn detach(&mut self, key: PipeKey, mut unwritten: WriteQueue, sealed: u64) -> Aftermath {
+    /// A connection ended; `unwritten` is what it had taken and not handed to the kernel whole
+    pub(crate) fn detach(&mut self, key: PipeKey, mut unwritten: WriteQueue) -> Aftermath {
         let closed = self.phase == Phase::Closed;
         self.signals.changed = true;
         let Some(pipe) = self.pipe_mut(key).filter(|pipe| !pipe.departed) else {
@@ -394,8 +393,6 @@ impl State {
         pipe.driver = Driver::None;
         pipe.in_flight = Load::default();
         pipe.reading_paused = false;
-        pipe.counts.dropped += sealed;
-        pipe.counts.discarded += sealed;
         if let Outbox::Wire(queue) | Outbox::Raw(queue) = &mut pipe.outbox {
             unwritten.rewind();
             unwritten.append(queue);
@@ -410,10 +407,10 @@ impl State {
             let unsent = pipe.counts.sent.messages.saturating_sub(waiting);
             self.lose_requests(key, unsent);
             self.refresh_sending(key.index as usize);
-            return Aftermath { requeued: waiting, lost: sealed };
+            return Aftermath { requeued: waiting, lost: 0 };
         }
         self.retire(key);
-        Aftermath { requeued: 0, lost: waiting + sealed }
+        Aftermath { requeued: 0, lost: waiting }
     }
 
     /// Drops a pipe for good; what it holds unread can still be received

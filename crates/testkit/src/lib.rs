@@ -8,4 +8,4 @@ pub use clock::Clock;
 mod network;
 pub use network::{End, Network};
 mod random;
-pub use random::Random;
+pub use random::{Random, SeededEntropy};

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use tidings_zmtp::{CloseReason, Config, Connection, Event, Message, PeerInfo, WriteQueue};
+use tidings_zmtp::{AuthVerdict, CloseReason, Config, Connection, Credentials, Event, Message, PeerInfo, WriteQueue};
 
 use crate::{clock::Clock, random::Random};
 
@@ -85,6 +85,22 @@ impl Network {
     pub fn send(&mut self, end: End, message: impl Into<Message>) {
         if let Some(driven) = self.driven(end) {
             driven.queue.push(&[], &message.into());
+        }
+    }
+
+    /// What the connection at that end shall be answered when it asks who may come in; by default everybody may, and
+    /// with `None` the question stays open
+    pub fn set_verdict(&mut self, end: End, verdict: Option<AuthVerdict>) {
+        if let Some(driven) = self.driven(end) {
+            driven.verdict = verdict;
+        }
+    }
+
+    /// What the peer of the connection at that end showed, if it was asked about it
+    pub fn asked(&self, end: End) -> Option<&Credentials> {
+        match &self.ends[end.0].role {
+            Role::Connection(driven) => driven.asked.as_ref(),
+            Role::Script(_) => None,
         }
     }
 
@@ -225,11 +241,11 @@ impl Network {
 
     /// Puts on its way what the connection at that end has to say
     fn collect(&mut self, index: usize) {
-        let elapsed = self.elapsed();
+        let (now, elapsed) = (self.now(), self.elapsed());
         let Role::Connection(driven) = &mut self.ends[index].role else {
             return;
         };
-        let octets = driven.collect(elapsed);
+        let octets = driven.collect(now, elapsed);
         let ended = driven.closed.is_some();
         self.dispatch(index, &octets);
         let outbound = &mut self.ends[index].outbound;
@@ -288,7 +304,7 @@ impl Network {
             if driven.connection.poll_timeout().is_some_and(|due| due <= now) {
                 driven.connection.handle_timeout(now);
             }
-            driven.note(elapsed);
+            driven.note(now, elapsed);
         }
     }
 }
@@ -369,6 +385,8 @@ struct Driven {
     queue: WriteQueue,
     reading: bool,
     received: Vec<Message>,
+    asked: Option<Credentials>,
+    verdict: Option<AuthVerdict>,
     peer: Option<PeerInfo>,
     closed: Option<(Duration, CloseReason)>,
 }
@@ -381,6 +399,8 @@ impl Driven {
             queue: WriteQueue::new(),
             reading: true,
             received: Vec::new(),
+            asked: None,
+            verdict: Some(AuthVerdict::allow()),
             peer: None,
             closed: None,
         }
@@ -392,10 +412,17 @@ impl Driven {
     }
 
     /// Takes messages and events
-    fn note(&mut self, elapsed: Duration) {
+    fn note(&mut self, now: Instant, elapsed: Duration) {
         self.received.extend(self.connection.messages().drain(..));
         while let Some(event) = self.connection.poll_event() {
             match event {
+                Event::Authenticate(credentials) => {
+                    assert!(self.asked.replace(credentials).is_none(), "asked twice");
+                    if let Some(verdict) = self.verdict.clone() {
+                        self.connection.handle_verdict(now, verdict);
+                        self.handle_input(now, &[]);
+                    }
+                }
                 Event::Handshaken(peer) => {
                     assert!(self.peer.replace(peer).is_none(), "handshaken twice");
                 }
@@ -408,25 +435,44 @@ impl Driven {
     }
 
     /// All that is to be written now
-    fn collect(&mut self, elapsed: Duration) -> BytesMut {
-        self.note(elapsed);
+    fn collect(&mut self, now: Instant, elapsed: Duration) -> BytesMut {
+        self.note(now, elapsed);
         let mut octets = BytesMut::new();
         while let Some(piece) = self.connection.poll_transmit() {
             octets.extend_from_slice(&piece);
         }
-        let mut sealed = WriteQueue::new();
-        self.connection.seal(&mut self.queue, &mut sealed, usize::MAX);
-        while !sealed.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 8];
-            let filled = sealed.slices(&mut slices);
-            let before = octets.len();
-            slices.iter().take(filled).for_each(|slice| octets.extend_from_slice(slice));
-            sealed.advance(octets.len() - before);
+        if self.connection.is_passthrough() {
+            drain(&mut self.queue, &mut octets);
         }
+        let mut sealed = WriteQueue::new();
+        loop {
+            self.connection.seal(&self.queue, &mut sealed, SEALED_AT_ONCE);
+            if sealed.is_empty() {
+                break;
+            }
+            let written = drain(&mut sealed, &mut octets);
+            self.queue.advance_messages(written);
+        }
+        self.note(now, elapsed);
         octets
     }
 }
 
+/// Writes all that is queued, and says how many messages that were
+fn drain(queue: &mut WriteQueue, octets: &mut BytesMut) -> usize {
+    let mut messages = 0;
+    while !queue.is_empty() {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let filled = queue.slices(&mut slices);
+        let before = octets.len();
+        slices.iter().take(filled).for_each(|slice| octets.extend_from_slice(slice));
+        messages += queue.advance(octets.len() - before);
+    }
+    messages
+}
+
+/// Sealed before anything is written, as a driver would
+const SEALED_AT_ONCE: usize = 64 * 1024;
 /// No test runs longer on its clock
 const HORIZON: Duration = Duration::from_secs(3600);
 

@@ -1,6 +1,11 @@
 //! Chance from a seed.
 
-use std::ops::RangeInclusive;
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tidings_zmtp::{Entropy, EntropyError};
 
 /// A small generator of numbers that look random, the same ones for the same seed (SplitMix64)
 #[derive(Clone, Debug)]
@@ -30,6 +35,25 @@ impl Random {
             Some(width) => low + self.next_u64() % width,
             None => self.next_u64(),
         }
+    }
+}
+
+/// Keys and nonces from a seed: the same ones each time, so that what is said can be foretold
+#[derive(Debug)]
+pub struct SeededEntropy(Mutex<Random>);
+
+impl SeededEntropy {
+    /// The entropy of that seed, from its beginning
+    pub fn seeded(seed: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Random::seeded(seed))))
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn fill(&self, octets: &mut [u8]) -> Result<(), EntropyError> {
+        let mut random = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        octets.fill_with(|| random.next_u64() as u8);
+        Ok(())
     }
 }
 

@@ -3,7 +3,11 @@
 //! Invariant: `small[head..]` with each splice inserted in front of the small octet it names is the octet
 //! sequence pushed and not yet dropped, in order. Splices are never empty and sorted by position.
 
-use std::{collections::VecDeque, io::IoSlice, mem};
+use std::{
+    collections::{VecDeque, vec_deque},
+    io::IoSlice,
+    mem,
+};
 
 use bytes::Bytes;
 
@@ -65,6 +69,11 @@ impl Rope {
     /// The octets from `skip` on, if none of them are in splices
     pub(crate) fn contiguous(&self, skip: usize) -> Option<&[u8]> {
         if self.splices.is_empty() { self.small.get(self.head + skip..) } else { None }
+    }
+
+    /// Reads the rope from its front, by whoever knows which pieces were pushed how
+    pub(crate) fn reader(&self) -> RopeReader<'_> {
+        RopeReader { small: self.small.get(self.head..).unwrap_or_default(), splices: self.splices.iter() }
     }
 
     /// Fills `into` from the octet `skip` on, and says how many slices that took
@@ -188,6 +197,55 @@ impl Rope {
             skip -= skipped;
             piece.get(skipped..).filter(|piece| !piece.is_empty())
         })
+    }
+}
+
+/// Reads pieces in the order and the lengths that they were pushed in
+#[derive(Debug)]
+pub(crate) struct RopeReader<'a> {
+    small: &'a [u8],
+    splices: vec_deque::Iter<'a, Splice>,
+}
+
+/// A payload in a rope
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Piece<'a> {
+    Copied(&'a [u8]),
+    Shared(&'a Bytes),
+}
+
+impl<'a> RopeReader<'a> {
+    /// The small octets that come next
+    #[inline]
+    pub(crate) fn small(&self) -> &'a [u8] {
+        self.small
+    }
+
+    /// Takes that many small octets
+    #[inline]
+    pub(crate) fn take_small(&mut self, octets: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.small.split_at_checked(octets)?;
+        self.small = rest;
+        Some(taken)
+    }
+
+    /// Takes a payload of that length
+    #[inline]
+    pub(crate) fn take(&mut self, octets: usize) -> Option<Piece<'a>> {
+        match octets {
+            ..=COPY_LIMIT => self.take_small(octets).map(Piece::Copied),
+            _ => self.splices.next().map(|splice| Piece::Shared(&splice.octets)),
+        }
+    }
+}
+
+impl<'a> Piece<'a> {
+    #[inline]
+    pub(crate) fn octets(self) -> &'a [u8] {
+        match self {
+            Self::Copied(octets) => octets,
+            Self::Shared(octets) => octets,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::{
     frame::{FrameHeader, Framing},
     message::{Body, Message, SHORT, SHORT_HEADER, Short},
-    rope::{COPY_LIMIT, Rope},
+    rope::{COPY_LIMIT, Piece, Rope, RopeReader},
 };
 
 /// Encoded messages waiting to be written, in order
@@ -18,6 +18,9 @@ use crate::{
 /// payloads up to [`COPY_LIMIT`] lie back to back in one buffer; larger payloads are written from where they
 /// are. The octets of a message stay until all of it was written, so that a lost connection costs none:
 /// [`rewind`](Self::rewind), and write to the next one.
+///
+/// For a peer that can't be sent that form, [`Connection::seal`](crate::Connection::seal) makes a second queue in the
+/// form that it can. What that one has [written](Self::advance) is then [taken](Self::advance_messages) from the first.
 ///
 /// Bounds are the owner's: [`messages`](Self::messages) and [`octets`](Self::octets) say what there is.
 #[derive(Debug, Default)]
@@ -44,6 +47,10 @@ struct Run {
 enum Layout {
     Framed(Framing),
     Raw,
+    /// In boxes, for one peer and nobody else
+    Sealed,
+    /// As that, but a command, which counts for no message
+    SealedCommand,
 }
 
 impl WriteQueue {
@@ -131,7 +138,7 @@ impl WriteQueue {
 
     /// Whether everything was written
     pub fn is_empty(&self) -> bool {
-        self.messages == 0
+        self.total == 0
     }
 
     /// Whether the first message is on the wire in part: nothing else may be written before its rest
@@ -160,7 +167,9 @@ impl WriteQueue {
         while let Some(run) = self.runs.front_mut() {
             let length = run.length as usize;
             let whole = (self.written / length).min(run.count as usize);
-            completed += whole;
+            if run.layout != Layout::SealedCommand {
+                completed += whole;
+            }
             dropped += whole * length;
             self.written -= whole * length;
             if whole < run.count as usize {
@@ -176,6 +185,78 @@ impl WriteQueue {
         }
         self.release();
         completed
+    }
+
+    /// Drops that many messages from the front, as written in another form, and says how many octets they had
+    ///
+    /// More than there are count as all there are.
+    pub fn advance_messages(&mut self, messages: usize) -> usize {
+        let (mut octets, mut left) = (0, messages as u64);
+        for run in &self.runs {
+            let count = left.min(run.count.into());
+            octets += (run.length * count) as usize;
+            left -= count;
+            if left == 0 {
+                break;
+            }
+        }
+        let before = self.octets();
+        self.advance(octets.saturating_sub(self.written));
+        before - self.octets()
+    }
+
+    /// The frames from the first message on, in the canonical form; only what [`push`](Self::push) made has it
+    pub(crate) fn frames(&self) -> QueuedFrames<'_> {
+        QueuedFrames(self.rope.reader())
+    }
+
+    /// Appends one message, or one command, as `write` has it, unless that fails
+    #[inline]
+    pub(crate) fn push_sealed<E>(
+        &mut self,
+        is_message: bool,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let small = self.rope.small();
+        let before = small.len();
+        if let Err(error) = write(small) {
+            small.truncate(before);
+            return Err(error);
+        }
+        let length = small.len() - before;
+        match is_message {
+            true => self.count(length, Layout::Sealed),
+            false => {
+                self.total += length;
+                self.count_run(Run { length: length as u64, count: 1, layout: Layout::SealedCommand });
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the messages of `from` in another framing, until there are `limit_octets`
+    pub(crate) fn push_reframed(&mut self, framing: Framing, from: &Self, limit_octets: usize) {
+        let mut frames = from.frames();
+        while self.octets() < limit_octets
+            && let Some((mut header, mut payload)) = frames.next()
+        {
+            let mut length = 0;
+            loop {
+                self.rope.reserve(LONGEST_HEADER + payload.octets().len().min(COPY_LIMIT));
+                let before = self.rope.small().len();
+                header.encode(framing, self.rope.small());
+                length += self.rope.small().len() - before + payload.octets().len();
+                match payload {
+                    Piece::Copied(octets) => self.rope.small().extend_from_slice(octets),
+                    Piece::Shared(octets) => self.rope.push(octets),
+                }
+                match frames.next_if(header.more) {
+                    Some(next) => (header, payload) = next,
+                    None => break,
+                }
+            }
+            self.count(length, Layout::Framed(framing));
+        }
     }
 
     /// The connection was lost: the message partly written is to be written again from its first octet
@@ -259,6 +340,30 @@ impl WriteQueue {
         if self.runs.is_empty() && self.runs.capacity() > KEEP_RUNS {
             self.runs = VecDeque::new();
         }
+    }
+}
+
+/// Reads the frames of a queue, and leaves them there
+#[derive(Debug)]
+pub(crate) struct QueuedFrames<'a>(RopeReader<'a>);
+
+impl<'a> QueuedFrames<'a> {
+    /// The next frame, where one is due
+    #[inline]
+    pub(crate) fn next_if(&mut self, due: bool) -> Option<(FrameHeader, Piece<'a>)> {
+        if due { self.next() } else { None }
+    }
+}
+
+impl<'a> Iterator for QueuedFrames<'a> {
+    type Item = (FrameHeader, Piece<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (header, taken) = FrameHeader::decode(Framing::V2, self.0.small(), u64::MAX).ok()??;
+        self.0.take_small(taken)?;
+        let payload = self.0.take(header.body_len as usize)?;
+        Some((header, payload))
     }
 }
 

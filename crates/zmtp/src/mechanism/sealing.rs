@@ -3,18 +3,35 @@
 //! `07 MESSAGE`, a counter, and a box of one octet of flags and the frame's body. Outside stands a frame without any
 //! flags: whether more follows, or that the body is a command, is said inside (libzmq's form).
 
-use crate::cipher::{MAC_LEN, SharedKey};
+use std::mem;
 
-/// One connection's key and counters
+use bytes::BytesMut;
+
+use crate::{
+    cipher::{MAC_LEN, SharedKey, open_in_place, seal_in_place},
+    close_reason::{CloseReason, SealedCommand},
+    frame::{FrameHeader, Framing},
+    write_queue::WriteQueue,
+};
+
+/// One connection's key and counters, and the commands that wait to be sealed
+///
+/// Peers take counters in rising order only, so nothing may overtake anything once it is sealed: commands are sealed
+/// with the messages, into one queue, when it is empty.
 #[derive(Debug)]
 pub(crate) struct Sealing {
     key: SharedKey,
     side: Side,
-    /// The next to be used
+    /// The next to be used; none when all were
     next: Option<u64>,
     /// The last one heard
     heard: u64,
+    commands: BytesMut,
 }
+
+/// All counters were used
+#[derive(Debug)]
+pub(crate) struct Exhausted;
 
 /// Who we are, which the nonces tell
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +42,127 @@ pub(crate) enum Side {
 
 impl Sealing {
     pub(super) fn new(key: SharedKey, side: Side, next: u64, heard: u64) -> Self {
-        Self { key, side, next: Some(next), heard }
+        Self { key, side, next: Some(next), heard, commands: BytesMut::new() }
+    }
+
+    /// Where to put commands, and what to a 3.0 peer stands for them, framed as if they weren't to be sealed
+    pub(crate) fn commands(&mut self) -> &mut BytesMut {
+        &mut self.commands
+    }
+
+    /// Seals all commands, then messages from the front of `from`, until `into` has `limit_octets`
+    ///
+    /// One pass: every frame is copied to where it is written from, and encrypted there.
+    ///
+    /// # Errors
+    /// When the counters have come to their end. What was sealed before can still be written.
+    pub(crate) fn seal(
+        &mut self,
+        from: &WriteQueue,
+        into: &mut WriteQueue,
+        limit_octets: usize,
+    ) -> Result<(), Exhausted> {
+        if !self.commands.is_empty() {
+            let commands = mem::take(&mut self.commands);
+            let mut rest = &commands[..];
+            while let Ok(Some((header, taken))) = FrameHeader::decode(Framing::V2, rest, u64::MAX) {
+                let whole = (taken as u64 + header.body_len) as usize;
+                let (Some(body), Some(after)) = (rest.get(taken..whole), rest.get(whole..)) else { break };
+                let flags = if header.command { COMMAND } else { 0 };
+                into.push_sealed(false, |buffer| self.seal_frame(buffer, flags, body))?;
+                rest = after;
+            }
+        }
+        let mut frames = from.frames();
+        while into.octets() < limit_octets
+            && let Some((header, payload)) = frames.next()
+        {
+            into.push_sealed(true, |buffer| {
+                self.seal_frame(buffer, u8::from(header.more), payload.octets())?;
+                let mut more = header.more;
+                while let Some((header, payload)) = frames.next_if(more) {
+                    self.seal_frame(buffer, u8::from(header.more), payload.octets())?;
+                    more = header.more;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn seal_frame(&mut self, buffer: &mut Vec<u8>, flags: u8, body: &[u8]) -> Result<(), Exhausted> {
+        let counter = self.next.ok_or(Exhausted)?;
+        self.next = counter.checked_add(1);
+        let body_len = SEALED_OVERHEAD + body.len();
+        buffer.reserve(LONGEST_HEADER + body_len);
+        FrameHeader { more: false, command: false, body_len: body_len as u64 }.encode(Framing::V2, buffer);
+        let mut head = [0; SEALED_OVERHEAD];
+        head[..8].copy_from_slice(PREFIX);
+        head[8..16].copy_from_slice(&counter.to_be_bytes());
+        head[SEALED_OVERHEAD - 1] = flags;
+        buffer.extend_from_slice(&head);
+        buffer.extend_from_slice(body);
+        let boxed = buffer.len() - (MAC_LEN + 1 + body.len());
+        if let Some((mac, data)) = buffer.get_mut(boxed..).and_then(|boxed| boxed.split_first_chunk_mut()) {
+            *mac = seal_in_place(&self.key, &short_nonce(self.side.prefix(), counter), data);
+        }
+        Ok(())
+    }
+
+    /// Opens the body of a frame where it lies: its flags, and what lies behind the first [`SEALED_OVERHEAD`] octets
+    ///
+    /// # Errors
+    /// When it is not sealed, was sealed by somebody else, altered, or comes a second time.
+    #[inline]
+    pub(crate) fn open<'a>(&mut self, frame: &'a mut [u8]) -> Result<(SealedFlags, &'a mut [u8]), CloseReason> {
+        let octets = frame.len();
+        let Some((PREFIX, rest)) = frame.split_first_chunk_mut().map(|(prefix, rest)| (&*prefix, rest)) else {
+            return Err(CloseReason::NotSealed);
+        };
+        let wrong_size = || CloseReason::WrongSize { command: "MESSAGE", octets };
+        let (counter, boxed) = rest.split_first_chunk_mut().ok_or_else(wrong_size)?;
+        let (mac, data) = boxed.split_first_chunk_mut().ok_or_else(wrong_size)?;
+        let counter = u64::from_be_bytes(*counter);
+        if counter <= self.heard {
+            return Err(CloseReason::Replayed { nonce: counter, last: self.heard });
+        }
+        if data.is_empty() {
+            return Err(wrong_size());
+        }
+        if !open_in_place(&self.key, &short_nonce(self.side.other().prefix(), counter), mac, data) {
+            return Err(CloseReason::NotOpened(SealedCommand::Message));
+        }
+        // After opening: what somebody else puts in must not make us deaf to the peer.
+        self.heard = counter;
+        let (&mut flags, body) = data.split_first_mut().ok_or_else(wrong_size)?;
+        match flags {
+            0..=3 => Ok((SealedFlags { more: flags & MORE != 0, command: flags & COMMAND != 0 }, body)),
+            _ => Err(CloseReason::UnknownFlags { flags }),
+        }
+    }
+}
+
+/// What stands with a frame in its box
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SealedFlags {
+    pub(crate) more: bool,
+    pub(crate) command: bool,
+}
+
+impl Side {
+    fn prefix(self) -> &'static [u8; 16] {
+        match self {
+            Self::Client => b"CurveZMQMESSAGEC",
+            Self::Server => b"CurveZMQMESSAGES",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
     }
 }
 
@@ -41,3 +178,7 @@ pub(super) fn short_nonce(prefix: &[u8; 16], counter: u64) -> [u8; 24] {
 /// Octets that a frame's body grows by
 pub(crate) const SEALED_OVERHEAD: usize = PREFIX.len() + 8 + MAC_LEN + 1;
 const PREFIX: &[u8; 8] = b"\x07MESSAGE";
+/// As libzmq has them; the RFC knows the first one only
+const MORE: u8 = 1;
+const COMMAND: u8 = 2;
+const LONGEST_HEADER: usize = 9;
