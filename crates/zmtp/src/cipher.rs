@@ -159,7 +159,8 @@ mod tests {
     }
 
     fn key(seed: u8) -> SharedKey {
-        SharedKey::own(Zeroizing::new(octets(32, seed).try_into().unwrap()))
+        let octets = octets(32, seed);
+        SharedKey::own(Zeroizing::new(std::array::from_fn(|index| octets[index])))
     }
 
     #[test]
