@@ -297,6 +297,7 @@ impl Pipe {
     }
 
     /// Whether one more message may be queued under these bounds (0: none)
+    #[inline(always)]
     pub(crate) fn has_room(&self, most: Load) -> bool {
         let waiting = self.waiting();
         (most.messages == 0 || waiting.messages < most.messages)

@@ -778,12 +778,8 @@ impl State {
         match &mut self.pattern {
             Pattern::Push | Pattern::Dealer => self.send_balanced(&[], message).map(drop),
             Pattern::Pair(owner) => match *owner {
-                Some(key) => {
-                    if self.socket_type == SocketType::Channel && message.frame_count() > 1 {
-                        self.check_multipart(key)?;
-                    }
-                    self.offer(key.index as usize, &[], message, self.overflow)
-                }
+                Some(_) if self.socket_type == SocketType::Channel => self.send_later(message),
+                Some(key) => self.offer(key.index as usize, &[], message, self.overflow),
                 None => self.refuse_or_drop(),
             },
             Pattern::Publisher(_) => self.publish(message),
@@ -802,13 +798,28 @@ impl State {
                 self.ask(message)
             }
             Pattern::Subscriber(_) => self.send_upstream(message),
+            Pattern::Pull if self.socket_type == SocketType::Pull => Err(SendFailure::NotSupported(PULL_SENDS)),
+            _ => self.send_later(message),
+        }
+    }
+
+    /// The later types, apart from `send` so that it stays small where it is inlined
+    #[inline(never)]
+    fn send_later(&mut self, message: &mut Message) -> Result<(), SendFailure> {
+        match &self.pattern {
             Pattern::Client | Pattern::Scatter if message.frame_count() > 1 => self.send_multipart(message),
             Pattern::Client | Pattern::Scatter => self.send_balanced(&[], message).map(drop),
             Pattern::Server(_) => self.send_by_id(message),
             Pattern::Radio(_) => self.radiate(message),
-            Pattern::Pull if self.socket_type == SocketType::Gather => Err(SendFailure::NotSupported(GATHER_SENDS)),
-            Pattern::Pull => Err(SendFailure::NotSupported(PULL_SENDS)),
+            Pattern::Pair(Some(key)) => {
+                let key = *key;
+                if message.frame_count() > 1 {
+                    self.check_multipart(key)?;
+                }
+                self.offer(key.index as usize, &[], message, self.overflow)
+            }
             Pattern::Dish(_) => Err(SendFailure::NotSupported(DISH_SENDS)),
+            _ => Err(SendFailure::NotSupported(GATHER_SENDS)),
         }
     }
 

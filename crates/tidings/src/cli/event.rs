@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use tidings::{Message, SocketType};
 use tokio::time::Instant;
 
-use super::frames::FrameSyntax;
+use super::frames::{FirstFrame, FrameSyntax};
 use super::output::Output;
 use super::sock::{Opening, Outgoing, Pace, SendingArgs, Session, SocketArgs, Tally, block_on, receive_with};
 use super::units;
@@ -134,9 +134,9 @@ async fn publish(mut args: PublishArgs, talk: Talk) -> Result<(), Failure> {
         hex: args.sending.hex,
         no_template: args.sending.no_template,
         delimiter: args.delimiter.clone(),
-        addressed: false,
+        first: FirstFrame::Plain,
     };
-    let mut outgoing = Outgoing::new(&args.sending, syntax, pace)?.below(&topic);
+    let mut outgoing = Outgoing::new(&args.sending, syntax, pace)?.below(topic.clone().into());
     let socket_args = SocketArgs {
         connect: args.endpoint.clone(),
         options: args.options.clone(),

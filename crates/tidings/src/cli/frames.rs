@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use bytes::Bytes;
+use tidings::SocketType;
 
 use super::failure::{Exit, Failure};
 use super::template::FrameTemplate;
@@ -18,8 +19,30 @@ pub(crate) struct FrameSyntax {
     pub(crate) no_template: bool,
     /// What separates the frames of one line; `None` makes a line one frame
     pub(crate) delimiter: Option<String>,
-    /// The first frame addresses a peer (ROUTER, STREAM), and may be written `0x…`
-    pub(crate) addressed: bool,
+    pub(crate) first: FirstFrame,
+}
+
+/// What the first frame of a message is to people
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum FirstFrame {
+    /// As any other
+    #[default]
+    Plain,
+    /// A routing id, `0x…` where it isn't text (ROUTER, STREAM)
+    RoutingId,
+    /// The number of a peer (SERVER, PEER)
+    PeerId,
+}
+
+impl FirstFrame {
+    /// For what a socket of this type sends and receives
+    pub(crate) fn of(socket_type: SocketType) -> Self {
+        match socket_type {
+            SocketType::Router | SocketType::Stream => Self::RoutingId,
+            SocketType::Server | SocketType::Peer => Self::PeerId,
+            _ => Self::Plain,
+        }
+    }
 }
 
 impl FrameSyntax {
@@ -28,6 +51,9 @@ impl FrameSyntax {
     /// # Errors
     /// A file that can't be read, digits that are not hexadecimal, an unknown placeholder.
     pub(crate) fn argument(&self, index: usize, text: &str) -> Result<FrameTemplate, Failure> {
+        if let Some(id) = self.peer_id(index, text) {
+            return id.map(FrameTemplate::literal).map_err(Failure::usage);
+        }
         if let Some(path) = text.strip_prefix('@') {
             return match path.strip_prefix('@') {
                 Some(_) => Ok(FrameTemplate::literal(Bytes::copy_from_slice(path.as_bytes()))),
@@ -51,6 +77,10 @@ impl FrameSyntax {
         let mut frames = Vec::new();
         for (index, frame) in split(line, self.delimiter.as_deref()).into_iter().enumerate() {
             let text = std::str::from_utf8(frame).ok();
+            if let Some(id) = self.peer_id(before + index, text.unwrap_or_default()) {
+                frames.push(id?);
+                continue;
+            }
             match text.and_then(|text| self.hex_digits(before + index, text)) {
                 Some(digits) => frames.push(decode_hex(digits)?),
                 None if self.hex => return Err("the line is not hexadecimal".to_owned()),
@@ -66,7 +96,18 @@ impl FrameSyntax {
         if self.hex {
             return Some(prefixed.unwrap_or(text));
         }
-        prefixed.filter(|digits| self.addressed && index == 0 && decode_hex(digits).is_ok())
+        prefixed.filter(|digits| self.first == FirstFrame::RoutingId && index == 0 && decode_hex(digits).is_ok())
+    }
+
+    /// The frame, if this one is to be read as the number of a peer
+    fn peer_id(&self, index: usize, text: &str) -> Option<Result<Bytes, String>> {
+        if self.first != FirstFrame::PeerId || index > 0 || self.hex {
+            return None;
+        }
+        let id = text.parse::<u32>().map(|id| Bytes::copy_from_slice(&id.to_be_bytes()));
+        Some(id.map_err(|_| {
+            format!("'{text}' is no peer's id: the first frame is a number, as received messages show it")
+        }))
     }
 }
 
@@ -162,10 +203,24 @@ mod tests {
 
     #[test]
     fn a_routing_id_may_be_hexadecimal_and_other_frames_stay_text() {
-        let syntax = FrameSyntax { addressed: true, delimiter: Some(" ".to_owned()), ..FrameSyntax::default() };
+        let syntax =
+            FrameSyntax { first: FirstFrame::RoutingId, delimiter: Some(" ".to_owned()), ..FrameSyntax::default() };
         let frames = syntax.line(0, b"0x00ab 0x00ab").unwrap();
         assert_eq!(frames, [Bytes::from_static(&[0, 0xab]), Bytes::from("0x00ab")]);
         assert_eq!(syntax.line(0, b"0xyz").unwrap(), [Bytes::from("0xyz")]);
+    }
+
+    #[test]
+    fn a_peers_id_is_a_number_and_other_frames_stay_text() {
+        let syntax =
+            FrameSyntax { first: FirstFrame::PeerId, delimiter: Some(" ".to_owned()), ..FrameSyntax::default() };
+        assert_eq!(syntax.line(0, b"258 258").unwrap(), [Bytes::from_static(&[0, 0, 1, 2]), Bytes::from("258")]);
+        assert_eq!(syntax.argument(0, "4294967295").unwrap().fill(0), [255; 4][..]);
+        assert!(syntax.line(0, b"worker hello").unwrap_err().contains("'worker' is no peer's id"));
+        assert!(syntax.line(0, b"4294967296 x").is_err());
+        assert_eq!(syntax.line(1, b"worker").unwrap(), [Bytes::from("worker")], "behind the id");
+        let octets = FrameSyntax { hex: true, ..syntax };
+        assert_eq!(octets.line(0, b"00000102").unwrap(), [Bytes::from_static(&[0, 0, 1, 2])]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use tidings::Message;
 
-use super::frames::encode_hex;
+use super::frames::{FirstFrame, encode_hex};
 use super::template::now_rfc3339;
 
 /// What a received message looks like on standard output
@@ -28,14 +28,13 @@ pub(crate) enum Output {
 pub(crate) struct Printer {
     output: Output,
     delimiter: String,
-    /// The first frame is a routing id (ROUTER, STREAM) and is shown as one
-    addressed: bool,
+    first: FirstFrame,
     seq: u64,
 }
 
 impl Printer {
-    pub(crate) fn new(output: Output, delimiter: Option<&str>, addressed: bool) -> Self {
-        Self { output, delimiter: delimiter.unwrap_or(" ").to_owned(), addressed, seq: 0 }
+    pub(crate) fn new(output: Output, delimiter: Option<&str>, first: FirstFrame) -> Self {
+        Self { output, delimiter: delimiter.unwrap_or(" ").to_owned(), first, seq: 0 }
     }
 
     /// Writes messages to standard output, and flushes once
@@ -64,15 +63,20 @@ impl Printer {
         let texts: Vec<String> = match self.output {
             Output::Raw => return frames.collect::<Vec<_>>().concat(),
             Output::Json => {
-                let frames: Vec<Value> = frames.map(json_frame).collect();
+                let shown = |(index, frame): (usize, &[u8])| match self.peer_id(index, frame) {
+                    Some(id) => Value::from(id),
+                    None => json_frame(frame),
+                };
+                let frames: Vec<Value> = frames.enumerate().map(shown).collect();
                 let object = json!({ "time": now_rfc3339(), "seq": seq, "frames": frames });
                 return format!("{object}\n").into_bytes();
             }
             Output::Hex => frames.map(encode_hex).collect(),
             Output::Text => frames
                 .enumerate()
-                .map(|(index, frame)| match index {
-                    0 if self.addressed => display_routing_id(frame),
+                .map(|(index, frame)| match (index, self.peer_id(index, frame)) {
+                    (_, Some(id)) => id.to_string(),
+                    (0, None) if self.first == FirstFrame::RoutingId => display_routing_id(frame),
                     _ => escape(frame),
                 })
                 .collect(),
@@ -80,6 +84,12 @@ impl Printer {
         let mut line = texts.join(&self.delimiter);
         line.push('\n');
         line.into_bytes()
+    }
+
+    /// The number, if this frame is one
+    fn peer_id(&self, index: usize, frame: &[u8]) -> Option<u32> {
+        let is_id = self.first == FirstFrame::PeerId && index == 0;
+        is_id.then(|| frame.try_into().ok().map(u32::from_be_bytes)).flatten()
     }
 }
 
@@ -138,7 +148,18 @@ mod tests {
 
     fn rendered(output: Output, frames: &[&'static [u8]]) -> String {
         let message = frames.iter().copied().map(Bytes::from_static).collect();
-        String::from_utf8(Printer::new(output, None, false).render(&message)).unwrap()
+        String::from_utf8(Printer::new(output, None, FirstFrame::Plain).render(&message)).unwrap()
+    }
+
+    #[test]
+    fn a_peers_id_is_shown_as_the_number_it_is() {
+        let message = Message::multipart([&b"\0\0\x01\x02"[..], b"abcd"].map(Bytes::from_static));
+        let rendered =
+            |output| String::from_utf8(Printer::new(output, None, FirstFrame::PeerId).render(&message)).unwrap();
+        assert_eq!(rendered(Output::Text), "258 abcd\n");
+        assert_eq!(rendered(Output::Hex), "00000102 61626364\n");
+        let object: Value = serde_json::from_str(&rendered(Output::Json)).unwrap();
+        assert_eq!(object["frames"], json!([258, "abcd"]));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | each socket pattern between two processes, its flags and its exit codes | `sock` |
+//! | each socket pattern between two processes, its flags and its exit codes | `sock`, `sock_later` |
 //! | the daemon: events, page, signals, reload | `serve` |
 //! | command lines, configuration, completions, manual pages | `usage` |
 
@@ -14,4 +14,5 @@
 mod process;
 mod serve;
 mod sock;
+mod sock_later;
 mod usage;

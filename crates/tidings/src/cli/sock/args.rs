@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Pace;
 use crate::cli::Talk;
-use crate::cli::frames::FrameSyntax;
+use crate::cli::frames::{FirstFrame, FrameSyntax};
 use crate::cli::output::{Output, Printer};
 use crate::cli::units;
 
@@ -26,7 +26,7 @@ pub(crate) struct SocketArgs {
     /// The routing id (identity) by which a ROUTER knows this socket; 0x… for octets
     #[arg(long, alias = "identity", value_name = "ID")]
     pub(crate) routing_id: Option<String>,
-    /// Begin when N peers are there (PUB and XPUB: N subscribers)
+    /// Begin when N peers are there (PUB and XPUB: N subscribers, RADIO: N peers in a group)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) wait_peers: usize,
     /// End after N messages: sent, where the socket only sends; else received
@@ -89,12 +89,12 @@ pub(crate) struct ReceivingArgs {
 
 impl SocketArgs {
     /// How arguments and lines become frames
-    pub(crate) fn syntax(&self, sending: &SendingArgs, addressed: bool) -> FrameSyntax {
+    pub(crate) fn syntax(&self, sending: &SendingArgs, first: FirstFrame) -> FrameSyntax {
         FrameSyntax {
             hex: sending.hex,
             no_template: sending.no_template,
             delimiter: self.delimiter.as_deref().map(unescape),
-            addressed,
+            first,
         }
     }
 }
@@ -110,9 +110,9 @@ impl SendingArgs {
 
 impl ReceivingArgs {
     /// Prints as the flags say
-    pub(crate) fn printer(&self, delimiter: Option<&str>, addressed: bool, talk: Talk) -> Printer {
+    pub(crate) fn printer(&self, delimiter: Option<&str>, first: FirstFrame, talk: Talk) -> Printer {
         let usual = if talk.json { Output::Json } else { Output::Text };
-        Printer::new(self.output.unwrap_or(usual), delimiter.map(unescape).as_deref(), addressed)
+        Printer::new(self.output.unwrap_or(usual), delimiter.map(unescape).as_deref(), first)
     }
 }
 

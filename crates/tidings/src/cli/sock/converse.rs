@@ -1,4 +1,4 @@
-//! Sockets that send and receive at once: DEALER, ROUTER, PAIR, STREAM, XPUB, XSUB.
+//! Sockets that send and receive at once: DEALER, ROUTER, PAIR, STREAM, XPUB, XSUB, CLIENT, SERVER, PEER, CHANNEL.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use tidings::SocketType;
 
 use super::session::{Opening, Session, Tally};
 use super::{ConverseArgs, Outgoing};
+use crate::cli::frames::FirstFrame;
 use crate::cli::output::Printer;
 use crate::cli::units;
 use crate::cli::{Failure, Talk};
@@ -40,17 +41,27 @@ pub(crate) async fn run(
     talk: Talk,
 ) -> Result<(), Failure> {
     let ConverseArgs { socket, mut sending, receiving, ending } = args;
-    let addressed = matches!(socket_type, SocketType::Router | SocketType::Stream);
-    let mut printer = receiving.printer(socket.delimiter.as_deref(), addressed, talk);
+    let first = FirstFrame::of(socket_type);
+    let mut printer = receiving.printer(socket.delimiter.as_deref(), first, talk);
+    // Who has connected to one peer only means that one, and can't know its number beforehand
+    let to_the_one = first == FirstFrame::PeerId && socket.bind.is_empty() && socket.connect.len() == 1;
     sending.stdin |= !ending.no_stdin && sending.frames.is_empty() && sending.file.is_empty();
     let mut outgoing = match ending.no_stdin {
         true => None,
         false => {
             let pace = sending.pace(ending.repeat);
-            Some(Outgoing::new(&sending, socket.syntax(&sending, addressed), pace)?)
+            let first = if to_the_one { FirstFrame::Plain } else { first };
+            Some(Outgoing::new(&sending, socket.syntax(&sending, first), pace)?)
         }
     };
-    let session = Session::open(Opening::new(socket_type, &socket).topics(topics), talk).await?;
+    let mut session = Session::open(Opening::new(socket_type, &socket).topics(topics), talk).await?;
+    if to_the_one && let Some(messages) = outgoing.take() {
+        match session.id_of_the_one().await {
+            Ok(Some(id)) => outgoing = Some(messages.below(id)),
+            Ok(None) => return session.finish(Ok(Tally { wanted: socket.count, ..Tally::default() })).await,
+            Err(failure) => return session.finish(Err(failure)).await,
+        }
+    }
     let done = converse(&session, outgoing.as_mut(), &mut printer, socket.count, ending).await;
     session.finish(done).await
 }

@@ -20,6 +20,7 @@ use clap::{Args, Subcommand};
 use tidings::SocketType;
 
 use self::args::ReceivingArgs;
+use super::frames::FirstFrame;
 use super::output::Output;
 use super::{Exit, Failure, Talk};
 
@@ -62,6 +63,30 @@ pub(crate) enum Sock {
     /// Talk with plain TCP peers; the first frame names the connection (STREAM)
     #[command(after_help = STREAM)]
     Stream(ConverseArgs),
+    /// Send to servers in turn, and print what they send (CLIENT)
+    #[command(after_help = CLIENT)]
+    Client(ConverseArgs),
+    /// Send to the client that a number names, print messages with their sender's number first (SERVER)
+    #[command(after_help = SERVER)]
+    Server(ConverseArgs),
+    /// Send to all who joined the group (RADIO)
+    #[command(after_help = RADIO)]
+    Radio(RadioArgs),
+    /// Print what is sent to groups (DISH)
+    #[command(after_help = DISH)]
+    Dish(DishArgs),
+    /// Hand out messages in turn (SCATTER)
+    #[command(after_help = SCATTER)]
+    Scatter(SendArgs),
+    /// Print the messages that are scattered (GATHER)
+    #[command(after_help = GATHER)]
+    Gather(ReceiveArgs),
+    /// Talk with peers of the same kind; a number names each (PEER)
+    #[command(after_help = PEER)]
+    Peer(ConverseArgs),
+    /// Talk with exactly one peer (CHANNEL)
+    #[command(after_help = CHANNEL)]
+    Channel(ConverseArgs),
     /// Pass messages between a frontend and a backend, steered while it runs
     #[command(after_help = proxy::EXAMPLES)]
     Proxy(proxy::ProxyArgs),
@@ -96,6 +121,26 @@ pub(crate) struct SubscribeArgs {
     /// Messages that begin with TOPIC; repeatable, everything if not given
     #[arg(long, short, value_name = "TOPIC")]
     subscribe: Vec<String>,
+}
+
+/// A socket that sends to groups
+#[derive(Args, Debug)]
+pub(crate) struct RadioArgs {
+    #[command(flatten)]
+    send: SendArgs,
+    /// Send to GROUP, and each message is a body of one frame; without it a message is a group and a body
+    #[arg(long, short, value_name = "GROUP")]
+    group: Option<String>,
+}
+
+/// A socket that joins groups
+#[derive(Args, Debug)]
+pub(crate) struct DishArgs {
+    #[command(flatten)]
+    receive: ReceiveArgs,
+    /// Messages to GROUP, exactly; repeatable, and '' is a group too
+    #[arg(long, short, value_name = "GROUP", required = true)]
+    join: Vec<String>,
 }
 
 /// A socket that does both at once
@@ -135,16 +180,30 @@ pub(crate) fn run(sock: Sock, talk: Talk) -> Result<(), Failure> {
             Sock::Rep(args) => reply::run(args, talk).await,
             Sock::Dealer(args) => converse::run(SocketType::Dealer, args, &[], talk).await,
             Sock::Router(args) => converse::run(SocketType::Router, args, &[], talk).await,
-            Sock::Pub(args) => send(SocketType::Pub, args, talk).await,
+            Sock::Pub(args) => send(SocketType::Pub, args, None, talk).await,
             Sock::Sub(args) => {
                 let everything = vec![String::new()];
                 let topics = if args.subscribe.is_empty() { everything } else { args.subscribe };
                 let ReceiveArgs { socket, receiving } = args.receive;
                 receive_with(SocketType::Sub, &socket, receiving.output, &topics, talk).await
             }
+            Sock::Client(args) => converse::run(SocketType::Client, args, &[], talk).await,
+            Sock::Server(args) => converse::run(SocketType::Server, args, &[], talk).await,
+            Sock::Radio(args) => send(SocketType::Radio, args.send, args.group, talk).await,
+            Sock::Dish(args) => {
+                let ReceiveArgs { socket, receiving } = args.receive;
+                receive(Opening::new(SocketType::Dish, &socket).groups(&args.join), receiving.output, talk).await
+            }
+            Sock::Scatter(args) => send(SocketType::Scatter, args, None, talk).await,
+            Sock::Gather(args) => {
+                let ReceiveArgs { socket, receiving } = args;
+                receive(Opening::new(SocketType::Gather, &socket), receiving.output, talk).await
+            }
+            Sock::Peer(args) => converse::run(SocketType::Peer, args, &[], talk).await,
+            Sock::Channel(args) => converse::run(SocketType::Channel, args, &[], talk).await,
             Sock::Xpub(args) => converse::run(SocketType::Xpub, args, &[], talk).await,
             Sock::Xsub(args) => converse::run(SocketType::Xsub, args.converse, &args.subscribe, talk).await,
-            Sock::Push(args) => send(SocketType::Push, args, talk).await,
+            Sock::Push(args) => send(SocketType::Push, args, None, talk).await,
             Sock::Pull(args) => receive_with(SocketType::Pull, &args.socket, args.receiving.output, &[], talk).await,
             Sock::Pair(args) => converse::run(SocketType::Pair, args, &[], talk).await,
             Sock::Stream(args) => converse::run(SocketType::Stream, args, &[], talk).await,
@@ -168,9 +227,13 @@ pub(crate) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Re
     done
 }
 
-async fn send(socket_type: SocketType, args: SendArgs, talk: Talk) -> Result<(), Failure> {
+async fn send(socket_type: SocketType, args: SendArgs, group: Option<String>, talk: Talk) -> Result<(), Failure> {
     let pace = args.sending.pace(args.socket.count);
-    let mut outgoing = Outgoing::new(&args.sending, args.socket.syntax(&args.sending, false), pace)?;
+    let syntax = args.socket.syntax(&args.sending, FirstFrame::Plain);
+    let mut outgoing = Outgoing::new(&args.sending, syntax, pace)?;
+    if let Some(group) = group {
+        outgoing = outgoing.below(group.into());
+    }
     let session = Session::open(Opening::new(socket_type, &args.socket), talk).await?;
     let done = session.send_all(&mut outgoing).await;
     session.finish_sending(done).await
@@ -187,8 +250,13 @@ pub(crate) async fn receive_with(
     topics: &[String],
     talk: Talk,
 ) -> Result<(), Failure> {
-    let mut printer = ReceivingArgs { output }.printer(args.delimiter.as_deref(), false, talk);
-    let session = Session::open(Opening::new(socket_type, args).topics(topics), talk).await?;
+    receive(Opening::new(socket_type, args).topics(topics), output, talk).await
+}
+
+async fn receive(opening: Opening<'_>, output: Option<Output>, talk: Talk) -> Result<(), Failure> {
+    let args = opening.args();
+    let mut printer = ReceivingArgs { output }.printer(args.delimiter.as_deref(), FirstFrame::Plain, talk);
+    let session = Session::open(opening, talk).await?;
     let done = session.receive_all(&mut printer, args.count).await;
     session.finish(done).await
 }
@@ -266,6 +334,52 @@ const PAIR: &str = "\
 Examples:
   tidings sock pair -b tcp://127.0.0.1:5558       type a line here,
   tidings sock pair -c tcp://127.0.0.1:5558       read it there, and the other way round";
+
+const CLIENT: &str = "\
+Examples:
+  tidings sock client -c tcp://127.0.0.1:5555 hello --count 1        ask a SERVER; print one answer
+  seq 10 | tidings sock client -c tcp://127.0.0.1:5555 --stdin --until-eof";
+
+const SERVER: &str = "\
+Examples:
+  tidings sock server -b tcp://127.0.0.1:5555 --no-stdin              print who says what
+  tidings sock server -b tcp://127.0.0.1:5555 --delimiter ' '         type: 2406543 hello
+
+The number names a client for as long as it stays connected.";
+
+const RADIO: &str = "\
+Examples:
+  tidings sock radio -b tcp://127.0.0.1:5559 --group tv --wait-peers 1 hello
+  tidings sock radio -b tcp://127.0.0.1:5559 --stdin --delimiter ' '     type: tv hello
+  tidings sock radio -c udp://239.0.0.1:5559 --group clock '{{time}}' --interval 1s";
+
+const DISH: &str = "\
+Examples:
+  tidings sock dish -c tcp://127.0.0.1:5559 --join tv
+  tidings sock dish -b udp://239.0.0.1:5559 --join clock --join alarm --json";
+
+const SCATTER: &str = "\
+Examples:
+  tidings sock scatter -c tcp://127.0.0.1:5557 job
+  seq 1000 | tidings sock scatter -b tcp://127.0.0.1:5557 --stdin --wait-peers 2";
+
+const GATHER: &str = "\
+Examples:
+  tidings sock gather -b tcp://127.0.0.1:5557
+  tidings sock gather -b tcp://127.0.0.1:5557 --count 100 --timeout 10s";
+
+const PEER: &str = "\
+Examples:
+  tidings sock peer -b tcp://127.0.0.1:5560 --delimiter ' '           type: 2406543 hello
+  tidings sock peer -c tcp://127.0.0.1:5560 hello --count 1
+
+The number names a peer. Where one endpoint is connected to and none bound, all that is sent goes to
+that peer and needs no number.";
+
+const CHANNEL: &str = "\
+Examples:
+  tidings sock channel -b tcp://127.0.0.1:5558       type a line here,
+  tidings sock channel -c tcp://127.0.0.1:5558       read it there, and the other way round";
 
 const STREAM: &str = "\
 Examples:

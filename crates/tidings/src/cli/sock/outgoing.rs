@@ -60,8 +60,8 @@ impl Outgoing {
     }
 
     /// Puts a frame before all others, as it is
-    pub(crate) fn below(mut self, topic: &str) -> Self {
-        self.frames.insert(0, FrameTemplate::literal(Bytes::copy_from_slice(topic.as_bytes())));
+    pub(crate) fn below(mut self, frame: Bytes) -> Self {
+        self.frames.insert(0, FrameTemplate::literal(frame));
         self
     }
 

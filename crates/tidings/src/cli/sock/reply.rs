@@ -9,6 +9,7 @@ use tidings::{Message, SocketType};
 use super::args::{ReceivingArgs, SendingArgs, SocketArgs};
 use super::exec::Command;
 use super::session::{Opening, Session, Tally, unreceivable};
+use crate::cli::frames::FirstFrame;
 use crate::cli::output::Printer;
 use crate::cli::template::FrameTemplate;
 use crate::cli::units;
@@ -61,7 +62,7 @@ enum Answer {
 /// # Errors
 /// With the exit code that fits.
 pub(crate) async fn run(args: ReplyArgs, talk: Talk) -> Result<(), Failure> {
-    let mut printer = args.receiving.printer(args.socket.delimiter.as_deref(), false, talk);
+    let mut printer = args.receiving.printer(args.socket.delimiter.as_deref(), FirstFrame::Plain, talk);
     let answer = Answer::new(&args.answer, &args.socket)?;
     let session = Session::open(Opening::new(SocketType::Rep, &args.socket), talk).await?;
     let done = answer_all(&session, &answer, &mut printer, args.socket.count).await;
@@ -114,7 +115,7 @@ impl Answer {
         if args.echo {
             return Ok(Self::Echo);
         }
-        let syntax = socket.syntax(&SendingArgs::default(), false);
+        let syntax = socket.syntax(&SendingArgs::default(), FirstFrame::Plain);
         let frames = args.reply.iter().enumerate().map(|(index, text)| syntax.argument(index, text));
         Ok(Self::Fixed(frames.collect::<Result<_, _>>()?))
     }

@@ -8,6 +8,7 @@ use tidings::{Message, RequestError, SocketType};
 use super::Outgoing;
 use super::args::{ReceivingArgs, SendingArgs, SocketArgs};
 use super::session::{Opening, Session, Tally, unsendable};
+use crate::cli::frames::FirstFrame;
 use crate::cli::output::Printer;
 use crate::cli::{Exit, Failure, Talk, printed};
 
@@ -31,8 +32,8 @@ pub(crate) struct RequestArgs {
 /// No reply in time (5), nobody there (3), refused (4).
 pub(crate) async fn run(args: RequestArgs, talk: Talk) -> Result<(), Failure> {
     let count = args.repeat.or(args.socket.count);
-    let mut printer = args.receiving.printer(args.socket.delimiter.as_deref(), false, talk);
-    let syntax = args.socket.syntax(&args.sending, false);
+    let mut printer = args.receiving.printer(args.socket.delimiter.as_deref(), FirstFrame::Plain, talk);
+    let syntax = args.socket.syntax(&args.sending, FirstFrame::Plain);
     let mut questions = Outgoing::new(&args.sending, syntax, args.sending.pace(count))?;
     let session = Session::open(Opening::new(SocketType::Req, &args.socket), talk).await?;
     let done = ask_all(&session, &mut questions, &mut printer, count).await;

@@ -1,11 +1,14 @@
 //! One socket from its opening to its end: what every `sock` command does around its own loop.
 
 use std::cell::Cell;
+use std::future::IntoFuture as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::json;
-use tidings::{CloseReport, Context, Message, Options, RecvError, SendError, SendFailure, Socket, SocketType};
+use tidings::{
+    CloseReport, Connecting, Context, Message, Options, RecvError, SendError, SendFailure, Socket, SocketType,
+};
 
 use super::args::SocketArgs;
 use super::outgoing::Outgoing;
@@ -22,6 +25,7 @@ pub(crate) struct Opening<'a> {
     socket_type: SocketType,
     args: &'a SocketArgs,
     topics: &'a [String],
+    groups: &'a [String],
     waiting_flag: &'static str,
 }
 
@@ -49,11 +53,13 @@ pub(crate) struct Session {
     waiting_flag: &'static str,
     /// Messages received so far, for whoever waits beside the loop that receives
     received: Cell<u64>,
+    /// Connects whose outcome was not asked for
+    connecting: Vec<Connecting>,
 }
 
 impl<'a> Opening<'a> {
     pub(crate) fn new(socket_type: SocketType, args: &'a SocketArgs) -> Self {
-        Self { socket_type, args, topics: &[], waiting_flag: "--wait-peers" }
+        Self { socket_type, args, topics: &[], groups: &[], waiting_flag: "--wait-peers" }
     }
 
     /// Names the flag that waits for peers, for hints, where it is another than `--wait-peers`
@@ -65,6 +71,16 @@ impl<'a> Opening<'a> {
     /// Subscribes to these before connecting
     pub(crate) fn topics(mut self, topics: &'a [String]) -> Self {
         self.topics = topics;
+        self
+    }
+
+    pub(crate) fn args(&self) -> &'a SocketArgs {
+        self.args
+    }
+
+    /// Joins these before connecting
+    pub(crate) fn groups(mut self, groups: &'a [String]) -> Self {
+        self.groups = groups;
         self
     }
 }
@@ -87,7 +103,10 @@ impl Session {
         for topic in opening.topics {
             socket.subscribe(topic.as_bytes()).map_err(Failure::usage)?;
         }
-        attach(&socket, &args.bind, &args.connect, talk).await?;
+        for group in opening.groups {
+            socket.join(group).map_err(|error| Failure::usage(format!("can't join '{group}': {error}")))?;
+        }
+        let connecting = attach(&socket, &args.bind, &args.connect, talk).await?;
         let session = Self {
             context,
             socket,
@@ -98,6 +117,7 @@ impl Session {
             linger: args.linger,
             waiting_flag: opening.waiting_flag,
             received: Cell::new(0),
+            connecting,
         };
         if args.wait_peers > 0 {
             session.wait_peers(args.wait_peers).await?;
@@ -108,6 +128,20 @@ impl Session {
     /// Messages received so far
     pub(crate) fn received(&self) -> u64 {
         self.received.get()
+    }
+
+    /// SERVER and PEER: the frame that addresses the first peer that was connected to; `None` if it was time to stop
+    ///
+    /// # Errors
+    /// When it refused, or is not there within `--timeout`.
+    pub(crate) async fn id_of_the_one(&mut self) -> Result<Option<Bytes>, Failure> {
+        let Some(connecting) = self.connecting.pop() else { return Ok(None) };
+        let id = match self.attend("peer", self.timeout, connecting.into_future()).await? {
+            Some(Ok(peer)) => peer.id.unwrap_or_default(),
+            Some(Err(error)) => return Err(Failure::new(Exit::Refused, "refused", error)),
+            None => return Ok(None),
+        };
+        Ok(Some(Bytes::copy_from_slice(&id.to_be_bytes())))
     }
 
     async fn wait_peers(&self, peers: usize) -> Result<(), Failure> {
@@ -247,12 +281,17 @@ impl Session {
         let (talk, socket_type) = (self.talk, self.socket.socket_type());
         let stats = self.socket.stats();
         let tally = self.close(done).await?;
-        let publishes = matches!(socket_type, SocketType::Pub | SocketType::Xpub);
-        if publishes && tally.sent > 0 && stats.sent == 0 && stats.dropped == 0 {
-            talk.say(format_args!(
-                "nobody was subscribed: the messages went to no one ({} 1 waits for a subscriber)",
-                self.waiting_flag
-            ));
+        let missed = match socket_type {
+            SocketType::Pub | SocketType::Xpub => Some(("nobody was subscribed", "a subscriber")),
+            SocketType::Radio => Some(("nobody had joined the group", "a peer that joined one")),
+            _ => None,
+        };
+        if let Some((why, whom)) = missed
+            && tally.sent > 0
+            && stats.sent == 0
+            && stats.dropped == 0
+        {
+            talk.say(format_args!("{why}: the messages went to no one ({} 1 waits for {whom})", self.waiting_flag));
         }
         if stats.dropped > 0 {
             talk.say(format_args!(
@@ -341,7 +380,12 @@ impl Session {
 ///
 /// # Errors
 /// Endpoints that are none (2), and such as can't be listened on (3).
-pub(crate) async fn attach(socket: &Socket, bind: &[String], connect: &[String], talk: Talk) -> Result<(), Failure> {
+pub(crate) async fn attach(
+    socket: &Socket,
+    bind: &[String],
+    connect: &[String],
+    talk: Talk,
+) -> Result<Vec<Connecting>, Failure> {
     if let Some(endpoint) = bind.iter().chain(connect).find(|endpoint| endpoint.starts_with("inproc://")) {
         return Err(Failure::usage(format!(
             "{endpoint} joins sockets within one process; no other program can reach it"
@@ -354,11 +398,11 @@ pub(crate) async fn attach(socket: &Socket, bind: &[String], connect: &[String],
         let actual = binding.await.map_err(|error| Failure::new(Exit::Connect, "bind", error))?;
         talk.say(format_args!("listening on {actual}"));
     }
-    for endpoint in connect {
-        // Its outcome arrives as events, which the watch reads
-        socket.connect(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error))?;
-    }
-    Ok(())
+    // Their outcomes arrive as events, too, which the watch reads
+    let connecting = connect
+        .iter()
+        .map(|endpoint| socket.connect(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error)));
+    connecting.collect()
 }
 
 /// Socket options from `--option`, `--routing-id` and `--linger`
