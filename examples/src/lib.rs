@@ -9,3 +9,7 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/src/getting-started.md")]
 mod getting_started {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/src/socket-types.md")]
+mod socket_types {}

@@ -31,7 +31,7 @@ typed! {
     ///
     /// The ids are this socket's own and not on the wire: from a random start, one up for each peer, never zero and
     /// never one in use. A peer that the socket connected to keeps its id over reconnections; one that connected
-    /// gets a new one each time.
+    /// gets a new one each time. Who it is, [`Socket::recv_from`] of the dynamic socket tells with the message.
     ServerSocket, Server: awaits_peers
 }
 typed! {
