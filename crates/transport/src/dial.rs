@@ -3,8 +3,10 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::net::{TcpSocket, TcpStream};
@@ -19,6 +21,7 @@ use crate::resolve;
 use crate::socket::{self, SocketError};
 use crate::stream::Stream;
 use crate::system_error::is_out_of_descriptors;
+use crate::tls::{TlsSettings, TlsStream, Wire};
 
 /// Connects to `endpoint`
 ///
@@ -26,10 +29,12 @@ use crate::system_error::is_out_of_descriptors;
 /// when the last one failed or has been quiet for 250 ms (RFC 8305), and the first to connect wins. The source address,
 /// if the endpoint has one, is bound first.
 ///
+/// A stream of a tls endpoint comes before its TLS handshake: await [`Stream::handshake`].
+///
 /// Must be called on a tokio runtime with its I/O and time drivers on.
 ///
 /// # Errors
-/// See [`DialError`]. All but `Endpoint`, `Unsupported` and `Option` may pass by themselves: dial again later.
+/// See [`DialError`]. All but `Endpoint`, `Unsupported`, `Option` and `Tls` may pass by themselves: dial again later.
 ///
 /// # Cancel safety
 /// Dropping the future closes whatever was under way. A lookup that was started ends by itself, and later calls for the
@@ -43,9 +48,20 @@ pub async fn dial(endpoint: &Endpoint, options: &StreamOptions) -> Result<Stream
             Endpoint::Ipc(ipc) => dial_ipc(ipc, endpoint, options).await.map(Stream::Unix),
             #[cfg(not(unix))]
             Endpoint::Ipc(_) => Err(DialError::Unsupported { endpoint: endpoint.to_string() }),
-            Endpoint::Inproc(_) | Endpoint::Udp(_) | Endpoint::Tls(_) | Endpoint::IpcTls(_) => {
-                Err(DialError::Unsupported { endpoint: endpoint.to_string() })
+            Endpoint::Tls(tcp) => {
+                let (settings, name) = tls_client(endpoint, Some(&tcp.host), options)?;
+                let wire = dial_tcp(tcp, options).await.map(Wire::Tcp)?;
+                Ok(Stream::Tls(Box::new(TlsStream::client(wire, settings, name))))
             }
+            #[cfg(unix)]
+            Endpoint::IpcTls(ipc) => {
+                let (settings, name) = tls_client(endpoint, None, options)?;
+                let wire = dial_ipc(ipc, endpoint, options).await.map(Wire::Unix)?;
+                Ok(Stream::Tls(Box::new(TlsStream::client(wire, settings, name))))
+            }
+            #[cfg(not(unix))]
+            Endpoint::IpcTls(_) => Err(DialError::Unsupported { endpoint: endpoint.to_string() }),
+            Endpoint::Inproc(_) | Endpoint::Udp(_) => Err(DialError::Unsupported { endpoint: endpoint.to_string() }),
         }
     };
     match options.connect_timeout {
@@ -79,6 +95,15 @@ pub enum DialError {
         option: &'static str,
         /// What the system said
         source: io::Error,
+    },
+
+    /// The TLS settings are missing or don't fit; set what the message says
+    #[error("can't connect to {endpoint}: {reason}")]
+    Tls {
+        /// The endpoint in its canonical form
+        endpoint: String,
+        /// What is wrong, and which option to set
+        reason: String,
     },
 
     /// The host has no usable address, for now; dialling again asks again
@@ -129,7 +154,11 @@ impl DialError {
             Self::OutOfDescriptors(_) => true,
             Self::Resolve { source, .. } | Self::Ipc { source, .. } => is_out_of_descriptors(source),
             Self::Connect { attempts } => attempts.iter().any(|(_, error)| is_out_of_descriptors(error)),
-            Self::Endpoint(_) | Self::Unsupported { .. } | Self::Option { .. } | Self::TimedOut { .. } => false,
+            Self::Endpoint(_)
+            | Self::Unsupported { .. }
+            | Self::Option { .. }
+            | Self::Tls { .. }
+            | Self::TimedOut { .. } => false,
         }
     }
 }
@@ -212,6 +241,31 @@ async fn connect_tcp(
         ))),
         _ => Ok(stream),
     }
+}
+
+/// The settings to connect by, and the name to find in the server's certificate
+fn tls_client(
+    endpoint: &Endpoint,
+    host: Option<&Host>,
+    options: &StreamOptions,
+) -> Result<(Arc<TlsSettings>, ServerName<'static>), DialError> {
+    let wrong = |reason: String| DialError::Tls { endpoint: endpoint.to_string(), reason };
+    let settings = match &options.tls {
+        Some(settings) if settings.is_client() => settings.clone(),
+        Some(_) => return Err(wrong("its TLS settings are for listening; make some for connecting".to_owned())),
+        None => {
+            let advice = "it needs to know which server to trust; set tls_authority or tls_pin";
+            return Err(wrong(advice.to_owned()));
+        }
+    };
+    let host = host.and_then(|host| match host {
+        Host::Any => None,
+        Host::Ip(address) => Some(address.to_string()),
+        Host::Scoped { address, .. } => Some(address.to_string()),
+        Host::Name(name) => Some(name.clone()),
+    });
+    let name = settings.server_name(host.as_deref()).map_err(wrong)?;
+    Ok((settings, name))
 }
 
 #[cfg(unix)]

@@ -16,6 +16,12 @@ pub use options::StreamOptions;
 mod stream;
 pub use stream::{PeerAddress, Stream};
 
+mod tls;
+pub use tls::{
+    PeerCertificate, TlsError, TlsPeer, TlsSettings, TlsSettingsBuilder, TlsSettingsError, TlsStatus, TlsStream,
+    TlsVersion,
+};
+
 mod dial;
 pub use dial::{DialError, dial};
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,12 +24,16 @@ use crate::stream::{PeerAddress, Stream};
 use crate::system_error::{
     is_no_such_family, is_out_of_descriptors, is_out_of_descriptors_in_accept, is_transient_in_accept,
 };
+use crate::tls::{TlsSettings, TlsStream, Wire};
 
 /// Starts to listen on `endpoint`
 ///
 /// Connections are taken from the moment this returns, and wait in the backlog until accepted. A name is an interface's
 /// if there is one called so, or else looked up; the first of its addresses that can be bound is the one. A socket file
 /// that nobody listens on any more is replaced; anything else at its path is left alone.
+///
+/// Streams of a tls endpoint come before their TLS handshake: await [`Stream::handshake`] for each, away from the
+/// accepting task.
 ///
 /// Must be called on a tokio runtime with its I/O and time drivers on.
 ///
@@ -40,17 +45,22 @@ use crate::system_error::{
 pub async fn listen(endpoint: &Endpoint, options: &StreamOptions) -> Result<Listener, ListenError> {
     endpoint.for_bind()?;
     match endpoint {
-        Endpoint::Tcp(tcp) => listen_tcp(tcp, endpoint, options).await,
+        Endpoint::Tcp(tcp) => listen_tcp(tcp, endpoint, options, None).await,
+        Endpoint::Tls(tcp) => listen_tcp(tcp, endpoint, options, Some(tls_server(endpoint, options)?)).await,
         #[cfg(unix)]
         Endpoint::Ipc(ipc) => {
             let (file, listener, bound) = ipc::listen(ipc, endpoint, options).await?;
-            Ok(Listener { file, incoming: Incoming::Unix(listener), endpoint: Endpoint::Ipc(bound) })
+            Ok(Listener { file, incoming: Incoming::Unix(listener), endpoint: Endpoint::Ipc(bound), tls: None })
+        }
+        #[cfg(unix)]
+        Endpoint::IpcTls(ipc) => {
+            let tls = Some(tls_server(endpoint, options)?);
+            let (file, listener, bound) = ipc::listen(ipc, endpoint, options).await?;
+            Ok(Listener { file, incoming: Incoming::Unix(listener), endpoint: Endpoint::IpcTls(bound), tls })
         }
         #[cfg(not(unix))]
-        Endpoint::Ipc(_) => Err(ListenError::Unsupported { endpoint: endpoint.to_string() }),
-        Endpoint::Inproc(_) | Endpoint::Udp(_) | Endpoint::Tls(_) | Endpoint::IpcTls(_) => {
-            Err(ListenError::Unsupported { endpoint: endpoint.to_string() })
-        }
+        Endpoint::Ipc(_) | Endpoint::IpcTls(_) => Err(ListenError::Unsupported { endpoint: endpoint.to_string() }),
+        Endpoint::Inproc(_) | Endpoint::Udp(_) => Err(ListenError::Unsupported { endpoint: endpoint.to_string() }),
     }
 }
 
@@ -66,6 +76,8 @@ pub struct Listener {
     file: Option<SocketFile>,
     incoming: Incoming,
     endpoint: Endpoint,
+    /// What a tls endpoint shows to those who connect
+    tls: Option<Arc<TlsSettings>>,
 }
 
 impl Listener {
@@ -96,11 +108,11 @@ impl Listener {
         Ok(match &self.incoming {
             Incoming::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                (Stream::Tcp(stream), PeerAddress::from(address))
+                (self.stream(Wire::Tcp(stream)), PeerAddress::from(address))
             }
             #[cfg(unix)]
             Incoming::Unix(listener) => {
-                let stream = Stream::Unix(listener.accept().await?.0);
+                let stream = self.stream(Wire::Unix(listener.accept().await?.0));
                 let address = stream.peer_address();
                 (stream, address)
             }
@@ -113,11 +125,24 @@ impl Listener {
     /// As [`accept`](Self::accept).
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<Stream, AcceptError>> {
         let accepted = match &self.incoming {
-            Incoming::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Tcp(stream)),
+            Incoming::Tcp(listener) => {
+                ready!(listener.poll_accept(cx)).map(|(stream, _)| self.stream(Wire::Tcp(stream)))
+            }
             #[cfg(unix)]
-            Incoming::Unix(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Unix(stream)),
+            Incoming::Unix(listener) => {
+                ready!(listener.poll_accept(cx)).map(|(stream, _)| self.stream(Wire::Unix(stream)))
+            }
         };
         Poll::Ready(accepted.map_err(AcceptError::from))
+    }
+
+    fn stream(&self, wire: Wire) -> Stream {
+        match (&self.tls, wire) {
+            (Some(settings), wire) => Stream::Tls(Box::new(TlsStream::server(wire, settings.clone()))),
+            (None, Wire::Tcp(stream)) => Stream::Tcp(stream),
+            #[cfg(unix)]
+            (None, Wire::Unix(stream)) => Stream::Unix(stream),
+        }
     }
 }
 
@@ -178,6 +203,15 @@ pub enum ListenError {
         option: &'static str,
         /// What the system said
         source: io::Error,
+    },
+
+    /// The TLS settings are missing or don't fit; set what the message says
+    #[error("can't listen on {endpoint}: {reason}")]
+    Tls {
+        /// The endpoint in its canonical form
+        endpoint: String,
+        /// What is wrong, and which option to set
+        reason: &'static str,
     },
 
     /// The host is neither a usable interface nor a name that resolves
@@ -271,7 +305,22 @@ impl ListenError {
     }
 }
 
-async fn listen_tcp(tcp: &TcpEndpoint, endpoint: &Endpoint, options: &StreamOptions) -> Result<Listener, ListenError> {
+/// The settings to show to those who connect
+fn tls_server(endpoint: &Endpoint, options: &StreamOptions) -> Result<Arc<TlsSettings>, ListenError> {
+    let reason = match &options.tls {
+        Some(settings) if !settings.is_client() => return Ok(settings.clone()),
+        Some(_) => "its TLS settings are for connecting; make some for listening",
+        None => "it needs a certificate; set tls_certificate and tls_key",
+    };
+    Err(ListenError::Tls { endpoint: endpoint.to_string(), reason })
+}
+
+async fn listen_tcp(
+    tcp: &TcpEndpoint,
+    endpoint: &Endpoint,
+    options: &StreamOptions,
+    tls: Option<Arc<TlsSettings>>,
+) -> Result<Listener, ListenError> {
     let addresses = resolve::local_addresses(&tcp.host, tcp.port.number(), options.ipv6).await.map_err(|source| {
         ListenError::Resolve { host: tcp.host.to_string(), source, interfaces: interface::names() }
     })?;
@@ -297,7 +346,8 @@ async fn listen_tcp(tcp: &TcpEndpoint, endpoint: &Endpoint, options: &StreamOpti
                     #[cfg(unix)]
                     file: None,
                     incoming: Incoming::Tcp(listener),
-                    endpoint: Endpoint::Tcp(local),
+                    endpoint: if tls.is_some() { Endpoint::Tls(local) } else { Endpoint::Tcp(local) },
+                    tls,
                 });
             }
             Err(SocketError::Option { option, source }) => {
@@ -344,7 +394,7 @@ fn refusal(endpoint: &Endpoint, mut attempts: Vec<(SocketAddr, io::Error)>) -> L
 }
 
 fn permission_advice(endpoint: &str) -> &'static str {
-    match endpoint.starts_with("tcp:") {
+    match endpoint.starts_with("tcp:") || endpoint.starts_with("tls:") {
         true => "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE): choose a higher one",
         false => "the user needs to write to the directory, and to own a stale file that is in the way",
     }

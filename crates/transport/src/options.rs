@@ -1,6 +1,9 @@
 //! The settings of the byte stream beneath a connection.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::tls::TlsSettings;
 
 /// How streams are opened, for [`dial`](crate::dial) and [`listen`](crate::listen)
 ///
@@ -27,6 +30,7 @@ pub struct StreamOptions {
     pub(crate) bind_to_device: Option<String>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) max_retransmit: Option<Duration>,
+    pub(crate) tls: Option<Arc<TlsSettings>>,
 }
 
 impl StreamOptions {
@@ -133,6 +137,15 @@ impl StreamOptions {
         self.max_retransmit = timeout;
         self
     }
+
+    /// What tls endpoints go by, over tcp and over local sockets: [`TlsSettings::client`] for
+    /// [`dial`](crate::dial), [`TlsSettings::server`] for [`listen`](crate::listen)
+    ///
+    /// Default: `None`, with which a tls endpoint can be neither dialled nor listened on. No effect on others.
+    pub fn tls(mut self, settings: Option<Arc<TlsSettings>>) -> Self {
+        self.tls = settings;
+        self
+    }
 }
 
 impl Default for StreamOptions {
@@ -150,6 +163,7 @@ impl Default for StreamOptions {
             bind_to_device: None,
             connect_timeout: None,
             max_retransmit: None,
+            tls: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use crate::endpoint::Endpoint;
 #[cfg(unix)]
 use crate::endpoint::IpcEndpoint;
+use crate::tls::{TlsError, TlsPeer, TlsStream, Wire};
 
 /// One connection to a peer: octets in both directions, in order
 ///
@@ -27,17 +28,53 @@ pub enum Stream {
     /// Over a local socket
     #[cfg(unix)]
     Unix(UnixStream),
+    /// TLS over either of them; its [`handshake`](Self::handshake) comes before any reading or writing
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
+    /// Makes the stream ready for octets: with TLS by its handshake, otherwise at once
+    ///
+    /// `None` for a stream without TLS. Every stream of a tls endpoint, dialled or accepted, needs this first, and it
+    /// waits for the peer without end: the caller sets the deadline.
+    ///
+    /// # Errors
+    /// See [`TlsError`]. The stream is of no more use.
+    ///
+    /// # Cancel safety
+    /// None: after dropping the future drop the stream.
+    pub async fn handshake(&mut self) -> Result<Option<TlsPeer>, TlsError> {
+        match self {
+            Self::Tcp(_) => Ok(None),
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(None),
+            Self::Tls(stream) => stream.handshake().await.map(Some),
+        }
+    }
+
+    /// Whether octets that were taken from the writer have yet to reach the kernel; `poll_flush` goes on with them
+    ///
+    /// Only ever true with TLS. Reading may make it true as well: some of what the peer sends is answered.
+    pub fn needs_flush(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            #[cfg(unix)]
+            Self::Unix(_) => false,
+            Self::Tls(stream) => stream.needs_flush(),
+        }
+    }
+
     /// Who is at the other end, as far as the system says
     pub fn peer_address(&self) -> PeerAddress {
         match self {
-            Self::Tcp(stream) => stream.peer_addr().map_or(PeerAddress::Unknown, PeerAddress::from),
+            Self::Tcp(stream) => tcp_peer(stream),
             #[cfg(unix)]
-            Self::Unix(stream) => match stream.peer_cred() {
-                Ok(credentials) => PeerAddress::Ipc { pid: credentials.pid(), uid: Some(credentials.uid()) },
-                Err(_) => PeerAddress::Ipc { pid: None, uid: None },
+            Self::Unix(stream) => unix_peer(stream),
+            Self::Tls(stream) => match stream.wire() {
+                Some(Wire::Tcp(stream)) => tcp_peer(stream),
+                #[cfg(unix)]
+                Some(Wire::Unix(stream)) => unix_peer(stream),
+                None => PeerAddress::Unknown,
             },
         }
     }
@@ -50,22 +87,42 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Some(Endpoint::Tcp(plain(stream.local_addr().ok()?).into())),
             #[cfg(unix)]
-            Self::Unix(stream) => {
-                let address: std::os::unix::net::SocketAddr = stream.local_addr().ok()?.into();
-                if let Some(path) = address.as_pathname() {
-                    return Some(Endpoint::Ipc(IpcEndpoint::Path(path.to_owned())));
-                }
-                #[cfg(any(target_os = "linux", target_os = "android"))]
-                {
-                    use std::os::linux::net::SocketAddrExt;
-                    if let Some(name) = address.as_abstract_name() {
-                        return Some(Endpoint::Ipc(IpcEndpoint::Abstract(name.to_vec())));
-                    }
-                }
-                None
-            }
+            Self::Unix(stream) => unix_local(stream).map(Endpoint::Ipc),
+            Self::Tls(stream) => match stream.wire()? {
+                Wire::Tcp(stream) => Some(Endpoint::Tls(plain(stream.local_addr().ok()?).into())),
+                #[cfg(unix)]
+                Wire::Unix(stream) => unix_local(stream).map(Endpoint::IpcTls),
+            },
         }
     }
+}
+
+fn tcp_peer(stream: &TcpStream) -> PeerAddress {
+    stream.peer_addr().map_or(PeerAddress::Unknown, PeerAddress::from)
+}
+
+#[cfg(unix)]
+fn unix_peer(stream: &UnixStream) -> PeerAddress {
+    match stream.peer_cred() {
+        Ok(credentials) => PeerAddress::Ipc { pid: credentials.pid(), uid: Some(credentials.uid()) },
+        Err(_) => PeerAddress::Ipc { pid: None, uid: None },
+    }
+}
+
+#[cfg(unix)]
+fn unix_local(stream: &UnixStream) -> Option<IpcEndpoint> {
+    let address: std::os::unix::net::SocketAddr = stream.local_addr().ok()?.into();
+    if let Some(path) = address.as_pathname() {
+        return Some(IpcEndpoint::Path(path.to_owned()));
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::linux::net::SocketAddrExt;
+        if let Some(name) = address.as_abstract_name() {
+            return Some(IpcEndpoint::Abstract(name.to_vec()));
+        }
+    }
+    None
 }
 
 impl AsyncRead for Stream {
@@ -74,6 +131,7 @@ impl AsyncRead for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -84,6 +142,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
 
@@ -96,6 +155,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -104,6 +164,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             #[cfg(unix)]
             Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -112,6 +173,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
@@ -120,6 +182,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

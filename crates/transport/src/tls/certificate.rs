@@ -66,8 +66,8 @@ pub(super) struct Parsed<'a> {
 
 impl<'a> Parsed<'a> {
     pub(super) fn read(der: &'a CertificateDer<'_>) -> Result<Self, String> {
-        let (rest, certificate) = X509Certificate::from_der(der)
-            .map_err(|_| "it is not an X.509 certificate; make it anew".to_owned())?;
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|_| "it is not an X.509 certificate; make it anew".to_owned())?;
         if !rest.is_empty() {
             return Err("octets follow the certificate; make it anew".to_owned());
         }

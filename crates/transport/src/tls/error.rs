@@ -22,7 +22,9 @@ pub enum TlsError {
     NotYetValid,
 
     /// The peer's certificate is for other names: connect by one of those, or set the name to expect
-    #[error("the peer's certificate is for {presented}, not for {expected}; connect by a name it has, or set tls_peer_name to one")]
+    #[error(
+        "the peer's certificate is for {presented}, not for {expected}; connect by a name it has, or set tls_peer_name to one"
+    )]
     WrongName {
         /// The name that was asked for
         expected: String,
@@ -70,7 +72,9 @@ pub enum TlsError {
     },
 
     /// The two sides have no version of TLS in common
-    #[error("the peer has no version of TLS that is allowed here; this side speaks TLS 1.2 and 1.3 unless set otherwise")]
+    #[error(
+        "the peer has no version of TLS that is allowed here; this side speaks TLS 1.2 and 1.3 unless set otherwise"
+    )]
     Version,
 
     /// The connection ended during the handshake; trying again may help

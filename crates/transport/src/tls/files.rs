@@ -118,7 +118,10 @@ fn read(file: &mut File, path: &Path) -> Result<Vec<u8>, TlsSettingsError> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> TlsSettingsError {
-    TlsSettingsError::File { path: path.to_owned(), reason: format!("it can't be read: {error}; check its path and rights") }
+    TlsSettingsError::File {
+        path: path.to_owned(),
+        reason: format!("it can't be read: {error}; check its path and rights"),
+    }
 }
 
 /// Without what stands in the file: it may be a key

@@ -1,6 +1,7 @@
 //! Certificate, key, authorities and pins: read from files when made, and again when those changed.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -111,15 +112,15 @@ impl TlsSettings {
         match host {
             Some(host) => match ServerName::try_from(host.to_owned()) {
                 Ok(name) => Ok(name),
-                Err(_) if self.plan.authorities.is_empty() => Ok(NO_NAME),
-                Err(_) => {
-                    Err(format!("{host} can't stand in a certificate; set tls_peer_name to a name that does"))
-                }
+                Err(_) if self.plan.authorities.is_empty() => Ok(no_name()),
+                Err(_) => Err(format!("{host} can't stand in a certificate; set tls_peer_name to a name that does")),
             },
-            None if self.plan.authorities.is_empty() => Ok(NO_NAME),
-            None => Err("there is no host to look for in the peer's certificate; set tls_peer_name, or pin its key by \
+            None if self.plan.authorities.is_empty() => Ok(no_name()),
+            None => {
+                Err("there is no host to look for in the peer's certificate; set tls_peer_name, or pin its key by \
                          tls_pin instead of naming authorities"
-                .to_owned()),
+                    .to_owned())
+            }
         }
     }
 
@@ -149,6 +150,15 @@ impl TlsSettings {
         state
     }
 }
+
+/// The same settings, not equal ones: two that were made alike may have read different files
+impl PartialEq for TlsSettings {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for TlsSettings {}
 
 impl fmt::Debug for TlsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -296,7 +306,9 @@ impl TlsSettingsBuilder {
                 return contradiction("there is a key and no certificate; set tls_certificate to its PEM file");
             }
             (Some(_), None) => {
-                return contradiction("there is a certificate and no key; set tls_key to the PEM file of its private key");
+                return contradiction(
+                    "there is a certificate and no key; set tls_key to the PEM file of its private key",
+                );
             }
         };
         let judges = !self.authorities.is_empty() || !self.pinned.is_empty();
@@ -322,9 +334,7 @@ impl TlsSettingsBuilder {
         }
         let peer_name = match self.peer_name {
             None => None,
-            Some(name) => {
-                Some(ServerName::try_from(name.clone()).map_err(|_| TlsSettingsError::PeerName { name })?)
-            }
+            Some(name) => Some(ServerName::try_from(name.clone()).map_err(|_| TlsSettingsError::PeerName { name })?),
         };
         let versions = self.versions.iter().map(|version| match version {
             TlsVersion::Tls12 => &rustls::version::TLS12,
@@ -419,8 +429,9 @@ fn own(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsSettingsError>
     let private = files::private_key(key)?;
     let private = PROVIDER.key_provider.load_private_key(private).map_err(|_| TlsSettingsError::File {
         path: key.to_owned(),
-        reason: "its kind of key is not supported; use ECDSA (P-256, P-384, P-521), Ed25519, or RSA of at least 2048 bits"
-            .to_owned(),
+        reason:
+            "its kind of key is not supported; use ECDSA (P-256, P-384, P-521), Ed25519, or RSA of at least 2048 bits"
+                .to_owned(),
     })?;
     let own = CertifiedKey::new(chain, private);
     match own.keys_match() {
@@ -448,6 +459,11 @@ impl rustls::client::ResolvesClientCert for OneCertificate {
     fn has_certs(&self) -> bool {
         true
     }
+}
+
+/// Stands where rustls wants a name and pins alone decide: an address, which is not sent (RFC 6066, section 3)
+fn no_name() -> ServerName<'static> {
+    Ipv4Addr::UNSPECIFIED.into()
 }
 
 /// Why there are no settings
@@ -515,6 +531,3 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many sessions either side keeps for resumption; rustls's own default
 const RESUMABLE_SESSIONS: usize = 256;
-
-/// Stands where rustls wants a name and pins alone decide: an address, which is not sent (RFC 6066, section 3)
-const NO_NAME: ServerName<'static> = ServerName::IpAddress(IpAddr::V4(NOWHERE));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, IoSlice, Read};
 use std::mem;
-use std::ops::{Deref, DerefMut};
+use std::ops::DerefMut;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -33,6 +33,7 @@ pub struct TlsStream {
     state: State,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a stream is boxed as a whole, and open for most of its life")]
 enum State {
     /// Connected, nothing said yet
     Waiting { carrier: Carrier, side: Side },
@@ -138,7 +139,9 @@ impl TlsStream {
     fn open(&mut self) -> io::Result<&mut tokio_rustls::TlsStream<Carrier>> {
         match &mut self.state {
             State::Open(stream) => Ok(stream),
-            _ => Err(io::Error::new(io::ErrorKind::NotConnected, "the TLS handshake is not done; await handshake first")),
+            _ => {
+                Err(io::Error::new(io::ErrorKind::NotConnected, "the TLS handshake is not done; await handshake first"))
+            }
         }
     }
 }
@@ -251,7 +254,7 @@ fn explained(stream: &mut tokio_rustls::TlsStream<Carrier>, cx: &mut Context<'_>
 /// Reads on until an alert, an end, or octets that the owner has to take first
 fn alert_waiting<S>(
     carrier: &mut Carrier,
-    session: &mut (impl Deref<Target = ConnectionCommon<S>> + DerefMut),
+    session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
     cx: &mut Context<'_>,
 ) -> Option<rustls::Error>
 where
