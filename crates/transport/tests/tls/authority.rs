@@ -68,6 +68,18 @@ impl Identity {
         Self { chain, pin: pin(&key), key: key.serialize_pem() }
     }
 
+    /// The certificates between it and the root
+    pub(crate) fn intermediates(&self) -> &str {
+        let end = self.chain.find(END).unwrap() + END.len();
+        &self.chain[end..]
+    }
+
+    /// The certificate alone
+    pub(crate) fn without_intermediates(self) -> Self {
+        let end = self.chain.find(END).unwrap() + END.len();
+        Self { chain: self.chain[..end].to_owned(), ..self }
+    }
+
     /// Writes `NAME.pem` and `NAME.key`
     pub(crate) fn write(&self, folder: &Folder, name: &str) -> (PathBuf, PathBuf) {
         let certificate = folder.write(&format!("{name}.pem"), &self.chain);
@@ -135,3 +147,5 @@ fn pin(key: &KeyPair) -> [u8; 32] {
     let public_key = key.subject_public_key_info();
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &public_key).as_ref().try_into().unwrap()
 }
+
+const END: &str = "-----END CERTIFICATE-----\n";

@@ -3,6 +3,7 @@
 //! - `handshakes`: who is let in and who is not, in both versions, and what each side is told
 //! - `settings`: files that don't fit, and files that change while connections are up
 //! - `traffic`: large and small writes, slow readers, farewells
+//! - `openssl`: `openssl s_server` and `s_client` as the other side
 //!
 //! Certificates are made anew by each test (`authority`), with the dates it wants.
 
@@ -10,6 +11,7 @@
 
 mod authority;
 mod handshakes;
+mod openssl;
 mod settings;
 mod traffic;
 
