@@ -59,6 +59,14 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity { chain: format!("{}{}", certificate.pem(), self.chain), pin: pin(&key), key: key.serialize_pem() }
     }
+
+    /// A certificate that says it is for one purpose alone
+    pub(crate) fn issue_for(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose) -> Identity {
+        let (mut params, key) = leaf_params(names, Dates::Valid);
+        params.extended_key_usages = vec![purpose];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity { chain: format!("{}{}", certificate.pem(), self.chain), pin: pin(&key), key: key.serialize_pem() }
+    }
 }
 
 impl Identity {

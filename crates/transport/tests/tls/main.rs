@@ -1,6 +1,7 @@
 //! TLS between endpoints of this machine, and with OpenSSL's programs.
 //!
 //! - `handshakes`: who is let in and who is not, in both versions, and what each side is told
+//! - `altered`: octets that are changed on the way, in each direction and at each stage
 //! - `settings`: files that don't fit, and files that change while connections are up
 //! - `traffic`: large and small writes, slow readers, farewells
 //! - `openssl`: `openssl s_server` and `s_client` as the other side
@@ -9,6 +10,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
+mod altered;
 mod authority;
 mod handshakes;
 mod openssl;
