@@ -1,19 +1,24 @@
 //! Datagrams: single packets to one host or to a multicast group, over udp.
 //!
-//! Nothing here waits for an answer or knows whether anybody listens. What of a datagram means what is decided above.
+//! Nothing here waits for an answer or knows whether anybody listens: a datagram may be lost, doubled or overtaken, and
+//! nobody learns of it. What of a datagram means what is decided above.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
+use socket2::{SockRef, Socket};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use crate::datagram_error::{DatagramError, shown};
+use crate::datagram_options::DatagramOptions;
 use crate::endpoint::{Endpoint, Host, UdpEndpoint};
-use crate::endpoint_error::EndpointError;
-use crate::interface;
+use crate::multicast::{Link, group_of, only_what_it_joined};
 use crate::resolve;
-use crate::system_error::is_out_of_descriptors;
+use crate::socket::{self, SocketError};
+use crate::stream::plain;
 
 /// Packets to, or from, a udp endpoint
 ///
@@ -22,15 +27,22 @@ use crate::system_error::is_out_of_descriptors;
 pub struct Datagrams {
     socket: UdpSocket,
     endpoint: UdpEndpoint,
+    connected: bool,
+    /// The most that a datagram of its IP version can have
     most: usize,
+    /// Headers in front of each, if it must fit one packet
+    unfragmented: Option<usize>,
     refusals: AtomicU64,
 }
 
 impl Datagrams {
     /// Receives what is sent to `endpoint`: an address of this machine, or a multicast group, which is joined
     ///
-    /// A group is joined on the endpoint's interface, or on the one the system prefers, and several programs may receive
-    /// it side by side. Must be called on a tokio runtime with its I/O driver on.
+    /// A group is joined on the endpoint's interface, or on the one the system prefers. Several programs may receive it
+    /// side by side, and each gets what is sent to that group and port alone; on Linux only if it comes by that
+    /// interface. An interface in front of the host `*` stands for the address of that interface.
+    ///
+    /// Must be called on a tokio runtime with its I/O driver on.
     ///
     /// # Errors
     /// See [`DatagramError`].
@@ -39,31 +51,59 @@ impl Datagrams {
     /// Dropping the future leaves nothing behind.
     pub async fn bind(endpoint: &UdpEndpoint, options: &DatagramOptions) -> Result<Self, DatagramError> {
         Endpoint::Udp(endpoint.clone()).for_bind()?;
-        let ipv6 = options.ipv6 || matches!(endpoint.host, Host::Scoped { .. } | Host::Ip(IpAddr::V6(_)));
-        let addresses = resolve::local_addresses(&endpoint.host, endpoint.port.number(), ipv6).await;
-        let address = first(&endpoint.host, addresses)?;
-        let system = |source| DatagramError::of(endpoint, source);
-        let socket = open(address, options).map_err(system)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(!(endpoint.host == Host::Any && options.ipv6)).map_err(system)?;
+        if let Some(group) = group_of(endpoint) {
+            return Self::bind_group(endpoint, group, options);
         }
-        if endpoint.is_multicast() {
-            // Everybody in the group gets every packet
-            socket.set_reuse_address(true).map_err(system)?;
-            socket.bind(&address.into()).map_err(system)?;
-            join(&socket, address.ip(), endpoint)?;
-        } else {
-            socket.bind(&address.into()).map_err(system)?;
-        }
-        let socket = UdpSocket::from_std(socket.into()).map_err(system)?;
-        let mut bound = UdpEndpoint::from(socket.local_addr().map_err(system)?);
-        bound.interface.clone_from(&endpoint.interface);
-        Ok(Self { socket, endpoint: bound, most: most_payload(address.ip()), refusals: AtomicU64::new(0) })
+        let host = match (endpoint.interface.as_deref(), &endpoint.host) {
+            (Some(interface), Host::Any) => interface,
+            (None | Some(Host::Any), host) => host,
+            (Some(interface), _) => {
+                let why = "only a group or * is received through an interface; leave out what stands before the ';'";
+                return Err(unusable(interface)(io::Error::new(io::ErrorKind::InvalidInput, why)));
+            }
+        };
+        let addresses = resolve::local_addresses(host, endpoint.port.number(), options.ipv6).await;
+        let addresses = addresses.map_err(|source| DatagramError::Resolve { host: host.to_string(), source })?;
+        first_of(endpoint, addresses, |address| {
+            let socket = socket::udp(address, options)?;
+            if address.is_ipv6() {
+                // Both families on one socket only if the ipv6 option says so, whatever the system's default is
+                socket.set_only_v6(!(*host == Host::Any && options.ipv6)).map_err(SocketError::System)?;
+            }
+            socket.bind(&address.into()).map_err(SocketError::System)?;
+            let socket = UdpSocket::from_std(socket.into()).map_err(SocketError::System)?;
+            let mut bound = UdpEndpoint::from(socket.local_addr().map_err(SocketError::System)?);
+            if let Host::Scoped { .. } = host {
+                // With the zone as it was written, rather than its number
+                bound.host = host.clone();
+            }
+            Ok(Self::new(socket, bound, false, address.ip(), options))
+        })
     }
 
-    /// Sends to `endpoint`: a host, or a multicast group through the endpoint's interface
+    fn bind_group(endpoint: &UdpEndpoint, group: IpAddr, options: &DatagramOptions) -> Result<Self, DatagramError> {
+        let link = Link::of(endpoint, group).map_err(unusable_for(endpoint))?;
+        let address = link.address(group, endpoint.port);
+        let open = || {
+            let socket = socket::udp(address, options)?;
+            set_shared(&socket).map_err(SocketError::System)?;
+            only_what_it_joined(&socket, group).map_err(SocketError::System)?;
+            // To the group itself, so that nothing else that is sent to the port arrives
+            socket.bind(&address.into()).map_err(SocketError::System)?;
+            let socket = UdpSocket::from_std(socket.into()).map_err(SocketError::System)?;
+            let port = UdpEndpoint::from(socket.local_addr().map_err(SocketError::System)?).port;
+            Ok((socket, port))
+        };
+        let (socket, port) = open().map_err(|error| DatagramError::opening(endpoint, error))?;
+        link.join(&SockRef::from(&socket), group).map_err(unusable_for(endpoint))?;
+        let bound = UdpEndpoint { port, ..endpoint.clone() };
+        Ok(Self::new(socket, bound, false, group, options))
+    }
+
+    /// Sends to `endpoint`: a host, or a multicast group, through the endpoint's interface if it has one
     ///
-    /// Nothing is sent yet, and nobody need be there. Must be called on a tokio runtime with its I/O driver on.
+    /// Nothing is sent yet, and nobody need be there. Of the addresses of a name the first that the system knows a way
+    /// to is taken. Must be called on a tokio runtime with its I/O driver on.
     ///
     /// # Errors
     /// See [`DatagramError`].
@@ -72,23 +112,52 @@ impl Datagrams {
     /// Dropping the future leaves nothing behind.
     pub async fn connect(endpoint: &UdpEndpoint, options: &DatagramOptions) -> Result<Self, DatagramError> {
         Endpoint::Udp(endpoint.clone()).for_connect()?;
-        let ipv6 = options.ipv6 || matches!(endpoint.host, Host::Scoped { .. } | Host::Ip(IpAddr::V6(_)));
-        let addresses = resolve::remote_addresses(&endpoint.host, endpoint.port.number(), ipv6).await;
-        let address = first(&endpoint.host, addresses)?;
-        let system = |source| DatagramError::of(endpoint, source);
-        let socket = open(address, options).map_err(system)?;
-        if endpoint.is_multicast() {
-            send_through(&socket, address.ip(), endpoint, options)?;
-        } else if let Some(interface) = &endpoint.interface {
-            let local = resolve::local_addresses(interface, 0, address.is_ipv6()).await.map_err(unusable(interface))?;
-            let from = local.into_iter().find(|from| from.is_ipv4() == address.is_ipv4());
-            let from = from.ok_or_else(|| unusable(interface)(io::ErrorKind::AddrNotAvailable.into()))?;
-            socket.bind(&from.into()).map_err(unusable(interface))?;
+        if let Some(group) = group_of(endpoint) {
+            let link = Link::of(endpoint, group).map_err(unusable_for(endpoint))?;
+            let address = link.address(group, endpoint.port);
+            let socket = socket::udp(address, options).map_err(|error| DatagramError::opening(endpoint, error))?;
+            link.send_through(&socket).map_err(unusable_for(endpoint))?;
+            let socket = connected(socket, address).map_err(|error| DatagramError::opening(endpoint, error))?;
+            return Ok(Self::new(socket, endpoint.clone(), true, group, options));
         }
-        // So that the system tells when the host says that nobody is there (ICMP)
-        socket.connect(&address.into()).map_err(system)?;
-        let socket = UdpSocket::from_std(socket.into()).map_err(system)?;
-        Ok(Self { socket, endpoint: endpoint.clone(), most: most_payload(address.ip()), refusals: AtomicU64::new(0) })
+        let addresses = resolve::remote_addresses(&endpoint.host, endpoint.port.number(), options.ipv6).await;
+        let addresses =
+            addresses.map_err(|source| DatagramError::Resolve { host: endpoint.host.to_string(), source })?;
+        let sources = match endpoint.interface.as_deref() {
+            None | Some(Host::Any) => None,
+            Some(interface) => {
+                let ipv6 = addresses.iter().any(SocketAddr::is_ipv6);
+                Some(resolve::source_addresses(interface, 0, ipv6).await.map_err(unusable_for(endpoint))?)
+            }
+        };
+        first_of(endpoint, addresses, |address| {
+            let socket = socket::udp(address, options)?;
+            if let Some(sources) = &sources {
+                let Some(from) = sources.iter().find(|from| from.is_ipv6() == address.is_ipv6()) else {
+                    let why = "the interface has no address of the destination's IP version";
+                    return Err(SocketError::System(io::Error::other(why)));
+                };
+                socket.bind(&(*from).into()).map_err(|error| {
+                    SocketError::System(io::Error::other(format!("can't leave from {from}: {error}")))
+                })?;
+            }
+            Ok(Self::new(connected(socket, address)?, endpoint.clone(), true, address.ip(), options))
+        })
+    }
+
+    fn new(
+        socket: UdpSocket,
+        endpoint: UdpEndpoint,
+        connected: bool,
+        address: IpAddr,
+        options: &DatagramOptions,
+    ) -> Self {
+        let (most, headers) = match address {
+            IpAddr::V4(_) => (MOST_IPV4, HEADERS_IPV4),
+            IpAddr::V6(_) => (MOST_IPV6, HEADERS_IPV6),
+        };
+        let unfragmented = (connected && !options.fragment).then_some(headers);
+        Self { socket, endpoint, connected, most, unfragmented, refusals: AtomicU64::new(0) }
     }
 
     /// Where it receives, with the real address and port, or where it sends to
@@ -96,12 +165,16 @@ impl Datagrams {
         &self.endpoint
     }
 
-    /// Octets of the largest datagram that can be sent: 65,507 over IPv4, 65,527 over IPv6
+    /// Octets of the largest datagram that can be sent now: 65,507 over IPv4, 65,527 over IPv6
     ///
     /// Larger than the packets of the path (mostly 1,500 octets with 28 or 48 of headers) they travel in fragments, of
-    /// which all must arrive.
+    /// which all must arrive. Where [fragments are not wanted](DatagramOptions::fragment) it is what fits one packet,
+    /// as far as the system knows the path: that shrinks when a router says so.
     pub fn max_payload(&self) -> usize {
-        self.most
+        match self.unfragmented {
+            None => self.most,
+            Some(headers) => self.packet().map_or(self.most, |packet| packet.saturating_sub(headers).min(self.most)),
+        }
     }
 
     /// How often the host said that nobody receives there
@@ -109,44 +182,54 @@ impl Datagrams {
         self.refusals.load(Ordering::Relaxed)
     }
 
-    /// Sends one datagram, waiting for room in the system's buffer
+    /// Sends one datagram, which may be empty, waiting for room in the system's buffer
     ///
-    /// Success says that it left, not that it arrived.
+    /// Success says that it left, not that it arrived. That nobody received an earlier one is counted in
+    /// [`refusals`](Self::refusals), and is no error of this one.
     ///
     /// # Errors
-    /// [`DatagramError::TooLarge`] before anything is sent, or [`DatagramError::System`].
+    /// [`DatagramError::TooLarge`], `NoDestination` or `System`. Nothing was sent then, and the next datagram may go
+    /// through.
     ///
     /// # Cancel safety
     /// Safe: it was sent, whole, or not at all.
     pub async fn send(&self, payload: &[u8]) -> Result<(), DatagramError> {
         self.check(payload)?;
-        match self.socket.send(payload).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                // That was the answer to an earlier one, and this one has not been sent
-                self.refusals.fetch_add(1, Ordering::Relaxed);
-                self.sent(payload, self.socket.send(payload).await)
+        let mut outcome = self.socket.send(payload).await;
+        for _ in 0..REPORTS {
+            if !self.is_about_an_earlier_one(&outcome) {
+                break;
             }
-            outcome => self.sent(payload, outcome),
+            outcome = self.socket.send(payload).await;
         }
+        self.sent(payload, outcome)
     }
 
-    /// Receives one datagram into `into`, and says how many octets it has and who sent it
+    /// Receives one datagram into `into`, and says how many octets it has, perhaps none, and who sent it
     ///
-    /// Give it [`LARGEST`](Self::LARGEST) octets: of a longer datagram the rest would be lost.
+    /// Give it [`LARGEST`](Self::LARGEST) octets, and nothing is ever lost for lack of room.
     ///
     /// # Errors
-    /// [`DatagramError::System`]; those of single packets pass by themselves.
+    /// [`DatagramError::Truncated`] if it had more than there was room for, or [`DatagramError::System`]; those of
+    /// single packets pass by themselves.
     ///
     /// # Cancel safety
-    /// Safe: a datagram is taken only when this completes.
+    /// Safe: a datagram is taken only when this completes. Each goes to one of those that wait.
     pub async fn recv_from(&self, into: &mut [u8]) -> Result<(usize, SocketAddr), DatagramError> {
         loop {
-            match self.socket.recv_from(into).await {
+            match self.socket.async_io(Interest::READABLE, || self.receive(into)).await {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     self.refusals.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => return Err(DatagramError::of(&self.endpoint, error)),
-                Ok(received) => return Ok(received),
+                Ok(Received { octets, from, whole: true }) => return Ok((octets, from)),
+                Ok(Received { octets, from, whole: false }) => {
+                    return Err(DatagramError::Truncated {
+                        from,
+                        octets: octets.max(into.len() + 1),
+                        room: into.len(),
+                    });
+                }
             }
         }
     }
@@ -154,262 +237,134 @@ impl Datagrams {
     /// Octets of the largest datagram that can arrive
     pub const LARGEST: usize = 65_535;
 
+    fn receive(&self, into: &mut [u8]) -> io::Result<Received> {
+        // On Linux the answer is then the datagram's own length, whatever the room
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let flags = RecvFlags::TRUNC;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let flags = RecvFlags::empty();
+        let mut room = [IoSliceMut::new(into)];
+        let message = recvmsg(&self.socket, &mut room, &mut RecvAncillaryBuffer::default(), flags)?;
+        let from = message.address.and_then(|address| SocketAddr::try_from(address).ok());
+        let from = from.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a datagram without a sender"))?;
+        let whole = !message.flags.contains(ReturnFlags::TRUNC);
+        Ok(Received { octets: message.bytes, from: plain(from), whole })
+    }
+
     fn check(&self, payload: &[u8]) -> Result<(), DatagramError> {
-        match payload.len() > self.most {
-            true => Err(DatagramError::TooLarge { octets: payload.len(), most: self.most }),
+        if !self.connected {
+            return Err(DatagramError::NoDestination { endpoint: shown(&self.endpoint) });
+        }
+        let (octets, most) = (payload.len(), self.max_payload());
+        match octets > most {
+            true => Err(DatagramError::TooLarge { octets, most }),
             false => Ok(()),
         }
+    }
+
+    /// Whether the system only passed on what became of another datagram, and this one has not been sent
+    fn is_about_an_earlier_one(&self, outcome: &io::Result<usize>) -> bool {
+        let refused = matches!(outcome, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
+        if refused {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        refused
     }
 
     fn sent(&self, payload: &[u8], outcome: io::Result<usize>) -> Result<(), DatagramError> {
         match outcome {
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.refusals.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
-                Err(DatagramError::TooLarge { octets: payload.len(), most: payload.len().saturating_sub(1) })
+                // The system learned of a smaller packet since we asked, or knows a limit that it doesn't tell
+                let octets = payload.len();
+                Err(DatagramError::TooLarge { octets, most: self.max_payload().min(octets.saturating_sub(1)) })
             }
             Err(error) => Err(DatagramError::of(&self.endpoint, error)),
         }
     }
-}
 
-/// How datagrams are sent and received; setters chain
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DatagramOptions {
-    multicast_hops: u8,
-    multicast_loop: bool,
-    ipv6: bool,
-    tos: u32,
-    send_buffer: Option<usize>,
-    receive_buffer: Option<usize>,
-}
+    /// The largest packet on the path, headers included, as far as the system knows (`IP_MTU`, `IPV6_MTU`)
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn packet(&self) -> Option<usize> {
+        let packet = match self.most {
+            MOST_IPV4 => rustix::net::sockopt::ip_mtu(&self.socket),
+            _ => rustix::net::sockopt::ipv6_mtu(&self.socket),
+        };
+        usize::try_from(packet.ok()?).ok()
+    }
 
-impl Default for DatagramOptions {
-    fn default() -> Self {
-        Self { multicast_hops: 1, multicast_loop: true, ipv6: false, tos: 0, send_buffer: None, receive_buffer: None }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn packet(&self) -> Option<usize> {
+        None
     }
 }
 
-impl DatagramOptions {
-    /// How many routers a packet to a group may pass (`IP_MULTICAST_TTL`); default 1, the network we are on
-    #[must_use]
-    pub fn multicast_hops(mut self, hops: u8) -> Self {
-        self.multicast_hops = hops;
-        self
-    }
-
-    /// Whether members of the group on this machine get our packets too (`IP_MULTICAST_LOOP`); default true
-    #[must_use]
-    pub fn multicast_loop(mut self, on: bool) -> Self {
-        self.multicast_loop = on;
-        self
-    }
-
-    /// Whether names may stand for IPv6 addresses, and `*` for both families; default false
-    #[must_use]
-    pub fn ipv6(mut self, on: bool) -> Self {
-        self.ipv6 = on;
-        self
-    }
-
-    /// The type-of-service octet of outgoing packets (`IP_TOS`, `IPV6_TCLASS`), 0 to 255; default 0, the system's
-    #[must_use]
-    pub fn tos(mut self, tos: u32) -> Self {
-        self.tos = tos;
-        self
-    }
-
-    /// The system's buffer for what is to be sent, in octets (`SO_SNDBUF`); default `None`, the system's own
-    #[must_use]
-    pub fn send_buffer(mut self, octets: Option<usize>) -> Self {
-        self.send_buffer = octets;
-        self
-    }
-
-    /// The system's buffer for what has arrived, in octets (`SO_RCVBUF`); default `None`, the system's own
-    ///
-    /// What finds it full is dropped by the system.
-    #[must_use]
-    pub fn receive_buffer(mut self, octets: Option<usize>) -> Self {
-        self.receive_buffer = octets;
-        self
+#[cfg(unix)]
+impl std::os::fd::AsFd for Datagrams {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
-/// Why datagrams can't be sent or received
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DatagramError {
-    /// The endpoint can't be used so; write another
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
-    /// The host has no usable address, for now
-    #[error("can't resolve {host}: {source}; check its spelling and the name server")]
-    Resolve {
-        /// The host as the endpoint names it
-        host: String,
-        /// What the resolver said
-        source: io::Error,
-    },
-    /// The interface can't be used for this; name another in front of the `;`
-    #[error("can't use the interface {interface}: {source}; interfaces here: {}", interface::names().join(", "))]
-    Interface {
-        /// The interface as the endpoint names it
-        interface: String,
-        /// What the system said
-        source: io::Error,
-    },
-    /// The datagram is larger than any that can be sent there; split it, or use tcp
-    #[error("a datagram of {octets} octets is larger than the {most} that can be sent there; split it or use tcp")]
-    TooLarge {
-        /// Octets of the datagram
-        octets: usize,
-        /// The most that can be sent
-        most: usize,
-    },
-    /// The system refused
-    #[error("udp to or from {endpoint}: {source}")]
-    System {
-        /// The endpoint in its canonical form
-        endpoint: String,
-        /// What the system said
-        source: io::Error,
-    },
-    /// No descriptor or memory was left; close some connections or raise the limit
-    #[error("no descriptor is left for datagrams: {0}; close some or raise the limit (ulimit -n)")]
-    OutOfDescriptors(#[source] io::Error),
+struct Received {
+    octets: usize,
+    from: SocketAddr,
+    whole: bool,
 }
 
-impl DatagramError {
-    fn of(endpoint: &UdpEndpoint, source: io::Error) -> Self {
-        match is_out_of_descriptors(&source) {
-            true => Self::OutOfDescriptors(source),
-            false => Self::System { endpoint: format!("udp://{endpoint}"), source },
-        }
-    }
-}
-
-fn first(host: &Host, addresses: io::Result<Vec<SocketAddr>>) -> Result<SocketAddr, DatagramError> {
-    let resolve = |source| DatagramError::Resolve { host: host.to_string(), source };
-    let addresses = addresses.map_err(resolve)?;
-    addresses.into_iter().next().ok_or_else(|| resolve(io::ErrorKind::AddrNotAvailable.into()))
-}
-
-fn unusable(interface: &Host) -> impl Fn(io::Error) -> DatagramError {
-    let interface = interface.to_string();
-    move |source| DatagramError::Interface { interface: interface.clone(), source }
-}
-
-fn open(address: SocketAddr, options: &DatagramOptions) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
-    if let Some(octets) = options.send_buffer {
-        socket.set_send_buffer_size(octets)?;
-    }
-    if let Some(octets) = options.receive_buffer {
-        socket.set_recv_buffer_size(octets)?;
-    }
-    if options.tos != 0 {
-        match address {
-            SocketAddr::V4(_) => socket.set_tos_v4(options.tos)?,
-            SocketAddr::V6(_) => socket.set_tclass_v6(options.tos)?,
-        }
-    }
-    Ok(socket)
-}
-
-/// Joins a group on the endpoint's interface (RFC 1112; RFC 3493, section 5.2)
-fn join(socket: &Socket, group: IpAddr, endpoint: &UdpEndpoint) -> Result<(), DatagramError> {
-    let joined = match group {
-        IpAddr::V4(group) => interface_v4(endpoint).and_then(|on| socket.join_multicast_v4_n(&group, &on)),
-        IpAddr::V6(group) => interface_v6(endpoint).and_then(|on| socket.join_multicast_v6(&group, on)),
-    };
-    joined.map_err(|source| match &endpoint.interface {
-        Some(interface) => unusable(interface)(source),
-        None => DatagramError::of(endpoint, source),
-    })
-}
-
-/// Has packets to a group leave through the endpoint's interface
-fn send_through(
-    socket: &Socket,
-    group: IpAddr,
+/// What the first address yields that `open` succeeds for, or the last error
+fn first_of<T>(
     endpoint: &UdpEndpoint,
-    options: &DatagramOptions,
-) -> Result<(), DatagramError> {
-    let chosen = match group {
-        IpAddr::V4(_) => {
-            let chosen = match &endpoint.interface {
-                None => Ok(()),
-                Some(_) => address_v4(endpoint).and_then(|address| socket.set_multicast_if_v4(&address)),
-            };
-            chosen
-                .and_then(|()| socket.set_multicast_ttl_v4(options.multicast_hops.into()))
-                .and_then(|()| socket.set_multicast_loop_v4(options.multicast_loop))
+    addresses: Vec<SocketAddr>,
+    open: impl Fn(SocketAddr) -> Result<T, SocketError>,
+) -> Result<T, DatagramError> {
+    let mut failed = SocketError::System(io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        match open(address) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => failed = error,
         }
-        IpAddr::V6(_) => interface_v6(endpoint)
-            .and_then(|index| if index == 0 { Ok(()) } else { socket.set_multicast_if_v6(index) })
-            .and_then(|()| socket.set_multicast_hops_v6(options.multicast_hops.into()))
-            .and_then(|()| socket.set_multicast_loop_v6(options.multicast_loop)),
+    }
+    Err(DatagramError::opening(endpoint, failed))
+}
+
+/// Sends nothing: the system notes the address and looks for a way, and tells when the host says that nobody is there
+fn connected(socket: Socket, address: SocketAddr) -> Result<UdpSocket, SocketError> {
+    socket.connect(&address.into()).map_err(SocketError::System)?;
+    UdpSocket::from_std(socket.into()).map_err(SocketError::System)
+}
+
+/// Everybody in the group gets every packet
+fn set_shared(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    // Where SO_REUSEADDR alone does not let two members in
+    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+    socket.set_reuse_port(true)?;
+    Ok(())
+}
+
+fn unusable(interface: &Host) -> impl FnOnce(io::Error) -> DatagramError {
+    let interface = interface.to_string();
+    move |source| DatagramError::Interface { interface, source }
+}
+
+fn unusable_for(endpoint: &UdpEndpoint) -> impl FnOnce(io::Error) -> DatagramError {
+    let interface = match (endpoint.interface.as_deref(), &endpoint.host) {
+        (Some(interface), _) => interface.to_string(),
+        (None, Host::Scoped { zone, .. }) => zone.clone(),
+        (None, _) => "that the system would choose".to_owned(),
     };
-    chosen.map_err(|source| match &endpoint.interface {
-        Some(interface) => unusable(interface)(source),
-        None => DatagramError::of(endpoint, source),
-    })
+    move |source| DatagramError::Interface { interface, source }
 }
 
-fn interface_v4(endpoint: &UdpEndpoint) -> io::Result<InterfaceIndexOrAddress> {
-    match endpoint.interface.as_deref() {
-        None => Ok(InterfaceIndexOrAddress::Address(Ipv4Addr::UNSPECIFIED)),
-        Some(Host::Name(name)) => interface::index(name).map(InterfaceIndexOrAddress::Index),
-        Some(_) => address_v4(endpoint).map(InterfaceIndexOrAddress::Address),
-    }
-}
+/// What is left of 65,535 octets behind the headers (RFC 768, RFC 791); an IPv6 packet's own header does not count
+/// (RFC 8200, section 3)
+const MOST_IPV4: usize = 65_535 - HEADERS_IPV4;
+const MOST_IPV6: usize = 65_535 - 8;
 
-fn address_v4(endpoint: &UdpEndpoint) -> io::Result<Ipv4Addr> {
-    let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "it has no IPv4 address");
-    match endpoint.interface.as_deref() {
-        None | Some(Host::Any) => Ok(Ipv4Addr::UNSPECIFIED),
-        Some(Host::Ip(IpAddr::V4(address))) => Ok(*address),
-        Some(Host::Name(name)) => {
-            let addresses = interface::addresses(name, 0, false)?.ok_or_else(none)?;
-            addresses
-                .iter()
-                .find_map(|address| match address.ip() {
-                    IpAddr::V4(address) => Some(address),
-                    IpAddr::V6(_) => None,
-                })
-                .ok_or_else(none)
-        }
-        Some(_) => Err(none()),
-    }
-}
+/// Without IP options or extension headers, which nothing here sets
+const HEADERS_IPV4: usize = 20 + 8;
+const HEADERS_IPV6: usize = 40 + 8;
 
-/// The number of the endpoint's interface; 0 leaves the choice to the system
-fn interface_v6(endpoint: &UdpEndpoint) -> io::Result<u32> {
-    let zone = |host: &Host| match host {
-        Host::Scoped { zone, .. } => interface::index(zone),
-        Host::Name(name) => interface::index(name),
-        Host::Any => Ok(0),
-        Host::Ip(_) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "name the interface of an IPv6 group, as in eth0;[ff02::1]",
-        )),
-    };
-    match (&endpoint.interface, &endpoint.host) {
-        (Some(interface), _) => zone(interface),
-        (None, host @ Host::Scoped { .. }) => zone(host),
-        (None, _) => Ok(0),
-    }
-}
-
-/// What is left of an IP packet of 65,535 octets behind the headers; an IPv6 packet's own header does not count
-fn most_payload(address: IpAddr) -> usize {
-    match address {
-        IpAddr::V4(_) => 65_535 - 20 - 8,
-        IpAddr::V6(_) => 65_535 - 8,
-    }
-}
+/// How many reports of earlier datagrams are read before one is given up; the system keeps one at a time
+const REPORTS: usize = 3;

@@ -27,6 +27,21 @@ pub(crate) fn addresses(name: &str, port: u16, ipv6: bool) -> io::Result<Option<
     Ok(known.then_some(found))
 }
 
+/// The number of the interface that has `address`
+pub(crate) fn index_of(address: IpAddr) -> io::Result<Option<u32>> {
+    for interface in nix::ifaddrs::getifaddrs()? {
+        let Some(found) = interface.address else {
+            continue;
+        };
+        let ipv4 = found.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let ipv6 = found.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
+        if ipv4.or(ipv6) == Some(address) {
+            return index(&interface.interface_name).map(Some);
+        }
+    }
+    Ok(None)
+}
+
 /// The names of all interfaces, for an error to list
 pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = nix::ifaddrs::getifaddrs()

@@ -29,12 +29,19 @@ mod listen;
 pub use listen::{AcceptError, ListenError, Listener, listen};
 
 mod datagram;
-pub use datagram::{DatagramError, DatagramOptions, Datagrams};
+pub use datagram::Datagrams;
+
+mod datagram_options;
+pub use datagram_options::DatagramOptions;
+
+mod datagram_error;
+pub use datagram_error::DatagramError;
 
 mod attempt;
 mod interface;
 #[cfg(unix)]
 mod ipc;
+mod multicast;
 mod resolve;
 mod socket;
 mod system_error;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use crate::datagram_options::DatagramOptions;
 use crate::options::StreamOptions;
 
 /// Why no socket came to be
@@ -55,13 +56,52 @@ pub(crate) fn local(options: &StreamOptions) -> Result<Socket, SocketError> {
     Ok(socket)
 }
 
-/// A non-blocking socket, on Linux in one call to the system
+/// A non-blocking datagram socket of the family of `address`, all options set
+pub(crate) fn udp(address: SocketAddr, options: &DatagramOptions) -> Result<Socket, SocketError> {
+    let socket = open(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let hops = u32::from(options.multicast_hops);
+    match address {
+        SocketAddr::V4(_) => {
+            socket.set_multicast_ttl_v4(hops).map_err(refused("multicast_hops"))?;
+            socket.set_multicast_loop_v4(options.multicast_loop).map_err(refused("multicast_loop"))?;
+        }
+        SocketAddr::V6(_) => {
+            socket.set_multicast_hops_v6(hops).map_err(refused("multicast_hops"))?;
+            socket.set_multicast_loop_v6(options.multicast_loop).map_err(refused("multicast_loop"))?;
+        }
+    }
+    if !options.fragment {
+        set_no_fragments(&socket, address).map_err(refused("fragment"))?;
+    }
+    if options.tos != 0 {
+        match address {
+            SocketAddr::V4(_) => socket.set_tos_v4(options.tos).map_err(refused("tos"))?,
+            SocketAddr::V6(_) => socket.set_tclass_v6(options.tos).map_err(refused("tos"))?,
+        }
+    }
+    if let Some(octets) = options.send_buffer {
+        socket.set_send_buffer_size(octets).map_err(refused("send_buffer"))?;
+    }
+    if let Some(octets) = options.receive_buffer {
+        socket.set_recv_buffer_size(octets).map_err(refused("receive_buffer"))?;
+    }
+    if let Some(interface) = &options.bind_to_device {
+        bind_to_device(&socket, interface).map_err(refused("bind_to_device"))?;
+    }
+    Ok(socket)
+}
+
 fn stream(domain: Domain, protocol: Option<Protocol>) -> Result<Socket, SocketError> {
+    open(domain, Type::STREAM, protocol)
+}
+
+/// A non-blocking socket, on Linux in one call to the system
+fn open(domain: Domain, kind: Type, protocol: Option<Protocol>) -> Result<Socket, SocketError> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    let socket = Socket::new(domain, Type::STREAM.nonblocking(), protocol).map_err(SocketError::System)?;
+    let socket = Socket::new(domain, kind.nonblocking(), protocol).map_err(SocketError::System)?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let socket = {
-        let socket = Socket::new(domain, Type::STREAM, protocol).map_err(SocketError::System)?;
+        let socket = Socket::new(domain, kind, protocol).map_err(SocketError::System)?;
         socket.set_nonblocking(true).map_err(SocketError::System)?;
         socket
     };
@@ -112,6 +152,21 @@ fn set_max_retransmit(socket: &Socket, timeout: std::time::Duration) -> io::Resu
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()> {
     socket.bind_device(Some(interface.as_bytes()))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_no_fragments(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
+    match address {
+        SocketAddr::V4(_) => sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DO)?,
+        SocketAddr::V6(_) => sockopt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DO)?,
+    }
+    Ok(())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_no_fragments(_socket: &Socket, _address: SocketAddr) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "only Linux has it"))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -232,7 +232,7 @@ impl fmt::Display for PeerAddress {
 }
 
 /// An IPv4 address that arrived dressed as IPv6, undressed
-fn plain(address: SocketAddr) -> SocketAddr {
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
         SocketAddr::V4(_) | SocketAddr::V6(_) => address,
