@@ -267,7 +267,8 @@ impl UdpEndpoint {
     /// Whether the host is a multicast group (RFC 1112, RFC 4291 section 2.7)
     pub fn is_multicast(&self) -> bool {
         match &self.host {
-            Host::Ip(address) => address.is_multicast(),
+            // An IPv4 group dressed as IPv6 is one on the wire
+            Host::Ip(address) => address.to_canonical().is_multicast(),
             Host::Scoped { address, .. } => address.is_multicast(),
             Host::Any | Host::Name(_) => false,
         }
@@ -1117,6 +1118,7 @@ mod tests {
         for (text, multicast, encrypted) in [
             ("udp://239.0.0.1:1", true, false),
             ("udp://[ff02::1]:1", true, false),
+            ("udp://[::ffff:239.0.0.1]:1", true, false),
             ("udp://192.0.2.1:1", false, false),
             ("tls://a:1", false, true),
             ("unix+tls://a", false, true),

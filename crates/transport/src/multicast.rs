@@ -10,11 +10,12 @@ use crate::interface;
 
 /// The group that an endpoint names, if it names one
 pub(crate) fn group_of(endpoint: &UdpEndpoint) -> Option<IpAddr> {
-    match endpoint.host {
-        Host::Ip(address) if address.is_multicast() => Some(address),
-        Host::Scoped { address, .. } if address.is_multicast() => Some(address.into()),
-        _ => None,
-    }
+    let address = match endpoint.host {
+        Host::Ip(address) => address.to_canonical(),
+        Host::Scoped { address, .. } => address.into(),
+        Host::Any | Host::Name(_) => return None,
+    };
+    address.is_multicast().then_some(address)
 }
 
 /// A link of this machine, as the calls for one IP version name it

@@ -59,6 +59,10 @@ async fn a_group_reaches_all_its_members_on_the_interface() {
     for member in [&first, &second] {
         assert_eq!(received(member).await, b"to all");
     }
+    let dressed = first.endpoint().to_string().replace("239.255.77.1", "[::ffff:239.255.77.1]");
+    let third = Datagrams::bind(&udp(&format!("udp://{dressed}")), &options).await.unwrap();
+    sender.send(b"dressed as IPv6").await.unwrap();
+    assert_eq!(received(&third).await, b"dressed as IPv6");
     let by_name = Datagrams::bind(&udp("udp://lo;239.255.77.2:*"), &options).await.unwrap();
     let sender = Datagrams::connect(by_name.endpoint(), &options).await.unwrap();
     sender.send(b"by name").await.unwrap();
