@@ -30,10 +30,13 @@ fn every_event_and_reason_has_its_row() {
     let rows: BTreeSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(name, _)| name).collect();
     let mut names = quoted_after(&root().join("crates/socket/src/events.rs"), "} => \"");
-    names.extend(quoted_after(&root().join("crates/zmtp/src/close_reason.rs"), "=> \""));
+    let reasons = quoted_after(&root().join("crates/zmtp/src/close_reason.rs"), "=> \"");
+    names.extend(reasons.into_iter().filter(|text| !text.contains(|c: char| c == ' ' || c.is_ascii_uppercase())));
     names.extend(quoted_after(&root().join("crates/socket/src/events.rs"), "Self::Accepted => \""));
-    let reasons = quoted_after(&root().join("crates/socket/src/state.rs"), ": &str = \"");
-    names.extend(reasons.into_iter().filter(|text| !text.contains(' ')));
+    for file in ["state.rs", "zap.rs"] {
+        let reasons = quoted_after(&root().join("crates/socket/src").join(file), ": &str = \"");
+        names.extend(reasons.into_iter().filter(|text| !text.contains([' ', '.'])));
+    }
     assert!(names.len() > 30 && names.contains("pair-taken") && names.contains("accepted"), "{names:?}");
     let missing: Vec<&String> = names.iter().filter(|name| !rows.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "docs/src/events.md has no row for {missing:?}");
@@ -112,6 +115,8 @@ fn options_page() -> String {
             OptionKind::Flag => "flag",
             OptionKind::Duration => "duration",
             OptionKind::Octets => "octets",
+            OptionKind::Key => "key",
+            OptionKind::Secret => "secret",
             _ => "text",
         };
         let unit = if row.unit.is_empty() { String::new() } else { format!(" {}", row.unit) };
@@ -153,5 +158,6 @@ $ tidings sock pull -b tcp://127.0.0.1:5557 --option recv_hwm=10 --option ZMQ_LI
 
 In Rust they are setters: `Options::new().recv_hwm(10)`, for `PullSocket::with_options`. Durations are milliseconds, or
 `250ms`, `5s`, `2m`, `1h`. Values take effect on connections made from then on; queue bounds and the overflow policy also
-on those that exist.
+on those that exist, and those of security (`plain_`, `curve_`, `zap_`, `tls_`) on endpoints bound or connected from then
+on. `bind_with` and `connect_with` give an endpoint options of its own.
 ";

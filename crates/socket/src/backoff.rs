@@ -26,11 +26,21 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// The shortest wait
+    pub(crate) fn interval(&self) -> Option<Duration> {
+        self.interval
+    }
+
     /// The wait before the next attempt, or `None` when there must not be one
     pub(crate) fn next_wait(&mut self) -> Option<Duration> {
+        self.next_wait_up_to(self.ceiling)
+    }
+
+    /// The same, with another ceiling this time
+    pub(crate) fn next_wait_up_to(&mut self, ceiling: Duration) -> Option<Duration> {
         let interval = self.interval?;
-        let due = if self.ceiling > interval {
-            interval.saturating_mul(1 << self.failures.min(20)).min(self.ceiling)
+        let due = if ceiling > interval {
+            interval.saturating_mul(1 << self.failures.min(20)).min(ceiling)
         } else {
             interval
         };

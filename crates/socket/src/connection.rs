@@ -17,27 +17,78 @@ use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
 use tidings_transport::{PeerAddress, Stream};
 use tidings_zmtp::{
-    CloseReason, Connection, Event as ProtocolEvent, Message, PeerInfo, Properties, SocketType, WriteQueue,
+    AuthVerdict, CloseReason, Connection, Credentials, Event as ProtocolEvent, Family, Message, PeerInfo, Properties,
+    SocketType, WriteQueue,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::{self, Answer, Asked, Candidate};
 use crate::dialer::{Outcome, Peer, in_ms};
 use crate::events::{ConnectionId, EventKind, readable};
+use crate::half_open::Place;
 use crate::origin::{Origin, zap_address};
 use crate::patterns::multipart;
 use crate::pipe::{Control, Driver as PipeDriver, Load, PipeKey};
+use crate::security::Terms;
 use crate::shared::Shared;
-use crate::state::{Aftermath, Newcomer, Orders, explain, is_definite};
+use crate::state::{Aftermath, CROWDED_OUT, Newcomer, Orders, explain, is_definite};
+use crate::zap;
 
 /// How a connection ended
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) why: Why,
+    /// In place of the reason's own words, where more can be said
+    hint: Option<&'static str>,
     pub(crate) was_handshaken: bool,
     pub(crate) aftermath: Aftermath,
+}
+
+impl Ended {
+    pub(crate) fn detail(&self) -> String {
+        self.hint.map_or_else(|| self.why.detail(), str::to_owned)
+    }
+
+    /// Whether and when to dial again
+    pub(crate) fn again(&self) -> Again {
+        match &self.why {
+            Why::Protocol(reason) => match reason {
+                CloseReason::ErrorReceived { reason } if reason.starts_with(INCOMPATIBLE) => Again::Never,
+                CloseReason::ErrorReceived { .. } | CloseReason::MechanismMismatch { .. } | CloseReason::WeakKey => {
+                    Again::Rarely
+                }
+                CloseReason::Denied { code: 300, .. } => Again::AsUsual,
+                CloseReason::Denied { .. } => Again::Rarely,
+                reason if reason.family() == Family::Untrusted && !self.was_handshaken => Again::Slower,
+                reason if reason.is_definite() => Again::Never,
+                _ if self.hint.is_some() => Again::Slower,
+                _ => Again::AsUsual,
+            },
+            Why::Socket(reason) if zap::is_defect(reason) => Again::Rarely,
+            Why::Socket(reason) if is_definite(reason) => Again::Never,
+            Why::Socket(_) => Again::AsUsual,
+        }
+    }
+
+    /// Whether somebody said no, so that nothing but a change on one side helps
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.again(), Again::Rarely | Again::Never)
+    }
+}
+
+/// Whether and when to dial again after a connection ended
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    AsUsual,
+    /// Most likely a key is wrong, but nobody said so: each time later
+    Slower,
+    /// Refused for who we are: somebody may change that
+    Rarely,
+    /// What is there will not become what we look for
+    Never,
 }
 
 /// Why a connection ended: the protocol's reasons and the socket's own
@@ -62,18 +113,11 @@ impl Why {
         }
     }
 
-    /// Whether dialling again can't help
-    pub(crate) fn is_definite(&self) -> bool {
-        match self {
-            Self::Protocol(reason) => reason.is_definite(),
-            Self::Socket(reason) => is_definite(reason),
-        }
-    }
-
     /// What the peer or we say no with
     pub(crate) fn code(&self) -> String {
         match self {
             Self::Protocol(CloseReason::ErrorReceived { reason }) => reason.clone(),
+            Self::Protocol(CloseReason::Denied { code, .. }) => code.to_string(),
             why => why.name().to_owned(),
         }
     }
@@ -83,6 +127,7 @@ impl Why {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) terms: Arc<Terms>,
     pub(crate) stream: Stream,
     /// Whether this side connected: then a stop is for the connection, too, and not for the listener alone
     pub(crate) dialled: bool,
@@ -103,6 +148,7 @@ pub(crate) struct Arrival {
 /// Made before its task is, so that the task holds a pointer and not this several times over.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
+    terms: Arc<Terms>,
     stream: Stream,
     protocol: Protocol,
     waker: Arc<AtomicWaker>,
@@ -116,6 +162,14 @@ pub(crate) struct Driver {
     peer: PeerAddress,
     outcome: Option<watch::Sender<Option<Outcome>>>,
     orders: Orders,
+    /// Among those of its listener that are not handshaken
+    place: Option<Place>,
+    /// An authenticator is at it
+    asking: Option<auth::Waiting>,
+    /// Whom the peer claims to be
+    claim: (&'static str, String),
+    /// Why nobody really decided on the peer
+    defect: Option<&'static str>,
     /// What was read and is not decoded
     input: BytesMut,
     read_size: usize,
@@ -141,15 +195,13 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(arrival: Arrival) -> Box<Self> {
-        let protocol = arrival.shared.with(|state| match state.socket_type {
+        let protocol = match arrival.shared.reporter.socket_type {
             SocketType::Stream => Protocol::Raw(Raw::default()),
-            socket_type => {
-                let config = state.options.zmtp_config(socket_type);
-                Protocol::Zmtp(Box::new(Connection::new(config, now())))
-            }
-        });
+            _ => Protocol::Zmtp(Box::new(Connection::new(arrival.terms.zmtp_config(&arrival.shared), now()))),
+        };
         Box::new(Self {
             shared: arrival.shared,
+            terms: arrival.terms,
             stream: arrival.stream,
             protocol,
             waker: Arc::new(AtomicWaker::new()),
@@ -163,6 +215,10 @@ impl Driver {
             peer: arrival.peer,
             outcome: arrival.outcome,
             orders: Orders { room: 0, close: None, drain: None },
+            place: None,
+            asking: None,
+            claim: ("", String::new()),
+            defect: None,
             input: BytesMut::new(),
             read_size: SMALLEST_READ,
             small_reads: 0,
@@ -178,6 +234,11 @@ impl Driver {
             timer: None,
             armed: None,
         })
+    }
+
+    /// Takes a place among the listener's connections that are not handshaken
+    pub(crate) fn takes_place(&mut self, enter: impl FnOnce(Arc<AtomicWaker>) -> Place) {
+        self.place = Some(enter(self.waker.clone()));
     }
 
     /// Runs the connection to its end
@@ -212,7 +273,12 @@ impl Driver {
                     state.count_close(reason);
                     reason
                 });
-                return Ended { why: Why::Socket(reason), was_handshaken: false, aftermath: Aftermath::default() };
+                return Ended {
+                    why: Why::Socket(reason),
+                    hint: None,
+                    was_handshaken: false,
+                    aftermath: Aftermath::default(),
+                };
             }
         };
         let (ended, parts) = self.finish(why);
@@ -228,22 +294,38 @@ impl Driver {
         let say = |kind: &dyn Fn() -> EventKind| {
             self.shared.reporter.say(Some(self.connection), Some(&self.endpoint), Some(&self.address), kind);
         };
-        let (reason, detail, retry_in_ms) = (ended.why.name(), || ended.why.detail(), in_ms(wait));
+        let (reason, detail, retry_in_ms) = (ended.why.name(), || ended.detail(), in_ms(wait));
         if ended.was_handshaken {
             let (requeued, lost) = (ended.aftermath.requeued, ended.aftermath.lost);
             say(&|| EventKind::Disconnected { reason, detail: detail(), requeued, lost, retry_in_ms });
         } else {
             say(&|| EventKind::HandshakeFailed { reason, detail: detail(), retry_in_ms });
-            if ended.why.is_definite() {
+            // Whom we denied was said when that was decided
+            if ended.is_refusal() && !self.has_denied(&ended.why) {
                 say(&|| EventKind::Refused { code: ended.why.code(), reason: detail() });
             }
         }
+    }
+
+    fn has_denied(&self, why: &Why) -> bool {
+        self.defect.is_some() || matches!(why, Why::Protocol(CloseReason::Denied { .. }))
     }
 
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Why> {
         // Before looking at the pipe: whatever is queued after the look wakes this task
         self.waker.register(cx.waker());
         self.nothing_to_read = false;
+        if !self.attached {
+            if self.place.as_ref().is_some_and(Place::is_lost) {
+                return Poll::Ready(Why::Socket(CROWDED_OUT));
+            }
+            if let Some(asking) = &mut self.asking
+                && let Poll::Ready(answer) = asking.as_mut().poll(cx)
+            {
+                self.asking = None;
+                self.handle_answer(answer);
+            }
+        }
         for _ in 0..ROUNDS {
             if let Some(why) = self.handle_events() {
                 return Poll::Ready(why);
@@ -280,10 +362,15 @@ impl Driver {
     fn handle_events(&mut self) -> Option<Why> {
         while let Some(event) = self.protocol.poll_event() {
             match event {
+                ProtocolEvent::Authenticate(credentials) => self.authenticate(&credentials),
                 ProtocolEvent::Handshaken(peer) => {
                     if let Err(reason) = self.attach(peer) {
                         return Some(Why::Socket(reason));
                     }
+                }
+                // Nobody's verdict was that: the handler's defect has a name of its own
+                ProtocolEvent::Closed(CloseReason::Denied { .. }) if self.defect.is_some() => {
+                    return self.defect.map(Why::Socket);
                 }
                 ProtocolEvent::Closed(reason) => return Some(Why::Protocol(reason)),
                 _ => {}
@@ -292,16 +379,50 @@ impl Driver {
         None
     }
 
+    /// Asks whether the peer may come in
+    fn authenticate(&mut self, credentials: &Credentials) {
+        let user = match credentials {
+            Credentials::Plain { username, .. } => readable(username),
+            Credentials::Curve { public_key } => public_key.to_string(),
+            _ => String::new(),
+        };
+        self.claim = (credentials.mechanism(), user);
+        let routing_id = self.terms.look(&self.shared, |options| options.routing_id.clone());
+        let zap_address = zap_address(self.peer, &self.stream);
+        let candidate = Candidate { peer: self.peer, zap_address: &zap_address, routing_id: &routing_id, credentials };
+        match auth::ask(&self.shared.context, &self.terms.security, candidate) {
+            Asked::Answered(answer) => self.handle_answer(answer),
+            Asked::Waits(asking) => {
+                self.asking = Some(asking);
+                // So that it is polled and can wake this task
+                self.waker.wake();
+            }
+        }
+    }
+
+    fn handle_answer(&mut self, answer: Answer) {
+        if let AuthVerdict::Deny { code, reason } = &answer.verdict {
+            self.shared.reporter.say(Some(self.connection), Some(&self.endpoint), Some(&self.address), || {
+                let (mechanism, user) = self.claim.clone();
+                EventKind::Denied { code: code.number().to_string(), reason: reason.clone(), mechanism, user }
+            });
+        }
+        self.defect = answer.defect;
+        self.protocol.handle_verdict(answer.verdict);
+        // What the peer said meanwhile
+        self.decode();
+    }
+
     fn attach(&mut self, peer: PeerInfo) -> Result<(), &'static str> {
         let origin = Origin {
             connection: self.connection,
             address: self.address.clone(),
             socket_type: peer.socket_type,
             mechanism: peer.mechanism,
-            user_id: Bytes::new(),
+            user_id: peer.user_id.clone(),
             routing_id: peer.routing_id.clone(),
             peer_address: zap_address(self.peer, &self.stream).into(),
-            granted: Properties::new(),
+            granted: peer.metadata.clone(),
             announced: peer.properties.clone(),
         };
         let newcomer = Newcomer {
@@ -317,6 +438,7 @@ impl Driver {
         let key = self.shared.with(|state| state.attach(self.key, newcomer, false))?;
         self.key = Some(key);
         self.attached = true;
+        self.place = None;
         let reporter = &self.shared.reporter;
         reporter.say(Some(self.connection), Some(&self.endpoint), Some(&self.address), || handshaken(&peer));
         if let Some(outcome) = &self.outcome {
@@ -540,7 +662,8 @@ impl Driver {
 
     /// Tells the socket what became of the messages; and whether to part from the peer in good order
     fn finish(&mut self, why: Why) -> (Ended, bool) {
-        let graceful = matches!(why, Why::Socket(_));
+        // Who is denied hears it only if nothing that it sent lies unread when the connection closes
+        let graceful = matches!(why, Why::Socket(_) | Why::Protocol(CloseReason::Denied { .. }));
         // A refusal is told before the connection closes, if the kernel takes it at once
         self.poll_write(&mut TaskContext::from_waker(Waker::noop()));
         let attached = self.key.filter(|_| self.attached);
@@ -557,7 +680,9 @@ impl Driver {
             (state.detach(key, unwritten), must_part)
         });
         let parts = graceful && must_part && self.write_failure.is_none();
-        (Ended { why, was_handshaken: self.attached, aftermath }, parts)
+        let was_silent = matches!(why, Why::Protocol(CloseReason::PeerClosed { .. } | CloseReason::TransportFailed(_)));
+        let hint = if was_silent && !self.attached { self.terms.security.suspicion() } else { None };
+        (Ended { why, hint, was_handshaken: self.attached, aftermath }, parts)
     }
 
     /// Closes the sending half and lets the peer close the other
@@ -647,6 +772,12 @@ impl Protocol {
     fn poll_transmit(&mut self, into: &mut BytesMut) {
         if let Self::Zmtp(connection) = self {
             connection.transmit_into(into);
+        }
+    }
+
+    fn handle_verdict(&mut self, verdict: AuthVerdict) {
+        if let Self::Zmtp(connection) = self {
+            connection.handle_verdict(now(), verdict);
         }
     }
 
@@ -742,5 +873,7 @@ const SMALL_REST: usize = 512;
 /// Small reads in a row before the buffer shrinks
 const SMALL_READS: u32 = 16;
 const SEALED_AT_ONCE: usize = 64 * 1024;
+/// How our own sockets say in an ERROR that they are of a type that does not fit
+const INCOMPATIBLE: &str = "incompatible-socket-type";
 /// How long the peer has to close its half after we closed ours
 const PARTING: Duration = Duration::from_secs(1);

@@ -1,14 +1,16 @@
 //! A context: the runtime that its sockets' connections run on, its inproc names and its events.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use std::{io, thread};
 
 use tidings_zmtp::SocketType;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
+use crate::auth::Authenticator;
 use crate::blocking::block_on;
 use crate::error::SocketError;
 use crate::events::{EventSink, EventStream};
@@ -17,6 +19,7 @@ use crate::options::Options;
 use crate::shared::{Shared, lock};
 use crate::socket::{CloseReport, Socket};
 use crate::stats::SocketStats;
+use crate::zap;
 
 /// What a group of sockets shares
 ///
@@ -38,8 +41,11 @@ struct Inner {
     max_sockets: usize,
     blocky: bool,
     closed: Mutex<bool>,
+    authenticator: Mutex<Option<Arc<dyn Authenticator>>>,
+    zap_requests: Arc<Semaphore>,
+    zap_request: AtomicU64,
     random: RandomState,
-    drawn: std::sync::atomic::AtomicU64,
+    drawn: AtomicU64,
 }
 
 /// Threads of our own
@@ -123,6 +129,14 @@ impl Context {
         self.live().iter().map(|shared| SocketStats::of(shared)).collect()
     }
 
+    /// Has `authenticator` decide who may come in, on all sockets of this context; `None` has nobody
+    ///
+    /// Holds for handshakes from now on. An external handler, a REP, ROUTER or SERVER socket of this context bound to
+    /// `inproc://zeromq.zap.01` (ZAP, RFC 27), is asked instead for as long as there is one.
+    pub fn set_authenticator(&self, authenticator: Option<Arc<dyn Authenticator>>) {
+        *lock(&self.inner.authenticator) = authenticator;
+    }
+
     /// Closes all sockets together; see [`Socket::close`]
     ///
     /// # Cancel safety
@@ -185,10 +199,34 @@ impl Context {
         lock(&self.inner.names)
     }
 
+    pub(crate) fn authenticator(&self) -> Option<Arc<dyn Authenticator>> {
+        lock(&self.inner.authenticator).clone()
+    }
+
+    /// The type of the socket that is bound as ZAP handler, if one is
+    pub(crate) fn zap_handler(&self) -> Option<SocketType> {
+        self.names().holder(zap::NAME)
+    }
+
+    /// Bounds the requests that a ZAP handler has at a time
+    pub(crate) fn zap_requests(&self) -> Arc<Semaphore> {
+        self.inner.zap_requests.clone()
+    }
+
+    pub(crate) fn next_zap_request(&self) -> u64 {
+        self.inner.zap_request.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A socket of our own, which is in no list, bound by no limit, and says nothing
+    pub(crate) fn private_socket(&self, socket_type: SocketType) -> Socket {
+        let options = Options::new().linger(Some(Duration::ZERO));
+        Socket::new(self.clone(), socket_type, options, EventSink::silent()).0
+    }
+
     /// A number nobody outside can foresee: seeds ids and waits
     pub(crate) fn random(&self) -> u64 {
         let mut hasher = self.inner.random.build_hasher();
-        hasher.write_u64(self.inner.drawn.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        hasher.write_u64(self.inner.drawn.fetch_add(1, Ordering::Relaxed));
         hasher.finish()
     }
 }
@@ -256,8 +294,11 @@ impl ContextBuilder {
             max_sockets: self.max_sockets,
             blocky: self.blocky,
             closed: Mutex::new(false),
+            authenticator: Mutex::default(),
+            zap_requests: Arc::new(Semaphore::new(zap::MOST_REQUESTS)),
+            zap_request: AtomicU64::new(1),
             random: RandomState::new(),
-            drawn: std::sync::atomic::AtomicU64::new(0),
+            drawn: AtomicU64::new(0),
         };
         Context { inner: Arc::new(inner) }
     }

@@ -10,10 +10,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::connection::{self, Arrival, Ended, Why};
+use crate::connection::{self, Again, Arrival, Ended, Why};
 use crate::error::ConnectError;
 use crate::events::{ConnectionId, EventKind};
 use crate::pipe::{Driver, PipeKey};
+use crate::security::Terms;
 use crate::shared::Shared;
 use crate::state::{CLOSED_HERE, Phase, SOCKET_CLOSED, TAKEN_OVER};
 
@@ -71,7 +72,11 @@ pub(crate) struct Dialer {
     peer_name: Bytes,
     stop: CancellationToken,
     outcome: watch::Sender<Option<Outcome>>,
+    terms: Arc<Terms>,
     backoff: Backoff,
+    refused_backoff: Backoff,
+    /// Handshakes in a row that broke off as they do when a key is wrong
+    suspicious: u32,
 }
 
 impl Dialer {
@@ -82,12 +87,17 @@ impl Dialer {
         key: Option<PipeKey>,
         stop: CancellationToken,
         outcome: watch::Sender<Option<Outcome>>,
+        terms: Arc<Terms>,
     ) -> Self {
-        let options = shared.with(|state| state.options.clone());
         let seed = shared.context.random();
+        let (interval, ceiling, refused) = terms.look(&shared, |options| {
+            (options.reconnect_interval, options.reconnect_interval_max, options.refused_retry_interval)
+        });
         Self {
             name: endpoint.to_string().into(),
-            backoff: Backoff::new(options.reconnect_interval, options.reconnect_interval_max, seed),
+            backoff: Backoff::new(interval, ceiling, seed),
+            refused_backoff: Backoff::new(refused, Duration::ZERO, seed.rotate_left(32)),
+            suspicious: 0,
             shared,
             number,
             endpoint,
@@ -95,6 +105,7 @@ impl Dialer {
             peer_name: Bytes::new(),
             stop,
             outcome,
+            terms,
         }
     }
 
@@ -106,7 +117,7 @@ impl Dialer {
     /// Keeps the endpoint connected until it is stopped, refused for good, or must not be tried again
     pub(crate) async fn run(mut self) {
         loop {
-            let options = self.shared.with(|state| state.options.stream_options());
+            let options = self.terms.stream_options(&self.shared);
             let dialled = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
@@ -141,6 +152,7 @@ impl Dialer {
         self.shared.reporter.say(Some(connection), Some(&self.name), Some(&address), || EventKind::Connected);
         let arrival = Arrival {
             shared: self.shared.clone(),
+            terms: self.terms.clone(),
             stream,
             dialled: true,
             key: self.key,
@@ -156,19 +168,25 @@ impl Dialer {
         if ended.was_handshaken {
             self.backoff.reset();
         }
-        let wait = if self.must_end(&ended) { None } else { self.backoff.next_wait() };
+        let again = ended.again();
+        self.suspicious = if again == Again::Slower { self.suspicious + 1 } else { 0 };
+        let wait = match again {
+            _ if self.must_end(&ended) => None,
+            Again::Never => None,
+            Again::Rarely => self.refused_backoff.next_wait(),
+            // Doubling even where other waits don't
+            Again::Slower => self.backoff.next_wait_up_to(self.refused_backoff.interval().unwrap_or(REFUSED)),
+            Again::AsUsual => self.backoff.next_wait(),
+        };
         driver.report(&ended, wait);
         let stopped = self.stop.is_cancelled() || self.shared.phase() != Phase::Open;
-        if wait.is_none() && !ended.was_handshaken && !stopped {
-            let error = match ended.why.is_definite() {
-                true => ConnectError::Refused {
-                    endpoint: self.endpoint.clone(),
-                    code: ended.why.code(),
-                    reason: ended.why.detail(),
-                },
-                false => ConnectError::GaveUp { endpoint: self.endpoint.clone(), reason: ended.why.detail() },
-            };
-            self.settle(Err(error));
+        if !ended.was_handshaken && !stopped {
+            if ended.is_refusal() || self.suspicious >= SUSPICIOUS {
+                let (endpoint, code, reason) = (self.endpoint.clone(), ended.why.code(), ended.detail());
+                self.settle(Err(ConnectError::Refused { endpoint, code, reason }));
+            } else if wait.is_none() {
+                self.settle(Err(ConnectError::GaveUp { endpoint: self.endpoint.clone(), reason: ended.detail() }));
+            }
         }
         wait
     }
@@ -180,7 +198,7 @@ impl Dialer {
         };
         let closing = self.shared.phase() != Phase::Open;
         let unsent = self.key.is_some_and(|key| self.shared.with(|state| state.has_unsent(key)));
-        here || ended.why.is_definite() || self.stop.is_cancelled() || (closing && !unsent)
+        here || self.stop.is_cancelled() || (closing && !unsent)
     }
 
     fn handle_failure(&mut self, error: &DialError) -> Option<Duration> {
@@ -203,6 +221,12 @@ impl Dialer {
         });
     }
 }
+
+/// Broken off so often in a row, a handshake is taken for refused: whoever awaits the connect should not wait for ever.
+/// Once may be a server that is just stopping.
+const SUSPICIOUS: u32 = 3;
+/// The default of `refused_retry_interval`, for when that is never
+const REFUSED: Duration = Duration::from_secs(60);
 
 /// The pipe of a connection-to-be, driven by nobody yet
 pub(crate) fn idle() -> Driver {

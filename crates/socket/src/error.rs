@@ -5,6 +5,8 @@ use std::time::Duration;
 use tidings_transport::{Endpoint, EndpointError};
 use tidings_zmtp::Message;
 
+use crate::security::SecurityError;
+
 /// A message that was not sent, handed back with the reason
 #[derive(Debug, thiserror::Error)]
 #[error("message not sent: {reason}")]
@@ -105,6 +107,15 @@ pub enum BindError {
         /// Why, and what to do
         reason: String,
     },
+    /// The options of security don't go together
+    #[error("can't bind {endpoint}: {error}")]
+    Security {
+        /// The endpoint
+        endpoint: Endpoint,
+        /// What is wrong with them, and what to set
+        #[source]
+        error: SecurityError,
+    },
     /// The socket was closed first
     #[error("the socket is closed")]
     Closed,
@@ -116,7 +127,19 @@ pub enum BindError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The peer or this side said no for good: trying again as we are can't help
+    /// The options of security don't go together
+    #[error("can't connect to {endpoint}: {error}")]
+    Security {
+        /// The endpoint
+        endpoint: Endpoint,
+        /// What is wrong with them, and what to set
+        #[source]
+        error: SecurityError,
+    },
+    /// The peer or this side said no: trying again as we are can't help
+    ///
+    /// If it is for who we are (code `400`, a wrong key, a certificate), the endpoint is tried again all the same, but
+    /// only at `refused_retry_interval`, and what is queued for it waits. Otherwise it is given up.
     #[error("{endpoint} refused the connection ({code}): {reason}")]
     Refused {
         /// The endpoint

@@ -137,7 +137,20 @@ pub enum EventKind {
         /// When the connection is tried again; `None`: never, or it was the peer who connected
         retry_in_ms: Option<u64>,
     },
-    /// The peer or we said no for good: trying again as we are can't help
+    /// We said no to a peer because of who it is: an authenticator's verdict, or none could be had
+    Denied {
+        /// 300 (for now), 400 (for good) or 500 (the authenticator failed), as in RFC 27
+        code: String,
+        /// The authenticator's words
+        reason: String,
+        /// The security mechanism
+        mechanism: &'static str,
+        /// Whom the peer claimed to be: a name with PLAIN, a public key with CURVE, nobody with NULL
+        user: String,
+    },
+    /// The peer or we said no: trying again as we are can't help until somebody changes something
+    ///
+    /// What was refused for who it is, is tried again at `refused_retry_interval`; what does not fit at all, never.
     Refused {
         /// The code the peer gave, such as `400`, or the reason's name
         code: String,
@@ -201,6 +214,7 @@ impl EventKind {
             Self::ConnectFailed { .. } => "connect-failed",
             Self::Handshaken { .. } => "handshaken",
             Self::HandshakeFailed { .. } => "handshake-failed",
+            Self::Denied { .. } => "denied",
             Self::Refused { .. } => "refused",
             Self::Disconnected { .. } => "disconnected",
             Self::Slow { .. } => "slow",
@@ -236,6 +250,9 @@ impl fmt::Display for EventKind {
             Self::HandshakeFailed { detail, retry_in_ms, .. } => {
                 write!(f, ": {detail}")?;
                 retry(f, retry_in_ms)
+            }
+            Self::Denied { code, reason, mechanism, user } => {
+                write!(f, " ({code}) by {mechanism}{}{user}: {reason}", if user.is_empty() { "" } else { " to " })
             }
             Self::Refused { code, reason } => write!(f, " ({code}): {reason}"),
             Self::Disconnected { detail, requeued, lost, retry_in_ms, .. } => {
@@ -335,6 +352,11 @@ pub(crate) struct EventSink(broadcast::Sender<Event>);
 impl EventSink {
     pub(crate) fn new() -> Self {
         Self(broadcast::Sender::new(RING))
+    }
+
+    /// One that nobody can listen to
+    pub(crate) fn silent() -> Self {
+        Self(broadcast::Sender::new(1))
     }
 
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {

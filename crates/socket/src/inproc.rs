@@ -65,6 +65,11 @@ impl Names {
         found
     }
 
+    /// The type of the socket bound to a name
+    pub(crate) fn holder(&self, name: &str) -> Option<SocketType> {
+        self.bound.get(name).and_then(Weak::upgrade).map(|shared| shared.reporter.socket_type)
+    }
+
     /// Frees a name, if this socket has it
     pub(crate) fn unbind(&mut self, name: &str, shared: &Shared) {
         if self.bound.get(name).is_some_and(|holder| std::ptr::eq(holder.as_ptr(), shared)) {

@@ -47,6 +47,15 @@ pub use later::{
 mod options;
 pub use options::{OPTIONS, OptionError, OptionKind, OptionRow, OptionValue, Options, Overflow};
 
+mod secret;
+pub use secret::Secret;
+
+mod security;
+pub use security::{SecurityError, SystemEntropy};
+
+mod auth;
+pub use auth::{AuthRequest, Authenticator};
+
 mod error;
 pub use error::{
     BindError, ConnectError, NotFound, NotReady, RecvError, RequestError, SendError, SendFailure, SocketError,
@@ -72,11 +81,15 @@ pub use dialer::Peer;
 
 pub use bytes::Bytes;
 pub use tidings_transport::{Endpoint, EndpointError};
-pub use tidings_zmtp::{CloseReason, Frames, Message, Properties, SocketType};
+pub use tidings_zmtp::{
+    AuthVerdict, CloseReason, Credentials, CurvePublicKey, CurveSecretKey, DenyCode, Frames, Message, Properties,
+    SocketType,
+};
 
 mod backoff;
 mod blocking;
 mod connection;
+mod half_open;
 mod inproc;
 mod listener;
 mod patterns;
@@ -85,3 +98,4 @@ mod rotation;
 mod shared;
 mod state;
 mod suggest;
+mod zap;

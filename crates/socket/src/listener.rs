@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use tidings_transport::{AcceptError, Listener, PeerAddress, Stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Arrival, Driver};
 use crate::events::{ConnectionId, EventKind};
+use crate::half_open::{HalfOpen, Place};
+use crate::security::Terms;
 use crate::shared::Shared;
 
 /// Accepts until stopped
-pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: CancellationToken) {
+pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: CancellationToken, terms: Arc<Terms>) {
+    let half_open = Arc::new(HalfOpen::default());
     let endpoint: Arc<str> = listener.local_endpoint().to_string().into();
     let mut paused = Pause { shared: &shared, endpoint: &endpoint, lasts: false };
     let mut stopped = pin!(stop.cancelled());
@@ -28,13 +32,16 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: Cancellat
         match accepted {
             Ok((stream, peer)) => {
                 paused.end();
-                serve(&shared, stream, peer, &endpoint, &stop);
+                let most = terms.look(&shared, |options| options.max_handshakes) as usize;
+                serve(&shared, &terms, stream, peer, &endpoint, &stop, |waker| half_open.enter(waker, most));
             }
             Err(AcceptError::Transient(error)) => {
                 shared.say(&endpoint, || EventKind::AcceptFailed { error: error.to_string() });
             }
             Err(error) => {
-                // No descriptors or memory. Newcomers wait in the backlog, who is here is not disturbed.
+                // No descriptors or memory. Newcomers wait in the backlog, and of those who are here only such as have not
+                // said yet what they want are disturbed.
+                half_open.make_room();
                 paused.begin(&error);
                 if tokio::time::timeout(PAUSE, stopped.as_mut()).await.is_ok() {
                     break;
@@ -79,12 +86,21 @@ impl Drop for Pause<'_> {
     }
 }
 
-fn serve(shared: &Arc<Shared>, stream: Stream, peer: PeerAddress, endpoint: &Arc<str>, stop: &CancellationToken) {
+fn serve(
+    shared: &Arc<Shared>,
+    terms: &Arc<Terms>,
+    stream: Stream,
+    peer: PeerAddress,
+    endpoint: &Arc<str>,
+    stop: &CancellationToken,
+    enter: impl FnOnce(Arc<AtomicWaker>) -> Place,
+) {
     let connection = ConnectionId::fresh();
     let address: Arc<str> = peer.to_string().into();
     shared.reporter.say(Some(connection), Some(endpoint), Some(&address), || EventKind::Accepted);
     let mut driver = Driver::new(Arrival {
         shared: shared.clone(),
+        terms: terms.clone(),
         stream,
         dialled: false,
         key: None,
@@ -95,6 +111,7 @@ fn serve(shared: &Arc<Shared>, stream: Stream, peer: PeerAddress, endpoint: &Arc
         peer,
         outcome: None,
     });
+    driver.takes_place(enter);
     let stop = stop.clone();
     shared.spawn(async move {
         let ended = driver.run(&stop).await;

@@ -8,9 +8,11 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_zmtp::{Config, Heartbeat, Properties, SocketType, Version};
+use tidings_zmtp::{Config, CurvePublicKey, CurveSecretKey, Heartbeat, KEY_LEN, Properties, SocketType, Version, z85};
+use zeroize::Zeroizing;
 
 use crate::patterns::multipart;
+use crate::secret::{SET, Secret};
 use crate::suggest::nearest;
 
 /// What kind of value an option takes
@@ -27,6 +29,10 @@ pub enum OptionKind {
     Octets,
     /// A word or a text with a form of its own, which the document gives
     Text,
+    /// A CURVE key: 40 characters of Z85, or 32 octets as they are or as `0x` and hexadecimal digits
+    Key,
+    /// As octets or a key, and never shown: `(set)` stands for it
+    Secret,
 }
 
 /// The value of an option, as it is shown and as C passes it
@@ -81,6 +87,16 @@ pub struct OptionRow {
     set: fn(&mut Options, OptionValue) -> Result<(), &'static str>,
     value: fn(&Options) -> OptionValue,
     parse: fn(&str) -> Result<OptionValue, &'static str>,
+}
+
+impl OptionRow {
+    /// A value as an error may repeat it
+    fn told(&self, text: &str) -> String {
+        match self.kind {
+            OptionKind::Secret => "(not shown)".to_owned(),
+            _ => text.to_owned(),
+        }
+    }
 }
 
 /// What to do with a message for a peer whose queue is full
@@ -315,6 +331,44 @@ options! {
     bind_to_device: String = String::new(), text, "ZMQ_BINDTODEVICE" 92, "", "";
     /// Metadata sent in the handshake, as X-Key:value; several are separated by a new line.
     metadata: String = String::new(), metadata, "ZMQ_METADATA" 95, "", "";
+    /// Asks peers for a name and a password (PLAIN), and an authenticator whether to let them in; without one nobody is. PLAIN does not encrypt.
+    plain_server: bool = false, flag, "ZMQ_PLAIN_SERVER" 44, "", "0";
+    /// The name shown to a PLAIN server, up to 255 octets; this or plain_password selects PLAIN.
+    plain_username: Bytes = Bytes::new(), credential, "ZMQ_PLAIN_USERNAME" 45, "", "";
+    /// The password shown to a PLAIN server, up to 255 octets, in clear unless the transport encrypts.
+    plain_password: Secret = Secret::default(), secret, "ZMQ_PLAIN_PASSWORD" 46, "", "";
+    /// Lets peers in that know the public half of curve_secret_key (CURVE), and encrypts. Which of them: an authenticator says, or else all.
+    curve_server: bool = false, flag, "ZMQ_CURVE_SERVER" 47, "", "0";
+    /// The public half of curve_secret_key. It need not be given; if it is, it must be that.
+    curve_public_key: Option<CurvePublicKey> = None, public_key, "ZMQ_CURVE_PUBLICKEY" 48, "", "";
+    /// This side's own key for CURVE. Servers and clients both need one.
+    curve_secret_key: Option<CurveSecretKey> = None, secret_key, "ZMQ_CURVE_SECRETKEY" 49, "", "";
+    /// The public key of the CURVE server to connect to; this selects CURVE as a client.
+    curve_server_key: Option<CurvePublicKey> = None, public_key, "ZMQ_CURVE_SERVERKEY" 50, "", "";
+    /// What authenticators (ZAP) are told this endpoint belongs to, up to 255 octets. With NULL they are asked only if it is set, and peers before ZMTP 3.0 are then refused.
+    zap_domain: String = String::new(), domain, "ZMQ_ZAP_DOMAIN" 55, "", "";
+    /// Refuse peers when there is no authenticator to ask, instead of letting them in. PLAIN does so always.
+    zap_enforce_domain: bool = false, flag, "ZMQ_ZAP_ENFORCE_DOMAIN" 93, "", "0";
+    /// Wait before an endpoint is tried again that refused us for who we are, or keeps closing during the handshake; drawn at random between half and all of it. -1 means never.
+    refused_retry_interval: Option<Duration> = Some(Duration::from_secs(60)), never, "" 20_008, "ms", "60000";
+    /// Most connections of one listener whose handshake is not done; of more the oldest is closed, so that who says nothing keeps nobody out.
+    max_handshakes: u32 = 4096, positive, "" 20_009, "connections", "4096";
+    /// tls: and unix+tls: endpoints: the file with this side's certificate and those that lead to its authority (PEM). Listeners need one. Read again when it changes.
+    tls_certificate: String = String::new(), text, "" 20_010, "", "";
+    /// The file with the key of tls_certificate (PEM).
+    tls_key: String = String::new(), text, "" 20_011, "", "";
+    /// The files with the certificates of the authorities that a peer's certificate must come from (PEM), one a line; without any, a client needs tls_pin.
+    tls_authority: String = String::new(), text, "" 20_012, "", "";
+    /// TLS listeners: let only peers in that show a certificate of tls_authority or tls_pin.
+    tls_require_certificate: bool = false, flag, "" 20_013, "", "0";
+    /// The name that the peer's certificate must have, where it isn't the host of the endpoint.
+    tls_peer_name: String = String::new(), text, "" 20_014, "", "";
+    /// SHA-256 of the public key (SubjectPublicKeyInfo) that the peer's certificate must have, 64 hexadecimal digits; several may be given, one a line.
+    tls_pin: String = String::new(), pins, "" 20_015, "", "";
+    /// Routers that a multicast datagram may pass (its time to live).
+    multicast_hops: u8 = 1, tos, "ZMQ_MULTICAST_HOPS" 25, "", "1";
+    /// Whether this machine gets the multicast datagrams that it sends.
+    multicast_loop: bool = true, flag, "ZMQ_MULTICAST_LOOP" 96, "", "1";
 }
 
 impl Options {
@@ -341,7 +395,7 @@ impl Options {
     /// [`OptionError::Unknown`] names the nearest right name, [`OptionError::Value`] what is legal.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), OptionError> {
         let row = row_named(name)?;
-        let bad = |legal| OptionError::Value { name: row.name, value: text.to_owned(), legal };
+        let bad = |legal| OptionError::Value { name: row.name, value: row.told(text), legal };
         let value = (row.parse)(text.trim()).map_err(bad)?;
         (row.set)(self, value).map_err(bad)
     }
@@ -353,7 +407,7 @@ impl Options {
     pub fn set_number(&mut self, number: i32, value: OptionValue) -> Result<(), OptionError> {
         let row = OPTIONS.iter().find(|row| row.number == number);
         let row = row.ok_or_else(|| OptionError::Unknown { name: number.to_string(), suggestion: None })?;
-        let shown = value.to_string();
+        let shown = row.told(&value.to_string());
         (row.set)(self, value).map_err(|legal| OptionError::Value { name: row.name, value: shown, legal })
     }
 
@@ -410,6 +464,18 @@ impl Options {
             config = config.max_frame(limit);
         }
         config
+    }
+
+    /// What datagrams of a socket with these options go by
+    #[allow(dead_code, reason = "sockets over udp follow")]
+    pub(crate) fn datagram_options(&self) -> tidings_transport::DatagramOptions {
+        tidings_transport::DatagramOptions::default()
+            .multicast_hops(self.multicast_hops)
+            .multicast_loop(self.multicast_loop)
+            .ipv6(self.ipv6)
+            .tos(u32::from(self.tos))
+            .send_buffer(usize::try_from(self.send_buffer).ok())
+            .receive_buffer(usize::try_from(self.recv_buffer).ok())
     }
 
     /// What the transport of a socket with these options is told
@@ -496,6 +562,21 @@ codec!(octets: Bytes, Octets, "text, or 0x and hexadecimal digits", parse_octets
 codec!(routing_id: Bytes, Octets, "up to 255 octets, the first not 00, as text or 0x and hexadecimal digits", parse_octets,
     // RFC 28: ids that start with a zero octet are the ROUTER's own
     |v| from_octets(v).filter(|id| id.len() <= 255 && id.first() != Some(&0)), |v| OptionValue::Octets(v.clone()));
+codec!(credential: Bytes, Octets, "up to 255 octets, as text or 0x and hexadecimal digits", parse_octets,
+    |v| from_octets(v).filter(|octets| octets.len() <= CREDENTIAL_LIMIT), |v| OptionValue::Octets(v.clone()));
+codec!(secret: Secret, Secret, "up to 255 octets, as text or 0x and hexadecimal digits", parse_octets,
+    |v| from_octets(v).filter(|octets| octets.len() <= CREDENTIAL_LIMIT && octets != SET).map(Secret::from),
+    |v| shown_secret(!v.is_empty()));
+codec!(public_key: Option<CurvePublicKey>, Key, "a key: 40 characters of Z85, or 32 octets", parse_key,
+    |v| from_key(v).map(|key| key.map(|octets| CurvePublicKey::from_octets(*octets))),
+    |v| OptionValue::Text(v.map_or_else(String::new, |key| key.to_string())));
+codec!(secret_key: Option<CurveSecretKey>, Secret, "a key: 40 characters of Z85, or 32 octets", parse_key,
+    |v| from_key(v).map(|key| key.map(|octets| CurveSecretKey::from_octets(*octets))),
+    |v| shown_secret(v.is_some()));
+codec!(domain: String, Text, "a text of up to 255 octets", |text| Some(OptionValue::Text(text.to_owned())),
+    |v| from_text(v).filter(|text| text.len() <= CREDENTIAL_LIMIT), |v| OptionValue::Text(v.clone()));
+codec!(pins: String, Text, "lines of 64 hexadecimal digits", |text| Some(OptionValue::Text(text.to_owned())),
+    |v| from_text(v).filter(|text| text.lines().all(|line| read_pin(line).is_some())), |v| OptionValue::Text(v.clone()));
 codec!(text: String, Text, "a text", |text| Some(OptionValue::Text(text.to_owned())), from_text, |v| OptionValue::Text(v.clone()));
 codec!(metadata: String, Text, "lines of X-Key:value, the key of letters, digits and - _ . +", |text| Some(OptionValue::Text(text.to_owned())),
     |v| from_text(v).filter(|text| text.lines().all(is_property)), |v| OptionValue::Text(v.clone()));
@@ -545,6 +626,44 @@ fn parse_octets(text: &str) -> Option<OptionValue> {
     }
     let octets = digits.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
     octets.collect::<Option<Vec<u8>>>().map(|octets| OptionValue::Octets(octets.into()))
+}
+
+/// Z85 may begin as hexadecimal digits do: its length tells
+fn parse_key(text: &str) -> Option<OptionValue> {
+    match text.len() {
+        KEY_TEXT_LEN => Some(OptionValue::Text(text.to_owned())),
+        _ => parse_octets(text),
+    }
+}
+
+/// A key in one of the forms that libzmq takes: 32 octets, 40 characters of Z85, or those with a zero octet behind;
+/// nothing stands for none
+fn from_key(value: OptionValue) -> Option<Option<Zeroizing<[u8; KEY_LEN]>>> {
+    let octets = from_octets(value)?;
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    match (octets.len(), octets.split_last()) {
+        (0, _) => return Some(None),
+        (KEY_LEN, _) => key.copy_from_slice(&octets),
+        (KEY_TEXT_LEN, _) => key.copy_from_slice(z85::decode(str::from_utf8(&octets).ok()?).ok()?.get(..KEY_LEN)?),
+        (KEY_AND_NUL, Some((0, text))) => {
+            key.copy_from_slice(z85::decode(str::from_utf8(text).ok()?).ok()?.get(..KEY_LEN)?);
+        }
+        _ => return None,
+    }
+    Some(Some(key))
+}
+
+/// SHA-256 in hexadecimal digits, colons between them or not
+pub(crate) fn read_pin(line: &str) -> Option<[u8; 32]> {
+    let digits: String = line.trim().chars().filter(|c| *c != ':').collect();
+    match parse_octets(&format!("0x{digits}"))? {
+        OptionValue::Octets(octets) => octets.as_ref().try_into().ok(),
+        _ => None,
+    }
+}
+
+fn shown_secret(is_set: bool) -> OptionValue {
+    OptionValue::Text(if is_set { SET.to_owned() } else { String::new() })
 }
 
 fn from_int<T: TryFrom<i64>>(value: OptionValue, least: i64, most: i64) -> Option<T> {
@@ -597,6 +716,11 @@ fn is_property(line: &str) -> bool {
         })
     })
 }
+
+/// Octets that names and passwords may have (RFC 24), and the strings of ZAP (RFC 27)
+const CREDENTIAL_LIMIT: usize = 255;
+const KEY_TEXT_LEN: usize = 40;
+const KEY_AND_NUL: usize = KEY_TEXT_LEN + 1;
 
 #[cfg(test)]
 mod tests {
@@ -668,6 +792,68 @@ mod tests {
             let mut again = Options::new();
             again.set("xpub_welcome_message", &shown).unwrap();
             assert_eq!(again.xpub_welcome_message, octets, "{shown}");
+        }
+    }
+
+    /// From libzmq's documentation of `zmq_curve`
+    const PUBLIC: &str = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7";
+    const SECRET: &str = "JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6";
+
+    #[test]
+    fn keys_are_taken_in_every_form_of_libzmqs() {
+        let key: CurvePublicKey = PUBLIC.parse().unwrap();
+        let hex = key.as_octets().iter().fold("0x".to_owned(), |text, octet| format!("{text}{octet:02x}"));
+        for text in [PUBLIC, &hex] {
+            let mut options = Options::new();
+            options.set("curve_serverkey", text).unwrap();
+            assert_eq!(options.curve_server_key, Some(key));
+            assert_eq!(options.value("curve_server_key").unwrap().to_string(), PUBLIC);
+        }
+        let with_nul = [PUBLIC.as_bytes(), b"\0"].concat();
+        for octets in [&key.as_octets()[..], PUBLIC.as_bytes(), &with_nul] {
+            let mut options = Options::new();
+            options.set_number(50, OptionValue::Octets(Bytes::copy_from_slice(octets))).unwrap();
+            assert_eq!(options.curve_server_key, Some(key));
+            options.set("curve_server_key", "").unwrap();
+            assert_eq!(options.curve_server_key, None);
+        }
+        for wrong in [&with_nul[1..], b"short", &[0; 33], &[b' '; 40], &[b'#'; 40]] {
+            let value = OptionValue::Octets(Bytes::copy_from_slice(wrong));
+            assert!(Options::new().set_number(48, value).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_shown_nowhere() {
+        let mut options = Options::new();
+        options.set("curve_secret_key", SECRET).unwrap();
+        options.set("plain_password", "wonderland").unwrap();
+        let everything = OPTIONS.iter().map(|row| (row.value)(&options).to_string()).collect::<Vec<_>>().join(" ");
+        let shown = format!("{everything} {options:?} {}", options.value("plain_password").unwrap());
+        assert!(!shown.contains("wonderland") && !shown.contains("JTKVSB"), "{shown}");
+        assert_eq!(everything.matches("(set)").count(), 2);
+        let wrong = [("curve_secret_key", &SECRET[1..]), ("plain_password", "(set)")];
+        for (name, value) in wrong {
+            let error = options.set(name, value).unwrap_err().to_string();
+            assert!(error.contains("can't be '(not shown)'"), "{error}");
+        }
+        let long = OptionValue::Octets(Bytes::from(vec![b'x'; 256]));
+        let error = options.set_number(46, long).unwrap_err().to_string();
+        assert!(!error.contains("xx"), "{error}");
+        for name in ["curve_secret_key", "plain_password"] {
+            options.set(name, "").unwrap();
+        }
+        assert_eq!(options, Options::new());
+    }
+
+    #[test]
+    fn pins_are_sha_256() {
+        let pin = "AB:".repeat(31) + "cd";
+        let mut options = Options::new();
+        options.set("tls_pin", &format!("{pin}\n{}", "00".repeat(32))).unwrap();
+        assert_eq!(read_pin(&pin).unwrap()[30..], [0xab, 0xcd]);
+        for wrong in ["00", "zz", &"0".repeat(63)] {
+            assert!(options.set("tls_pin", wrong).is_err(), "{wrong}");
         }
     }
 

@@ -27,6 +27,7 @@ use crate::listener;
 use crate::options::Options;
 use crate::origin::Received;
 use crate::pipe::{Control, Load};
+use crate::security::Terms;
 use crate::shared::{Bound, Dialed, Shared};
 use crate::state::{Phase, Reporter, State};
 use crate::stats::SocketStats;
@@ -146,10 +147,33 @@ impl Socket {
     /// # Errors
     /// The text isn't an endpoint, or not one that can be bound.
     pub fn bind(&self, endpoint: impl IntoEndpoint) -> Result<Binding, EndpointError> {
-        let endpoint = endpoint.into_endpoint()?;
+        self.bind_to(endpoint.into_endpoint()?, None)
+    }
+
+    /// As [`bind`](Self::bind), with options of this endpoint alone
+    ///
+    /// They hold in place of the socket's for what concerns a connection: security, handshake, heartbeats, transport.
+    /// So a socket may listen in the clear on loopback, and with CURVE or TLS beyond. Queue bounds and what makes the
+    /// pattern are the socket's all the same.
+    ///
+    /// # Errors
+    /// As `bind`.
+    pub fn bind_with(&self, endpoint: impl IntoEndpoint, options: Options) -> Result<Binding, EndpointError> {
+        self.bind_to(endpoint.into_endpoint()?, Some(options))
+    }
+
+    fn bind_to(&self, endpoint: Endpoint, options: Option<Options>) -> Result<Binding, EndpointError> {
         endpoint.for_bind()?;
         let (outcome, receiver) = oneshot::channel();
         let shared = self.shared().clone();
+        let terms = match Terms::agree(&shared, options) {
+            Ok(terms) => terms,
+            Err(error) => {
+                shared.say(&endpoint.to_string(), || EventKind::BindFailed { error: error.to_string() });
+                outcome.send(Err(BindError::Security { endpoint, error })).ok();
+                return Ok(Binding { receiver });
+            }
+        };
         let stop = CancellationToken::new();
         let mut endpoints = shared.endpoints();
         if shared.phase() != Phase::Open {
@@ -173,7 +197,7 @@ impl Socket {
             return Ok(Binding { receiver });
         }
         let task = async move {
-            let options = shared.with(|state| state.options.stream_options());
+            let options = terms.stream_options(&shared);
             let listening = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -188,7 +212,7 @@ impl Socket {
             };
             let actual = listener.local_endpoint().clone();
             outcome.send(settle_bind(&shared, number, &endpoint, Ok(actual))).ok();
-            listener::run(shared, listener, stop).await;
+            listener::run(shared, listener, stop, terms).await;
         };
         self.shared().spawn(task);
         Ok(Binding { receiver })
@@ -196,13 +220,25 @@ impl Socket {
 
     /// Starts to connect to an endpoint, and returns at once
     ///
-    /// The connection is tried again whenever it fails or is lost, except after a definite refusal.
-    /// Await the [`Connecting`] for the first completed handshake or such a refusal.
+    /// The connection is tried again whenever it fails or is lost: as the option `reconnect_interval` says, after a
+    /// refusal for who we are as `refused_retry_interval` says, and not at all if what is there can't be a peer.
+    /// Await the [`Connecting`] for the first completed handshake or refusal.
     ///
     /// # Errors
     /// The text isn't an endpoint, or not one that can be connected to.
     pub fn connect(&self, endpoint: impl IntoEndpoint) -> Result<Connecting, EndpointError> {
-        self.connect_to(endpoint.into_endpoint()?, None)
+        self.connect_to(endpoint.into_endpoint()?, None, None)
+    }
+
+    /// As [`connect`](Self::connect), with options of this endpoint alone
+    ///
+    /// They hold in place of the socket's for what concerns a connection: security, handshake, heartbeats, transport,
+    /// when to try again. Queue bounds and what makes the pattern are the socket's all the same.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub fn connect_with(&self, endpoint: impl IntoEndpoint, options: Options) -> Result<Connecting, EndpointError> {
+        self.connect_to(endpoint.into_endpoint()?, None, Some(options))
     }
 
     /// As [`connect`](Self::connect), and the peer gets a name here: ROUTER and STREAM route to it by that
@@ -215,10 +251,15 @@ impl Socket {
         endpoint: impl IntoEndpoint,
         routing_id: impl Into<Bytes>,
     ) -> Result<Connecting, EndpointError> {
-        self.connect_to(endpoint.into_endpoint()?, Some(routing_id.into()))
+        self.connect_to(endpoint.into_endpoint()?, Some(routing_id.into()), None)
     }
 
-    fn connect_to(&self, endpoint: Endpoint, name: Option<Bytes>) -> Result<Connecting, EndpointError> {
+    fn connect_to(
+        &self,
+        endpoint: Endpoint,
+        name: Option<Bytes>,
+        options: Option<Options>,
+    ) -> Result<Connecting, EndpointError> {
         endpoint.for_connect()?;
         let shared = self.shared().clone();
         let connecting = |receiver| Connecting { receiver, endpoint: endpoint.clone() };
@@ -227,6 +268,7 @@ impl Socket {
             && matches!(self.socket_type(), SocketType::Dealer | SocketType::Sub | SocketType::Pub | SocketType::Req);
         if once
             && name.is_none()
+            && options.is_none()
             && let Some(known) = shared.endpoints().dialed.iter().find(|dialed| dialed.endpoint == endpoint)
         {
             return Ok(connecting(known.outcome.clone()));
@@ -241,8 +283,17 @@ impl Socket {
             outcome.send_replace(Some(Err(refused_here("only ROUTER and STREAM name their peers"))));
             return Ok(connecting(receiver));
         }
+        let terms = match Terms::agree(&shared, options) {
+            Ok(terms) => terms,
+            Err(error) => {
+                let failed = || EventKind::ConnectFailed { error: error.to_string(), retry_in_ms: None };
+                shared.say(&endpoint.to_string(), failed);
+                outcome.send_replace(Some(Err(ConnectError::Security { endpoint: endpoint.clone(), error })));
+                return Ok(connecting(receiver));
+            }
+        };
         let is_inproc = matches!(endpoint, Endpoint::Inproc(_));
-        let waits_for_handshake = !is_inproc && shared.with(|state| state.options.immediate);
+        let waits_for_handshake = !is_inproc && terms.look(&shared, |options| options.immediate);
         let mut key = None;
         if !waits_for_handshake {
             let text: Arc<str> = endpoint.to_string().into();
@@ -285,7 +336,7 @@ impl Socket {
                 shared.context.connect_inproc(&name.to_string(), &waiting);
             }
             _ => {
-                let dialer = Dialer::new(shared.clone(), number, endpoint.clone(), key, stop, outcome);
+                let dialer = Dialer::new(shared.clone(), number, endpoint.clone(), key, stop, outcome, terms);
                 shared.spawn(dialer.naming_peers(name.unwrap_or_default()).run());
             }
         }
@@ -1012,6 +1063,7 @@ impl Binding {
     ///
     /// # Errors
     /// [`BindError`].
+    #[allow(clippy::result_large_err, reason = "told once for a bind")]
     pub fn blocking(self) -> Result<Endpoint, BindError> {
         block_on(self.into_future(), None).unwrap_or(Err(BindError::Closed))
     }
@@ -1218,6 +1270,7 @@ impl Drop for WaitingReceiver<'_> {
     }
 }
 
+#[allow(clippy::result_large_err, reason = "told once for a bind")]
 fn settle_bind(
     shared: &Shared,
     number: u64,

@@ -23,6 +23,7 @@ use crate::patterns::multipart::{self, NO_MULTIPART};
 use crate::patterns::{BAD_GROUP_NAME, Pattern, Reply, Verdict, id_of, is_group, is_group_and_body};
 use crate::pipe::{BATCH, Control, Counts, Driver, Load, Outbox, Pipe, PipeKey, Room};
 use crate::rotation::Rotation;
+use crate::zap;
 
 mod addressed;
 mod grouped;
@@ -1525,6 +1526,7 @@ pub(crate) const CLOSED_HERE: &str = "closed-here";
 pub(crate) const TOO_MANY: &str = "too-many-peers";
 pub(crate) const TOO_MANY_SUBSCRIPTIONS: &str = "too-many-subscriptions";
 pub(crate) const UNREAD: &str = "unread-messages";
+pub(crate) const CROWDED_OUT: &str = "too-many-handshakes";
 pub(crate) const NOT_GROUP_AND_BODY: &str = "not-group-and-body";
 pub(crate) const BAD_GROUP: &str = "bad-group";
 
@@ -1550,7 +1552,8 @@ pub(crate) fn explain(reason: &str) -> &'static str {
         NOT_GROUP_AND_BODY => "the peer sent a DISH something else than a group and a body",
         BAD_GROUP => BAD_GROUP_NAME,
         UNREAD => "too many peers left messages that this socket has not received yet",
-        _ => "",
+        CROWDED_OUT => "so many connections are at their handshake that the oldest gives way; see max_handshakes",
+        _ => zap::explain(reason),
     }
 }
 

@@ -57,6 +57,26 @@ macro_rules! typed {
                 self.0.connect(endpoint)
             }
 
+            /// Starts to listen, with options of this endpoint alone; see [`Socket::bind_with`]
+            ///
+            /// # Errors
+            /// The text isn't an endpoint, or not one that can be bound.
+            pub fn bind_with(&self, endpoint: impl IntoEndpoint, options: Options) -> Result<Binding, EndpointError> {
+                self.0.bind_with(endpoint, options)
+            }
+
+            /// Starts to connect, with options of this endpoint alone; see [`Socket::connect_with`]
+            ///
+            /// # Errors
+            /// The text isn't an endpoint, or not one that can be connected to.
+            pub fn connect_with(
+                &self,
+                endpoint: impl IntoEndpoint,
+                options: Options,
+            ) -> Result<Connecting, EndpointError> {
+                self.0.connect_with(endpoint, options)
+            }
+
             /// Stops to listen; see [`Socket::unbind`]
             ///
             /// # Errors

@@ -87,7 +87,7 @@ async fn thousands_that_say_nothing() {
     let count = usize::try_from(wanted.saturating_sub(100) / 2).unwrap().min(10_000);
     println!("{count} connections");
 
-    let mut victim = Victim::new(Options::new().backlog(4096)).await;
+    let mut victim = Victim::new(Options::new().backlog(4096).max_handshakes(20_000)).await;
     let before = resident();
     let mut silent = Vec::with_capacity(count);
     for number in 0..count {

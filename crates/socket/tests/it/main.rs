@@ -14,6 +14,7 @@
 //! | [`lifecycle`] | events and outcomes of binding, connecting, refusing, parting, returning |
 //! | [`close`] | what a close sends, drops, reports and wakes |
 //! | [`requests`] | `request`: many at once, late replies, deadlines, lost peers |
+//! | [`security`] | who is let in, by whom it is decided, and what either side is told |
 //! | [`sharing`] | one socket in many tasks, and futures dropped half-way |
 //! | [`inproc`] | what only sockets of one context can do to each other |
 //! | [`proxy`] | pass, capture, pause, count, end |
@@ -38,6 +39,7 @@ mod publishing;
 mod queues;
 mod radio;
 mod requests;
+mod security;
 mod sharing;
 mod stream;
 mod subscriptions;
