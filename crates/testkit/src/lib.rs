@@ -5,7 +5,10 @@
 
 mod clock;
 pub use clock::Clock;
+mod meeting;
+pub use meeting::{Attendee, Meeting, Speaker};
 mod network;
 pub use network::{End, Network};
 mod random;
 pub use random::{Random, SeededEntropy};
+pub mod tampering;

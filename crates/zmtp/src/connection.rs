@@ -923,7 +923,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Heartbeat, close_reason::Family, command::CommandError, properties::MetadataError};
+    use crate::{
+        CurveClient, CurveSecretKey, CurveServer, Entropy, EntropyError, Heartbeat, MechanismConfig,
+        close_reason::Family, command::CommandError, properties::MetadataError,
+    };
 
     const READY_PUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB";
     const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB";
@@ -1548,6 +1551,47 @@ mod tests {
         let mut side = Side::of(SocketType::Pull);
         side.connection.close();
         assert_eq!(side.closed(), CloseReason::ClosedLocally);
+    }
+
+    #[derive(Debug)]
+    struct Sevens;
+
+    impl Entropy for Sevens {
+        fn fill(&self, octets: &mut [u8]) -> Result<(), EntropyError> {
+            octets.fill(7);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nonce_exhausted() {
+        let (own, entropy) = (CurveSecretKey::from_octets([1; 32]), Arc::new(Sevens));
+        let client = CurveClient::new(own.clone(), own.public(), entropy.clone());
+        let config = Config::new(SocketType::Pair);
+        let mut server =
+            Side::new(config.clone().mechanism(MechanismConfig::CurveServer(CurveServer::new(own, entropy))));
+        let mut client = Side::new(config.mechanism(MechanismConfig::CurveClient(client)));
+        for _ in 0..3 {
+            server.feed(&client.sent());
+            client.feed(&server.sent());
+        }
+        client.handshaken();
+        server.handshaken();
+        let State::Traffic(Traffic { sealing: Some(sealing), .. }) = &mut client.connection.state else {
+            panic!("no traffic");
+        };
+        sealing.set_next(u64::MAX - 1);
+        let (mut queue, mut sealed) = (WriteQueue::new(), WriteQueue::new());
+        for text in ["one", "two", "three"] {
+            queue.push(&[], &Message::from(text));
+        }
+        client.connection.seal(&queue, &mut sealed, usize::MAX);
+        assert_eq!((sealed.messages(), queue.messages()), (2, 3), "the rest waits for the next connection");
+        server.feed(sealed.contiguous().unwrap());
+        assert_eq!(server.received(), [Message::from("one"), Message::from("two")]);
+        let reason = client.closed();
+        assert_eq!((reason.name(), reason.family(), reason.is_definite()), ("nonce-exhausted", Family::Local, false));
+        assert_eq!(reason, CloseReason::NonceExhausted);
     }
 
     #[test]

@@ -534,6 +534,46 @@ mod tests {
     }
 
     #[test]
+    fn another_framing_is_made_of_the_same_messages_which_stay() {
+        let messages = [
+            Message::from("short"),
+            Message::multipart([vec![1; 253], vec![2; 254], vec![], vec![3; COPY_LIMIT + 1]]),
+            Message::from(vec![4; 9000]),
+        ];
+        let (mut queue, mut reframed) = (WriteQueue::new(), WriteQueue::new());
+        for message in &messages {
+            queue.push(&[], message);
+        }
+        let before = queue.octets();
+        reframed.push_reframed(Framing::V1, &queue, usize::MAX);
+        assert_eq!((reframed.messages(), queue.messages(), queue.octets()), (3, 3, before));
+        let expected: Vec<u8> = messages.iter().flat_map(|message| reference(Framing::V1, message)).collect();
+        assert_eq!(drain(&mut reframed), expected);
+    }
+
+    #[test]
+    fn sealed_commands_are_octets_but_no_messages() {
+        let mut queue = WriteQueue::new();
+        let write = |octets: &'static [u8]| {
+            move |buffer: &mut Vec<u8>| {
+                buffer.extend_from_slice(octets);
+                if octets.is_empty() { Err("no") } else { Ok(()) }
+            }
+        };
+        queue.push_sealed(false, write(b"ping")).unwrap();
+        queue.push_sealed(true, write(b"text")).unwrap();
+        queue.push_sealed(true, write(b"more")).unwrap();
+        assert_eq!(queue.push_sealed(true, write(b"")), Err("no"));
+        assert_eq!((queue.messages(), queue.octets(), queue.is_empty()), (2, 12, false));
+        assert_eq!((queue.advance(4), queue.advance(4), queue.advance(3)), (0, 1, 0));
+        assert_eq!((queue.messages(), queue.octets(), queue.partly_written()), (1, 1, true));
+        assert_eq!(queue.advance(1), 1);
+        queue.push_sealed(false, write(b"ping")).unwrap();
+        assert!(!queue.is_empty(), "a command alone is something to be written");
+        assert_eq!((queue.advance(4), queue.is_empty()), (0, true));
+    }
+
+    #[test]
     fn raw_octets_stay_raw() {
         let mut queue = WriteQueue::new();
         assert_eq!(queue.push_raw(Bytes::new()), 0);
@@ -556,6 +596,7 @@ mod tests {
         PushRaw(usize),
         Write { width: usize, octets: usize },
         Rewind,
+        WriteElsewhere(usize),
         PopFront,
         Append(Vec<usize>),
         Clear,
@@ -573,6 +614,7 @@ mod tests {
             1 => (0..9000usize).prop_map(Step::PushRaw),
             6 => (1..5usize, 0..12_000usize).prop_map(|(width, octets)| Step::Write { width, octets }),
             1 => Just(Step::Rewind),
+            2 => (0..5usize).prop_map(Step::WriteElsewhere),
             3 => Just(Step::PopFront),
             2 => lengths(0..4).prop_map(Step::Append),
             1 => Just(Step::Clear),
@@ -663,6 +705,14 @@ mod tests {
                     Step::Rewind => {
                         queue.rewind();
                         model.written = 0;
+                    }
+                    Step::WriteElsewhere(messages) => {
+                        let before = model.unwritten().len();
+                        for _ in 0..messages.min(model.waiting.len()) {
+                            model.waiting.pop_front();
+                            model.written = 0;
+                        }
+                        prop_assert_eq!(queue.advance_messages(messages), before - model.unwritten().len());
                     }
                     Step::PopFront => {
                         let expected = model.waiting.remove(usize::from(model.written > 0));

@@ -45,6 +45,12 @@ impl Sealing {
         Self { key, side, next: Some(next), heard, commands: BytesMut::new() }
     }
 
+    /// As after so many frames
+    #[cfg(test)]
+    pub(crate) fn set_next(&mut self, next: u64) {
+        self.next = Some(next);
+    }
+
     /// Where to put commands, and what to a 3.0 peer stands for them, framed as if they weren't to be sealed
     pub(crate) fn commands(&mut self) -> &mut BytesMut {
         &mut self.commands
@@ -182,3 +188,85 @@ const PREFIX: &[u8; 8] = b"\x07MESSAGE";
 const MORE: u8 = 1;
 const COMMAND: u8 = 2;
 const LONGEST_HEADER: usize = 9;
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::Message;
+
+    fn sealing(side: Side, next: u64, heard: u64) -> Sealing {
+        Sealing::new(SharedKey::own(Zeroizing::new([7; 32])), side, next, heard)
+    }
+
+    fn bodies(sealed: &WriteQueue) -> Vec<Vec<u8>> {
+        let mut rest = sealed.contiguous().unwrap();
+        let mut bodies = Vec::new();
+        while let Ok(Some((header, taken))) = FrameHeader::decode(Framing::V2, rest, u64::MAX) {
+            assert!(!header.more && !header.command, "outside nothing shows");
+            let (frame, after) = rest.split_at(taken + header.body_len as usize);
+            bodies.push(frame[taken..].to_vec());
+            rest = after;
+        }
+        assert!(rest.is_empty());
+        bodies
+    }
+
+    #[test]
+    fn the_last_counters_are_used_and_no_message_is_left_half_sealed() {
+        let mut queue = WriteQueue::new();
+        queue.push(&[], &Message::from("last but one"));
+        queue.push(&[], &Message::multipart(["two", "frames"]));
+        let (mut client, mut server) = (sealing(Side::Client, u64::MAX - 1, 0), sealing(Side::Server, 0, u64::MAX - 2));
+        let mut sealed = WriteQueue::new();
+        assert!(client.seal(&queue, &mut sealed, 1000).is_err(), "one counter for two frames");
+        let mut bodies = bodies(&sealed);
+        assert_eq!((bodies.len(), sealed.messages(), queue.messages()), (1, 1, 2));
+        let (flags, body) = server.open(&mut bodies[0]).unwrap();
+        assert_eq!((flags, &body[..]), (SealedFlags { more: false, command: false }, &b"last but one"[..]));
+        assert!(client.seal(&queue, &mut WriteQueue::new(), 1000).is_err(), "it stays so");
+    }
+
+    #[test]
+    fn after_the_last_counter_everything_was_played_before() {
+        let mut queue = WriteQueue::new();
+        queue.push(&[], &Message::from("last"));
+        let (mut client, mut server) = (sealing(Side::Client, u64::MAX, 0), sealing(Side::Server, 0, u64::MAX - 1));
+        let mut sealed = WriteQueue::new();
+        client.seal(&queue, &mut sealed, 1000).unwrap();
+        let last = bodies(&sealed).remove(0);
+        assert!(server.open(&mut last.clone()).is_ok());
+        let played = CloseReason::Replayed { nonce: u64::MAX, last: u64::MAX };
+        assert_eq!(server.open(&mut last.clone()), Err(played));
+    }
+
+    #[test]
+    fn one_does_not_take_ones_own_words_for_the_peers() {
+        let mut queue = WriteQueue::new();
+        queue.push(&[], &Message::from("hello"));
+        let mut client = sealing(Side::Client, 3, 0);
+        let mut sealed = WriteQueue::new();
+        client.seal(&queue, &mut sealed, 1000).unwrap();
+        let not_opened = CloseReason::NotOpened(SealedCommand::Message);
+        assert_eq!(client.open(&mut bodies(&sealed)[0]), Err(not_opened));
+    }
+
+    #[test]
+    fn the_buffer_is_used_again() {
+        let mut queue = WriteQueue::new();
+        for _ in 0..100 {
+            queue.push(&[], &Message::from(vec![1; 100]));
+        }
+        let mut client = sealing(Side::Client, 3, 0);
+        let mut sealed = WriteQueue::new();
+        client.seal(&queue, &mut sealed, 10_000).unwrap();
+        let first = sealed.contiguous().unwrap().as_ptr();
+        while !queue.is_empty() {
+            let written = sealed.advance(usize::MAX);
+            queue.advance_messages(written);
+            client.seal(&queue, &mut sealed, 10_000).unwrap();
+            assert_eq!(sealed.contiguous().unwrap().as_ptr(), first);
+        }
+    }
+}
