@@ -6,6 +6,7 @@ mod event;
 mod failure;
 mod frames;
 mod input;
+mod key;
 mod output;
 mod sock;
 mod talk;
@@ -56,6 +57,9 @@ enum Noun {
     /// Events through the forwarder that `tidings serve` hosts
     #[command(subcommand, after_help = event::EXAMPLES)]
     Event(event::Event),
+    /// The keys of this node, and those that it trusts
+    #[command(subcommand, after_help = key::EXAMPLES)]
+    Key(Box<key::Key>),
     Completions(documents::CompletionsArgs),
     Man(documents::ManArgs),
 }
@@ -96,6 +100,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Noun::Check(args) => check::run(&args, talk),
         Noun::Sock(sock) => sock::run(*sock, talk),
         Noun::Event(event) => event::run(event, talk),
+        Noun::Key(key) => key::run(*key, talk),
         Noun::Completions(args) => documents::completions(&args),
         Noun::Man(args) => documents::man(&args),
     }

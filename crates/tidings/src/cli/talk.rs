@@ -39,6 +39,11 @@ impl Talk {
         }
     }
 
+    /// Says what a person has to see before answering a question, --quiet or not
+    pub(crate) fn always(&self, line: impl std::fmt::Display) {
+        writeln!(std::io::stderr(), "{line}").ok();
+    }
+
     /// Says a line if --verbose
     pub(crate) fn detail(&self, line: impl std::fmt::Display) {
         if self.verbose {

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | each socket pattern between two processes, its flags and its exit codes | `sock`, `sock_later` |
 //! | the daemon: events, page, signals, reload | `serve` |
+//! | keys: made, shown, trusted, revoked, rotated | `keys` |
 //! | command lines, configuration, completions, manual pages | `usage` |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on has failed")]
 
+mod keys;
 mod process;
 mod serve;
 mod sock;
