@@ -356,7 +356,13 @@ impl Reader<'_> {
 
     fn certificates(&mut self, folder: &str) -> Vec<PemCertificate> {
         let paths = self.list(folder, ".crt");
-        paths.into_iter().filter_map(|path| self.keep(PemCertificate::load(path))).collect()
+        // In trusted/, NAME.key beside NAME.crt is that peer's CURVE key
+        let load = |path: PathBuf| match folder {
+            TRUSTED => PemCertificate::load(path),
+            _ => PemCertificate::load_own(&path),
+        };
+        let read: Vec<_> = paths.into_iter().map(load).collect();
+        read.into_iter().filter_map(|certificate| self.keep(certificate)).collect()
     }
 
     fn list(&mut self, folder: &str, ending: &str) -> Vec<PathBuf> {

@@ -39,18 +39,26 @@ pub struct PemCertificate {
     pub not_after: SystemTime,
     /// The SHA-256 of its DER form
     pub fingerprint: Fingerprint,
-    /// Whether the secret key lies beside it
+    /// Whether it is ours, and its secret key lies beside it
     pub has_key: bool,
 }
 
 impl PemCertificate {
-    /// Reads the first certificate of a PEM file, which is the holder's own where a chain follows; if a key file lies
-    /// beside it, its permissions are checked, and that it belongs to the certificate
+    /// Reads the first certificate of a PEM file, which is the holder's own where a chain follows
     ///
     /// # Errors
-    /// Files that can't be read or are no certificate; a key that others may read, or of another certificate.
+    /// Files that can't be read or are no certificate.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, KeystoreError> {
         let path = path.as_ref();
+        Self::parse(path, files::read(path, Access::Public)?.as_bytes())
+    }
+
+    /// Reads a certificate of our own; if a key file lies beside it, its permissions are checked, and that it belongs to
+    /// the certificate
+    ///
+    /// # Errors
+    /// As [`PemCertificate::load`], and a key that others may read, or of another certificate.
+    pub(crate) fn load_own(path: &Path) -> Result<Self, KeystoreError> {
         let text = files::read(path, Access::Public)?;
         let mut certificate = Self::parse(path, text.as_bytes())?;
         let key_path = path.with_extension("key");
@@ -171,7 +179,7 @@ pub(crate) fn issue(authority: &Path, to: &Path, request: &TlsRequest) -> Result
     let key = make_key(request.algorithm)?;
     let certificate = params.signed_by(&key, &issuer).map_err(making)?;
     write_pair(&path, &certificate.pem(), &key)?;
-    PemCertificate::load(&path)
+    PemCertificate::load_own(&path)
 }
 
 /// Good from five minutes ago, so that a peer whose clock is a little behind takes it
@@ -282,12 +290,12 @@ mod tests {
         let hub = issue(folder.path(), folder.path(), &request("hub", TlsAlgorithm::EcdsaP256)).unwrap();
         let key = hub.path.with_extension("key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(PemCertificate::load(&hub.path).unwrap_err().to_string().contains("chmod 600"));
+        assert!(PemCertificate::load_own(&hub.path).unwrap_err().to_string().contains("chmod 600"));
         let other = fs::read(folder.path().join("ca.key")).unwrap();
         fs::write(&key, other).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(PemCertificate::load(&hub.path).unwrap_err().to_string().contains("does not belong"));
+        assert!(PemCertificate::load_own(&hub.path).unwrap_err().to_string().contains("does not belong"));
         fs::write(&hub.path, "no certificate").unwrap();
-        assert!(PemCertificate::load(&hub.path).unwrap_err().to_string().contains("no PEM certificate"));
+        assert!(PemCertificate::load_own(&hub.path).unwrap_err().to_string().contains("no PEM certificate"));
     }
 }

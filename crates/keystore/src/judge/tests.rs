@@ -221,6 +221,8 @@ fn a_certificate_file_in_trusted_names_its_holder() {
     };
     let made = house.keystore.make_certificate(&request).unwrap();
     house.keystore.trust_certificate(&made.path, &"west-gate".parse().unwrap()).unwrap();
+    // The same peer's CURVE key, beside it
+    house.keystore.trust(&certificate(9), &"west-gate".parse().unwrap(), Vec::new(), None, None).unwrap();
     assert_eq!(user(house.by_certificate("west", made.fingerprint, 100)), "west-gate");
     house.keystore.revoke(&"west-gate".parse().unwrap(), "gone").unwrap();
     assert_eq!(refusal(house.by_certificate("west", made.fingerprint, 100)).0, Refusal::UnknownCertificate);

@@ -74,7 +74,7 @@ fn a_key_is_made_shown_exported_and_trusted() {
     let made = key_json(here, &["new", "north", "--roles", "sensor,chief", "--expires", "41d"]);
     let made = &made["keys"][0];
     let shown = key(here, &["show"]).out.join("\n");
-    for part in ["expires in 40 days", "asks to be   sensor, chief", "in use", "+----[CURVE]----+"] {
+    for part in ["expires in 40 days", "asks to be   sensor, chief", "in use", "+-----[CURVE]-----+"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(shown.contains(made["public_key"].as_str().unwrap()) && shown.contains(made["words"].as_str().unwrap()));

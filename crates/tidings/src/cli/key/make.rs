@@ -19,12 +19,13 @@ pub(crate) struct NewArgs {
     /// The key's name [default: this host's]
     #[arg(value_parser = place::name)]
     name: Option<KeyName>,
-    /// Make two keystores that trust each other: HUB-keys for the one who listens, NODE-keys for the one who connects
-    #[arg(long, num_args = 2, value_names = ["HUB", "NODE"], value_parser = place::name, conflicts_with_all = ["name", "keys"])]
+    /// Make two keystores that trust each other: HUB-keys for the one who listens, NODE-keys for the one who
+    /// connects; --keys plays no part in it
+    #[arg(long, num_args = 2, value_names = ["HUB", "NODE"], value_parser = place::name, conflicts_with = "name")]
     pair: Vec<KeyName>,
-    /// With --pair: where the two keystores are made
-    #[arg(long, value_name = "DIR", default_value = ".", requires = "pair")]
-    into: PathBuf,
+    /// With --pair: where the two keystores are made [default: here]
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
     /// Roles that the key asks for; with --pair, that HUB grants to NODE
     #[arg(long, value_name = "ROLE,…", value_parser = parse_roles_arg)]
     roles: Option<Roles>,
@@ -86,6 +87,10 @@ enum TlsKey {
 pub(crate) fn new(args: NewArgs, talk: Talk) -> Result<(), Failure> {
     match args.pair.as_slice() {
         [hub, node] => pair(&args, hub, node, talk),
+        // Clap drops the demand for --pair where a name rules it out
+        _ if args.into.is_some() => {
+            Err(Failure::usage("--into goes with --pair").hint("for one key, name its keystore with --keys DIR"))
+        }
         _ => single(&args, talk),
     }
 }
@@ -115,7 +120,8 @@ fn pair(args: &NewArgs, hub_name: &KeyName, node_name: &KeyName, talk: Talk) -> 
     if hub_name == node_name {
         return Err(Failure::usage("the two of a pair have different names"));
     }
-    let directory = |name: &KeyName| args.into.join(format!("{name}-keys"));
+    let into = args.into.clone().unwrap_or_default();
+    let directory = |name: &KeyName| into.join(format!("{name}-keys"));
     for name in [hub_name, node_name] {
         let directory = directory(name);
         if directory.exists() {
