@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use tidings_transport::PeerCertificate;
 use tidings_zmtp::{CurvePublicKey, Properties};
 
 use crate::Fingerprint;
@@ -55,6 +56,16 @@ pub struct ClientCertificate<'a> {
     pub fingerprint: Fingerprint,
     /// To when it is good
     pub not_after: SystemTime,
+}
+
+impl<'a> From<&'a PeerCertificate> for ClientCertificate<'a> {
+    fn from(certificate: &'a PeerCertificate) -> Self {
+        Self {
+            common_name: certificate.common_name.as_deref(),
+            fingerprint: Fingerprint::from_octets(certificate.fingerprint),
+            not_after: certificate.not_after,
+        }
+    }
 }
 
 impl Claim<'_> {

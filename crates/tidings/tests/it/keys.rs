@@ -41,6 +41,7 @@ fn one_command_makes_a_pair_that_trusts_each_other() {
     );
     let text = done.out.join("\n");
     assert_eq!(text.matches("fingerprint").count(), 4, "{text}");
+    assert_eq!(text.matches("state        in use").count(), 4, "{text}");
 
     for (own, other, roles) in [("hub", "north", "sensor"), ("north", "hub", "")] {
         let keys = into.join(format!("{own}-keys"));

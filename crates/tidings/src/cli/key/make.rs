@@ -106,7 +106,7 @@ fn single(args: &NewArgs, talk: Talk) -> Result<(), Failure> {
         true => None,
         false => Some(keystore.make_certificate(&tls_request(args, &name, args.tls.clone())).map_err(failure)?),
     };
-    if !show(&keystore, &[&key], tls.as_slice(), talk)? {
+    if !show(&[(&keystore, &key)], tls.as_slice(), talk)? {
         return Ok(());
     }
     talk.say(format_args!(
@@ -144,12 +144,12 @@ fn pair(args: &NewArgs, hub_name: &KeyName, node_name: &KeyName, talk: Talk) -> 
         hub.trust_certificate(&of_node.path, node_name).map_err(failure)?;
         certificates.extend([of_hub, of_node]);
     }
-    if !show(&hub, &[&hub_key, &node_key], &certificates, talk)? {
+    if !show(&[(&hub, &hub_key), (&node, &node_key)], &certificates, talk)? {
         return Ok(());
     }
     let (hub_keys, node_keys) = (directory(hub_name), directory(node_name));
     talk.say(format_args!(
-        "next: take {0} to the host that listens and {1} to the one that connects, over a way that nobody else reads, and \
+        "next: take {0} to the host that listens and {1} to the one that connects, over a way that\nnobody else reads, and \
          compare the fingerprints there:\n  tidings key show --keys {0}\n  tidings key show --keys {1}",
         hub_keys.display(),
         node_keys.display()
@@ -164,7 +164,7 @@ fn pair(args: &NewArgs, hub_name: &KeyName, node_name: &KeyName, talk: Talk) -> 
 pub(crate) fn rotate(args: &RotateArgs, talk: Talk) -> Result<(), Failure> {
     let keystore = args.place.open()?;
     let rotation = keystore.rotate(&args.name, args.grace, args.expires).map_err(failure)?;
-    if !show(&keystore, &[&rotation.old, &rotation.new], &[], talk)? {
+    if !show(&[(&keystore, &rotation.old), (&keystore, &rotation.new)], &[], talk)? {
         return Ok(());
     }
     let (name, on) = (&args.name, display_date(rotation.changes_on));
@@ -182,9 +182,9 @@ pub(crate) fn rotate(args: &RotateArgs, talk: Talk) -> Result<(), Failure> {
 }
 
 /// Shows what was made; whether anybody still reads
-fn show(keystore: &Keystore, keys: &[&OwnKey], certificates: &[PemCertificate], talk: Talk) -> Result<bool, Failure> {
+fn show(keys: &[(&Keystore, &OwnKey)], certificates: &[PemCertificate], talk: Talk) -> Result<bool, Failure> {
     let now = SystemTime::now();
-    let own = keys.iter().map(|key| Entry::own(&keystore.keys(), key, now));
+    let own = keys.iter().map(|(keystore, key)| Entry::own(&keystore.keys(), key, now));
     let entries: Vec<Entry> = own.chain(certificates.iter().map(|one| Entry::certificate("tls", one, now))).collect();
     printed(if talk.json {
         let keys: Vec<_> = entries.iter().map(|entry| entry.to_json(now)).collect();

@@ -181,7 +181,7 @@ impl Entry {
         }
         fact("expires", &self.expiry(now, paint));
         fact("state", &self.state);
-        for (word, value) in &self.words {
+        for (word, value) in self.words.iter().filter(|(word, value)| !(word == "name" && *value == self.name)) {
             fact(&shown(word), &shown(value));
         }
         fact("file", &self.file);
