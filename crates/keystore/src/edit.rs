@@ -125,6 +125,12 @@ impl Keystore {
         let _lock = files::lock(self.directory())?;
         let text = files::read(file, Access::Public)?;
         let certificate = PemCertificate::load(file)?;
+        self.reload()?;
+        let revoked = &self.keys().revoked_certificates;
+        if let Some(revoked) = revoked.iter().find(|revoked| revoked.fingerprint == certificate.fingerprint) {
+            let remedy = format!("it was revoked; remove {} to trust it again", revoked.path.display());
+            return Err(KeystoreError::Exists { kind: "revoked certificate", name: revoked.name.clone(), remedy });
+        }
         let path = self.directory().join(TRUSTED).join(format!("{name}.crt"));
         if files::exists(&path) && PemCertificate::load(&path)?.fingerprint != certificate.fingerprint {
             let remedy = format!("remove {} or take another name", path.display());
@@ -169,7 +175,12 @@ impl Keystore {
             files::remove(&key.path)?;
         }
         if let Some((_, certificate)) = certificate {
-            files::remove(&certificate.path)?;
+            let folder = self.directory().join(REVOKED);
+            let free = (1..=u32::MAX).map(|count| folder.join(format!("{}.crt", name.stem(count))));
+            if let Some(path) = free.into_iter().find(|path| !files::exists(path)) {
+                files::write(&path, &files::read(&certificate.path, Access::Public)?, Access::Public)?;
+                files::remove(&certificate.path)?;
+            }
         }
         self.reload()?;
         Ok(count)

@@ -104,8 +104,18 @@ pub enum KeystoreError {
         suggestion: Option<String>,
     },
     /// The key is there, but past its expiry
-    #[error("the key '{name}' expired on {on}: run  tidings key rotate {name}")]
+    #[error("the key '{name}' expired on {on}: {remedy}")]
     Expired {
+        /// Its name
+        name: String,
+        /// When
+        on: String,
+        /// What to do
+        remedy: String,
+    },
+    /// The key is there, and revoked
+    #[error("the key '{name}' was revoked on {on}")]
+    Revoked {
         /// Its name
         name: String,
         /// When

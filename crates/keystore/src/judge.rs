@@ -252,11 +252,12 @@ impl KeySet {
         username: &[u8],
         password: &[u8],
     ) -> Result<Identity<'_>, Refused> {
-        let username = String::from_utf8_lossy(username);
-        let user = self.access.users.get_key_value(username.as_ref());
+        // No name in TOML has octets that are no UTF-8
+        let user = std::str::from_utf8(username).ok().and_then(|name| self.access.users.get_key_value(name));
         let stored = user.map(|(_, user)| &user.password);
-        let shown = username.escape_debug();
-        match (passwords.check(instant, &username, stored, self.access.hashed, password), user) {
+        let name = user.map(|(name, _)| name.as_str()).unwrap_or_default();
+        let shown = username.escape_ascii();
+        match (passwords.check(instant, name, stored, self.access.hashed, password), user) {
             (Attempt::Right, Some((name, user))) => {
                 Ok(Identity { name, roles: &user.roles, properties: properties(name, &user.roles, &[]) })
             }
@@ -302,6 +303,11 @@ impl KeySet {
     fn by_certificate(&self, now: SystemTime, certificate: &ClientCertificate<'_>) -> Result<Identity<'_>, Refused> {
         let common_name = certificate.common_name.unwrap_or_default();
         let shown = common_name.escape_debug();
+        let revoked = self.revoked_certificates.iter().find(|revoked| revoked.fingerprint == certificate.fingerprint);
+        if let Some(revoked) = revoked {
+            let words = format!("the certificate of '{shown}' was revoked: it is {}", revoked.path.display());
+            return Err((Refusal::Revoked, words));
+        }
         if certificate.not_after <= now {
             let words = format!("the certificate of '{shown}' {}", display_expiry(certificate.not_after, now));
             return Err((Refusal::CertificateExpired, words));

@@ -11,6 +11,7 @@ use tidings_zmtp::{CurvePublicKey, CurveSecretKey, Properties};
 
 use crate::access::AccessRules;
 use crate::certificate::{Certificate, Revocation, SECRET_ENDING};
+use crate::date::display_date;
 use crate::error::nearest;
 use crate::files::{self, Access};
 use crate::{Fingerprint, KeyName, KeystoreError, PemCertificate};
@@ -25,6 +26,8 @@ pub struct KeySet {
     pub(crate) cms: Vec<PemCertificate>,
     /// Client certificates in `trusted/`, each with the name of its holder
     pub(crate) trusted_certificates: Vec<(KeyName, PemCertificate)>,
+    /// Those in `revoked/`
+    pub(crate) revoked_certificates: Vec<PemCertificate>,
     pub(crate) access: AccessRules,
     /// Public keys are compared as any value is: they are no secret, and so neither is how far two are alike
     pub(crate) by_key: HashMap<CurvePublicKey, Standing, foldhash::fast::RandomState>,
@@ -146,6 +149,7 @@ impl KeySet {
                 Err(error) => reader.errors.push(misplaced(&certificate.path, error)),
             }
         }
+        keys.revoked_certificates = reader.certificates(REVOKED);
         keys.own.values_mut().for_each(|list| list.sort_by_key(|key| key.generation));
         keys.trusted.values_mut().for_each(|list| list.sort_by_key(|key| key.generation));
         keys.index_keys(&mut reader.errors);
@@ -204,8 +208,9 @@ impl KeySet {
         match key {
             Some(key) if key.expires.is_none_or(|expires| now < expires) => Ok(key),
             other => {
-                let on = other.and_then(|key| key.expires).map(crate::display_date).unwrap_or_default();
-                Err(KeystoreError::Expired { name: known.to_string(), on })
+                let on = other.and_then(|key| key.expires).map(display_date).unwrap_or_default();
+                let remedy = format!("run  tidings key rotate {known} --grace 0");
+                Err(KeystoreError::Expired { name: known.to_string(), on, remedy })
             }
         }
     }
@@ -252,12 +257,17 @@ impl KeySet {
                 suggestion: Some(suggestion),
             });
         };
-        let revoked = |key: &TrustedKey| matches!(self.by_key.get(&key.public_key), Some(Standing::Revoked(_)));
-        match current(generations, now, |key| (key.valid_from, key.expires)) {
-            Some(key) if key.expires.is_none_or(|expires| now < expires) && !revoked(key) => Ok(key),
+        let key = current(generations, now, |key| (key.valid_from, key.expires));
+        if let Some(Standing::Revoked(revoked)) = key.and_then(|key| self.by_key.get(&key.public_key)) {
+            return Err(KeystoreError::Revoked { name: known.to_string(), on: display_date(revoked.revocation.on) });
+        }
+        match key {
+            Some(key) if key.expires.is_none_or(|expires| now < expires) => Ok(key),
             other => {
-                let on = other.and_then(|key| key.expires).map(crate::display_date).unwrap_or_default();
-                Err(KeystoreError::Expired { name: known.to_string(), on })
+                let on = other.and_then(|key| key.expires).map(display_date).unwrap_or_default();
+                let remedy =
+                    format!("ask its owner for a new one, and run  tidings key trust FILE --name {known} --replace");
+                Err(KeystoreError::Expired { name: known.to_string(), on, remedy })
             }
         }
     }
@@ -277,11 +287,12 @@ impl KeySet {
         self.revoked.iter()
     }
 
-    /// Certificates in `tls/`, `cms/` and `trusted/`, each with the folder it lies in
+    /// Certificates in `tls/`, `cms/`, `trusted/` and `revoked/`, each with the folder it lies in
     pub fn certificates(&self) -> impl Iterator<Item = (&'static str, &PemCertificate)> {
         let trusted = self.trusted_certificates.iter().map(|(_, certificate)| (TRUSTED, certificate));
         let tls = self.tls.iter().map(|certificate| (TLS, certificate));
-        tls.chain(self.cms.iter().map(|certificate| (CMS, certificate))).chain(trusted)
+        let revoked = self.revoked_certificates.iter().map(|certificate| (REVOKED, certificate));
+        tls.chain(self.cms.iter().map(|certificate| (CMS, certificate))).chain(trusted).chain(revoked)
     }
 
     /// The rules
@@ -293,8 +304,8 @@ impl KeySet {
     pub fn next_expiry(&self, now: SystemTime) -> Option<(String, SystemTime)> {
         let own = self.own_keys().filter_map(|key| Some((key.name.to_string(), key.expires?)));
         let trusted = self.trusted().filter_map(|key| Some((key.name.to_string(), key.expires?)));
-        let certificates =
-            self.certificates().map(|(folder, cert)| (format!("{folder}/{}", cert.name), cert.not_after));
+        let certificates = self.certificates().filter(|(folder, _)| *folder != REVOKED);
+        let certificates = certificates.map(|(folder, cert)| (format!("{folder}/{}", cert.name), cert.not_after));
         own.chain(trusted).chain(certificates).filter(|(_, end)| *end > now).min_by_key(|(_, end)| *end)
     }
 }
@@ -358,7 +369,7 @@ impl Reader<'_> {
         let paths = self.list(folder, ".crt");
         // In trusted/, NAME.key beside NAME.crt is that peer's CURVE key
         let load = |path: PathBuf| match folder {
-            TRUSTED => PemCertificate::load(path),
+            TRUSTED | REVOKED => PemCertificate::load(path),
             _ => PemCertificate::load_own(&path),
         };
         let read: Vec<_> = paths.into_iter().map(load).collect();

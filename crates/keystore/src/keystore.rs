@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) passwords: Passwords,
     pub(crate) counts: Counts,
     state: Mutex<State>,
+    /// Held from reading to replacing: a set that was read earlier never follows one that was read later
+    reloading: Mutex<()>,
 }
 
 struct State {
@@ -92,6 +94,7 @@ impl Keystore {
             passwords,
             counts: Counts::default(),
             state: Mutex::new(state),
+            reloading: Mutex::new(()),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -125,8 +128,8 @@ impl Keystore {
     /// # Errors
     /// All that is wrong, with files and lines.
     pub fn reload(&self) -> Result<Changes, KeystoreError> {
+        let _reloading = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let read = KeySet::read(&self.shared.directory);
-        // Taken after reading, and held while replacing: changes are told in the order in which they took force
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
             Ok(keys) => {

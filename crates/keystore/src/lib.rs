@@ -7,7 +7,7 @@
 //! | `trusted/NAME.key` | the public certificate of a peer: whoever holds its secret is let in as `NAME` |
 //! | `trusted/NAME~2.key`, … | further keys of that peer, while it changes from one to the other |
 //! | `trusted/NAME.crt` | a TLS client certificate: whoever holds its key is let in as `NAME` |
-//! | `revoked/NAME.key` | a key that is never let in again, whatever other files say |
+//! | `revoked/NAME.key`, `revoked/NAME.crt` | a key or certificate that is never let in again, whatever other files say |
 //! | `tls/ca.crt`, `tls/ca.key` | a private authority; its key need not be here |
 //! | `tls/NAME.crt`, `tls/NAME.key` | a TLS certificate and its key (PEM; the key has mode 0600) |
 //! | `cms/NAME.crt`, `cms/NAME.key` | likewise for CMS, where that is not to be the certificate of TLS |

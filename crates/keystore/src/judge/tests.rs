@@ -225,7 +225,14 @@ fn a_certificate_file_in_trusted_names_its_holder() {
     house.keystore.trust(&certificate(9), &"west-gate".parse().unwrap(), Vec::new(), None, None).unwrap();
     assert_eq!(user(house.by_certificate("west", made.fingerprint, 100)), "west-gate");
     house.keystore.revoke(&"west-gate".parse().unwrap(), "gone").unwrap();
-    assert_eq!(refusal(house.by_certificate("west", made.fingerprint, 100)).0, Refusal::UnknownCertificate);
+    assert_eq!(refusal(house.by_certificate("west", made.fingerprint, 100)).0, Refusal::Revoked);
+    // Whatever rule would let it in besides
+    fs::write(house.directory.path().join("keys/access.toml"), "[tls.west]\ncommon-name = \"west\"\n").unwrap();
+    house.keystore.reload().unwrap();
+    assert_eq!(refusal(house.by_certificate("west", made.fingerprint, 100)).0, Refusal::Revoked);
+    assert_eq!(user(house.by_certificate("west", Fingerprint::of(b"other"), 100)), "west");
+    let again = house.keystore.trust_certificate(&made.path, &"west".parse().unwrap()).unwrap_err();
+    assert!(again.to_string().contains("revoked"), "{again}");
 }
 
 #[test]

@@ -262,3 +262,21 @@ fn a_password_is_hashed_and_read_back() {
     assert_eq!(key(at, &["ls"]).code, Some(0));
     assert_eq!(run(&["key", "password", ""]).code, Some(2));
 }
+
+#[test]
+fn the_book_has_every_reason_and_its_rules_are_right() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/keys.md")).unwrap();
+    for refusal in tidings_keystore::Refusal::ALL {
+        assert!(page.contains(&format!("`{}`", refusal.name())), "keys.md does not explain {}", refusal.name());
+    }
+    let rules = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the rules are there");
+    let hash = tidings_keystore::hash_password("x").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    key_json(at, &["new", "hub"]);
+    let file = at.join("keys/access.toml");
+    fs::write(&file, rules.replace("pbkdf2-sha256:…", &hash)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let done = key(at, &["ls"]);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+}

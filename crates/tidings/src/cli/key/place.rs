@@ -60,6 +60,7 @@ pub(super) fn failure(error: KeystoreError) -> Failure {
         KeystoreError::NoSuchKey { .. } => (Exit::Negative, "no-such-key"),
         KeystoreError::Exists { .. } => (Exit::Negative, "exists"),
         KeystoreError::Expired { .. } => (Exit::Negative, "expired"),
+        KeystoreError::Revoked { .. } => (Exit::Negative, "revoked"),
         KeystoreError::Missing(_) => (Exit::Usage, "no-keystore"),
         KeystoreError::Exposed { .. } => (Exit::Usage, "permissions"),
         KeystoreError::Name(_) | KeystoreError::Unwritable(_) => (Exit::Usage, "usage"),

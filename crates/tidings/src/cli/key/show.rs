@@ -25,7 +25,7 @@ pub(crate) struct ShowArgs {
 /// One key or certificate, as all verbs show it
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// `own`, `trusted`, `revoked`, `tls`, `cms`
+    /// `own`, `trusted`, `revoked`, `tls`, `cms`, `trusted tls`, `revoked tls`
     pub(super) kind: &'static str,
     pub(super) name: String,
     /// What is shown: the name, with the generation where there are several
@@ -140,6 +140,7 @@ impl Entry {
             words.push(("for".to_owned(), certificate.names.join(", ")));
         }
         let state = match certificate {
+            _ if folder == "revoked" => "revoked",
             expired if expired.not_after <= now => "expired",
             early if early.not_before > now => "not good yet",
             authority if authority.is_authority && authority.has_key => "authority, with its key",
@@ -149,7 +150,11 @@ impl Entry {
             _ => "without its key",
         };
         Self {
-            kind: if folder == "trusted" { "trusted tls" } else { folder },
+            kind: match folder {
+                "trusted" => "trusted tls",
+                "revoked" => "revoked tls",
+                own => own,
+            },
             name: certificate.name.clone(),
             label: certificate.name.clone(),
             public_key: None,
