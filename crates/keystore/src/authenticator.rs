@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use tidings_zmtp::{AuthVerdict, Credentials, DenyCode};
+use tidings_socket::{AuthRequest, AuthVerdict, Authenticator, Credentials, DenyCode};
 
 use crate::judge::{Caller, Claim, ClientCertificate, Judgement, Refusal};
 use crate::keystore::Shared;
@@ -91,6 +91,12 @@ impl KeystoreAuthenticator {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         judgement
+    }
+}
+
+impl Authenticator for KeystoreAuthenticator {
+    fn authenticate(&self, request: &AuthRequest<'_>) -> AuthVerdict {
+        self.verdict(request.domain, request.ip, request.credentials, None)
     }
 }
 

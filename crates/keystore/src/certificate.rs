@@ -18,7 +18,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use tidings_zmtp::{CurvePublicKey, CurveSecretKey};
+use tidings_socket::{CurvePublicKey, CurveSecretKey};
 use zeroize::Zeroizing;
 
 use crate::date::{display_date, parse_date};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tidings_zmtp::CurveSecretKey;
+use tidings_socket::{CurveSecretKey, SystemEntropy};
 
 use crate::certificate::{EXPIRES, ROLES, VALID_FROM, secret_path};
 use crate::date::{DAY, display_date};
@@ -12,8 +12,7 @@ use crate::files::{self, Access};
 use crate::keyset::{KEY_ENDING, OWN, REVOKED, Standing, TLS, TRUSTED};
 use crate::tls::{self, AUTHORITY};
 use crate::{
-    Certificate, KeyName, Keystore, KeystoreError, OwnKey, PemCertificate, Revocation, SystemEntropy, TlsRequest,
-    Trust, TrustedKey,
+    Certificate, KeyName, Keystore, KeystoreError, OwnKey, PemCertificate, Revocation, TlsRequest, Trust, TrustedKey,
 };
 
 /// What a new key of our own tells about itself

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use tidings_socket::{CurvePublicKey, Properties};
 use tidings_transport::PeerCertificate;
-use tidings_zmtp::{CurvePublicKey, Properties};
 
 use crate::Fingerprint;
 use crate::access::Anonymous;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tidings_zmtp::{CurvePublicKey, CurveSecretKey, Properties};
+use tidings_socket::{CurvePublicKey, CurveSecretKey, Properties};
 
 use crate::access::AccessRules;
 use crate::certificate::{Certificate, Revocation, SECRET_ENDING};

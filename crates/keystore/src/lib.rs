@@ -55,9 +55,6 @@ pub use date::{display_date, display_expiry, parse_date};
 mod edit;
 pub use edit::{NewKey, Rotation};
 
-mod entropy;
-pub use entropy::SystemEntropy;
-
 mod error;
 pub use error::{AccessProblem, KeystoreError};
 
@@ -90,4 +87,4 @@ pub use zpl::{Property, UnwritableValue, Zpl, ZplError, ZplErrorKind};
 
 mod files;
 
-pub use tidings_zmtp::{CurvePublicKey, CurveSecretKey};
+pub use tidings_socket::{CurvePublicKey, CurveSecretKey};
