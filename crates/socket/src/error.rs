@@ -40,6 +40,14 @@ pub enum SendFailure {
     /// The message does not have the form that the socket type needs
     #[error("{0}")]
     Invalid(&'static str),
+    /// It does not fit into a datagram to every endpoint that is connected to: split it, or use tcp
+    #[error("a datagram of {octets} octets is larger than the {most} that can be sent; split the message or use tcp")]
+    TooLarge {
+        /// Octets of the datagram
+        octets: usize,
+        /// The most that a datagram to the endpoint may have
+        most: usize,
+    },
     /// The socket is closed
     #[error("the socket is closed")]
     Closed,

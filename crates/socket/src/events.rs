@@ -182,6 +182,13 @@ pub enum EventKind {
         /// Since the connection's beginning
         total: u64,
     },
+    /// Datagrams that were none of the pattern's were dropped; said once a second at the most
+    Malformed {
+        /// Since the last such event of this endpoint
+        count: u64,
+        /// Since the socket's beginning
+        total: u64,
+    },
     /// A peer came with the routing id of another one
     DuplicateRoutingId {
         /// The id, hexadecimal if it isn't text
@@ -219,6 +226,7 @@ impl EventKind {
             Self::Disconnected { .. } => "disconnected",
             Self::Slow { .. } => "slow",
             Self::Dropped { .. } => "dropped",
+            Self::Malformed { .. } => "malformed",
             Self::DuplicateRoutingId { .. } => "duplicate-routing-id",
             Self::Closed => "closed",
             Self::Missed { .. } => "missed",
@@ -267,6 +275,7 @@ impl fmt::Display for EventKind {
             }
             Self::Slow { queued } => write!(f, ": {queued} messages wait"),
             Self::Dropped { count, total } => write!(f, ": {count} messages, {total} in all"),
+            Self::Malformed { count, total } => write!(f, ": {count} datagrams, {total} in all"),
             Self::DuplicateRoutingId { routing_id, action } => write!(f, " {routing_id}: {action}"),
             Self::Missed { count } => write!(f, ": {count} events"),
             Self::Unbound | Self::Accepted | Self::AcceptResumed | Self::Connected | Self::Closed => Ok(()),

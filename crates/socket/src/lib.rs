@@ -98,4 +98,5 @@ mod rotation;
 mod shared;
 mod state;
 mod suggest;
+mod udp;
 mod zap;

@@ -467,7 +467,6 @@ impl Options {
     }
 
     /// What datagrams of a socket with these options go by
-    #[allow(dead_code, reason = "sockets over udp follow")]
     pub(crate) fn datagram_options(&self) -> tidings_transport::DatagramOptions {
         tidings_transport::DatagramOptions::default()
             .multicast_hops(self.multicast_hops)
@@ -476,6 +475,7 @@ impl Options {
             .tos(u32::from(self.tos))
             .send_buffer(usize::try_from(self.send_buffer).ok())
             .receive_buffer(usize::try_from(self.recv_buffer).ok())
+            .bind_to_device(Some(self.bind_to_device.clone()).filter(|name| !name.is_empty()))
     }
 
     /// What the transport of a socket with these options is told

@@ -43,6 +43,8 @@ pub(crate) struct Pipe {
     pub(crate) doomed: Option<&'static str>,
     /// The application gave the peer up: the pipe ends when its outbox is empty
     pub(crate) leaving: bool,
+    /// An endpoint of datagrams, and no connection
+    pub(crate) is_datagrams: bool,
     /// The peer is gone for good; the pipe stays until its inbox has been received
     pub(crate) departed: bool,
     pub(crate) driver: Driver,
@@ -242,6 +244,7 @@ impl Pipe {
             attached: false,
             doomed: None,
             leaving: false,
+            is_datagrams: false,
             departed: false,
             driver,
             routing_id: Bytes::new(),
@@ -333,6 +336,9 @@ impl Pipe {
 
     /// Whom the messages come from that are received from now on; those that wait stay whose they are
     pub(crate) fn set_origin(&mut self, origin: Arc<Origin>) {
+        if self.origin.as_ref().is_some_and(|known| Arc::ptr_eq(known, &origin)) {
+            return;
+        }
         let (next, end) = (self.next_to_receive(), self.counts.received.messages);
         // Each that is left has a message that waits, so that they are bounded as the inbox is
         self.earlier.retain(|(end, _)| *end > next);

@@ -73,6 +73,11 @@ impl Terms {
         Ok(Arc::new(Self { own, security: security? }))
     }
 
+    /// Whether anybody may talk and listen in, with no questions asked: all that udp can do
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.security.mechanism, MechanismConfig::Null) && self.security.zap_domain.is_empty()
+    }
+
     /// Looks something up in the options that hold
     pub(crate) fn look<R>(&self, shared: &Shared, look: impl FnOnce(&Options) -> R) -> R {
         match &self.own {

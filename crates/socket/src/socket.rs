@@ -31,6 +31,7 @@ use crate::security::Terms;
 use crate::shared::{Bound, Dialed, Shared};
 use crate::state::{Phase, Reporter, State};
 use crate::stats::SocketStats;
+use crate::udp;
 
 /// A socket of any type
 ///
@@ -196,6 +197,14 @@ impl Socket {
                 .ok();
             return Ok(Binding { receiver });
         }
+        if let Endpoint::Udp(udp) = &endpoint {
+            let wanted = endpoint.clone();
+            let settle = move |shared: &Shared, actual| {
+                outcome.send(settle_bind(shared, number, &wanted, actual)).ok();
+            };
+            self.shared().spawn(udp::receive(shared, udp.clone(), terms, settle, stop));
+            return Ok(Binding { receiver });
+        }
         let task = async move {
             let options = terms.stream_options(&shared);
             let listening = tokio::select! {
@@ -292,10 +301,20 @@ impl Socket {
                 return Ok(connecting(receiver));
             }
         };
+        let datagrams = match &endpoint {
+            Endpoint::Udp(udp) => match udp::Sender::new(&shared, udp, &terms) {
+                Ok(sender) => Some(sender),
+                Err(reason) => {
+                    outcome.send_replace(Some(Err(refused_here(reason))));
+                    return Ok(connecting(receiver));
+                }
+            },
+            _ => None,
+        };
         let is_inproc = matches!(endpoint, Endpoint::Inproc(_));
         let waits_for_handshake = !is_inproc && terms.look(&shared, |options| options.immediate);
-        let mut key = None;
-        if !waits_for_handshake {
+        let mut key = datagrams.as_ref().map(udp::Sender::key);
+        if key.is_none() && !waits_for_handshake {
             let text: Arc<str> = endpoint.to_string().into();
             let made = shared.with(|state| {
                 let key = state.add_pipe(text, idle(), is_inproc)?;
@@ -331,6 +350,7 @@ impl Socket {
         });
         drop(endpoints);
         match (&endpoint, key) {
+            _ if let Some(sender) = datagrams => shared.spawn(sender.run(number, stop, outcome)),
             (Endpoint::Inproc(name), Some(key)) => {
                 let waiting = inproc::Waiting { shared: Arc::downgrade(&shared), key, outcome };
                 shared.context.connect_inproc(&name.to_string(), &waiting);

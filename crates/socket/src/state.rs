@@ -26,6 +26,7 @@ use crate::rotation::Rotation;
 use crate::zap;
 
 mod addressed;
+mod datagrams;
 mod grouped;
 mod several;
 
@@ -61,6 +62,10 @@ pub(crate) struct State {
     scratch: Vec<u32>,
     /// How many peers the last publication went to
     pub(crate) copies: u32,
+    /// Pipes that send datagrams, and what each of those may hold
+    datagrams: Vec<(u32, usize)>,
+    /// Datagrams that were none of the pattern's
+    pub(crate) malformed: u64,
 }
 
 /// How far a socket is on its way out
@@ -172,6 +177,8 @@ impl State {
             peer_gone: false,
             scratch: Vec::new(),
             copies: 0,
+            datagrams: Vec::new(),
+            malformed: 0,
         }
     }
 
@@ -431,6 +438,7 @@ impl State {
         pipe.driver = Driver::None;
         let id = pipe.routing_id.clone();
         self.sending.remove(key.index);
+        self.forget_datagrams(key);
         self.lose_requests(key, u64::MAX);
         let mut told = Vec::new();
         match &mut self.pattern {
@@ -621,7 +629,9 @@ impl State {
             Pattern::Radio(_) => messages.drain(..).for_each(|message| self.handle_membership(key, &message)),
             Pattern::Dish(_) => self.handle_radiated(key, messages),
             // RFC 30: a PUSH "SHALL NOT receive messages"
-            Pattern::Push | Pattern::Scatter => self.unrouted += messages.drain(..).len() as u64,
+            Pattern::Push | Pattern::PushDatagrams | Pattern::Scatter => {
+                self.unrouted += messages.drain(..).len() as u64
+            }
         }
     }
 
@@ -811,6 +821,7 @@ impl State {
             Pattern::Client | Pattern::Scatter if message.frame_count() > 1 => self.send_multipart(message),
             Pattern::Client | Pattern::Scatter => self.send_balanced(&[], message).map(drop),
             Pattern::Server(_) => self.send_by_id(message),
+            Pattern::PushDatagrams => self.push_datagram(message),
             Pattern::Radio(_) => self.radiate(message),
             Pattern::Pair(Some(key)) => {
                 let key = *key;
@@ -1209,7 +1220,7 @@ impl State {
             return Err(RecvError::Closed);
         }
         match &self.pattern {
-            Pattern::Push => Err(RecvError::NotSupported(PUSH_RECEIVES)),
+            Pattern::Push | Pattern::PushDatagrams => Err(RecvError::NotSupported(PUSH_RECEIVES)),
             Pattern::Scatter => Err(RecvError::NotSupported(SCATTER_RECEIVES)),
             Pattern::Radio(_) => Err(RecvError::NotSupported(RADIO_RECEIVES)),
             Pattern::Publisher(_) if self.socket_type == SocketType::Pub => Err(RecvError::NotSupported(PUB_RECEIVES)),
@@ -1315,6 +1326,11 @@ impl State {
         }
     }
 
+    /// What still waits to be sent through a pipe
+    pub(crate) fn waiting_in(&self, key: PipeKey) -> u64 {
+        self.pipe(key).map_or(0, |pipe| pipe.waiting().messages)
+    }
+
     /// Whether a pipe still has something for its peer
     pub(crate) fn has_unsent(&self, key: PipeKey) -> bool {
         self.pipe(key).is_some_and(|pipe| pipe.waiting().messages > 0)
@@ -1350,7 +1366,7 @@ impl State {
     pub(crate) fn ready_peers(&self) -> usize {
         match &self.pattern {
             Pattern::Publisher(publisher) => publisher.trie.subscribers(),
-            Pattern::Radio(groups) => groups.len(),
+            Pattern::Radio(groups) => groups.len() + self.datagrams.len(),
             _ => self.pipes.iter().filter(|(_, pipe)| pipe.attached).count(),
         }
     }
@@ -1404,7 +1420,8 @@ impl State {
 
     /// Tells a publisher of a subscription
     fn tell(&mut self, index: usize, control: Control) {
-        let Some(pipe) = self.pipes.get_mut(index) else {
+        // Nobody is told by datagrams (RFC 48)
+        let Some(pipe) = self.pipes.get_mut(index).filter(|pipe| !pipe.is_datagrams) else {
             return;
         };
         match &mut pipe.outbox {
@@ -1435,7 +1452,12 @@ impl State {
     fn refresh_sending(&mut self, index: usize) {
         let takes_turns = matches!(
             self.pattern,
-            Pattern::Push | Pattern::Dealer | Pattern::Req(_) | Pattern::Client | Pattern::Scatter
+            Pattern::Push
+                | Pattern::PushDatagrams
+                | Pattern::Dealer
+                | Pattern::Req(_)
+                | Pattern::Client
+                | Pattern::Scatter
         );
         if !takes_turns {
             return;

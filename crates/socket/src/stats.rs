@@ -28,8 +28,11 @@ pub struct SocketStats {
     pub received: u64,
     /// Octets of those
     pub received_octets: u64,
-    /// Messages dropped because a peer's queue was full, conflated, or lost with the peer
+    /// Messages dropped because a peer's queue was full, conflated, or lost with the peer; datagrams for which the queue of
+    /// received messages had no room, or that the host said it has no use for
     pub dropped: u64,
+    /// Datagrams that were none of the pattern's, and dropped
+    pub malformed: u64,
     /// Messages that went nowhere: no peer wanted them, or the one they were for is gone
     pub unrouted: u64,
     /// Connections that ended, by the stable name of the reason
@@ -68,7 +71,7 @@ pub struct PeerStats {
     pub received: u64,
     /// Octets of those
     pub received_octets: u64,
-    /// Messages for it that were dropped
+    /// Messages for it that were dropped; of a bound udp endpoint, datagrams from it
     pub dropped: u64,
     /// Subscriptions it holds, or that it was told
     pub subscriptions: usize,
@@ -111,6 +114,7 @@ impl SocketStats {
                 received: counts.received.messages,
                 received_octets: counts.received.octets,
                 dropped: counts.dropped,
+                malformed: state.malformed,
                 unrouted,
                 closes: state.closes.clone(),
                 accept_paused: shared.paused_listeners.load(Ordering::Relaxed) > 0,

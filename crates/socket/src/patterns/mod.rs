@@ -42,6 +42,8 @@ pub(crate) enum Pattern {
     Subscriber(Subscriber),
     /// PUSH (RFC 30)
     Push,
+    /// PUSH that has been connected to udp: as before, but for what does not fit into a datagram
+    PushDatagrams,
     /// PULL (RFC 30) and GATHER (RFC 49)
     Pull,
     /// PAIR (RFC 31) and CHANNEL (RFC 52): the one peer

@@ -8,6 +8,8 @@ impl State {
         if !is_group_and_body(message) {
             return Err(SendFailure::Invalid(NOT_GROUP_AND_BODY_SENT));
         }
+        // The group's length goes in front of both
+        self.check_datagram(1 + message.octets())?;
         let Pattern::Radio(groups) = &self.pattern else {
             return self.refuse_or_drop();
         };
@@ -15,6 +17,8 @@ impl State {
         chosen.clear();
         let listens = |number: &u32| self.pipes.get(*number as usize).is_some_and(|pipe| !pipe.leaving);
         chosen.extend(groups.members(message.first()).iter().copied().filter(listens));
+        // Whoever receives datagrams chooses there
+        chosen.extend(self.datagrams.iter().map(|(index, _)| *index).filter(listens));
         self.send_copies(chosen, message)
     }
 

@@ -5,6 +5,7 @@
 //! | [`patterns`] | what each socket type does with a message (RFC 28 to 31) |
 //! | [`later`] | the same for CLIENT, SERVER, PEER, SCATTER, GATHER and CHANNEL (RFC 41, 49, 51, 52) |
 //! | [`radio`] | RADIO and DISH: groups (RFC 48) |
+//! | [`udp`] | datagrams: RADIO and DISH, PUSH and PULL |
 //! | [`stream`] | STREAM against plain TCP programs |
 //! | [`publishing`] | the options of PUB, XPUB and XSUB |
 //! | [`subscriptions`] | prefixes, counts, many of them, again after a reconnection |
@@ -44,3 +45,4 @@ mod sharing;
 mod stream;
 mod subscriptions;
 mod support;
+mod udp;

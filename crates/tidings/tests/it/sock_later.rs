@@ -129,3 +129,35 @@ fn a_channel_talks_both_ways() {
     right.tell("from the right");
     assert_eq!(left.line(), "from the right");
 }
+
+#[test]
+fn a_group_goes_out_as_datagrams() {
+    for address in ["udp://127.0.0.1:*", "udp://127.0.0.1;239.7.7.21:*"] {
+        let (dish, at) = listener(&["dish", "-b", address, "--join", "tv", "--count", "1", "--timeout", "20s"]);
+        let radio = run(&["sock", "radio", "-c", &at, "--group", "tv", "hello"]);
+        assert_eq!(radio.code, Some(0), "{}", radio.err);
+        let dish = dish.finish();
+        assert_eq!((dish.code, dish.out), (Some(0), vec!["tv hello".to_owned()]), "{address}: {}", dish.err);
+    }
+}
+
+#[test]
+fn a_job_is_a_datagram() {
+    let (pull, at) = listener(&["pull", "-b", "udp://127.0.0.1:*", "--count", "3", "--timeout", "20s"]);
+    let push = run(&["sock", "push", "-c", &at, "job {{seq}}", "--count", "3"]);
+    assert_eq!(push.code, Some(0), "{}", push.err);
+    assert_eq!(pull.finish().out, ["job 0", "job 1", "job 2"]);
+    let push = run(&["sock", "push", "-c", &at, "two", "frames"]);
+    assert_eq!(push.code, Some(2), "{}", push.err);
+    assert!(push.err.contains("messages of one frame"), "{}", push.err);
+}
+
+#[test]
+fn what_does_not_do_datagrams_says_what_does() {
+    let req = run(&["sock", "req", "-c", "udp://127.0.0.1:9", "hello"]);
+    assert_eq!(req.code, Some(2), "{}", req.err);
+    assert!(req.err.contains("only RADIO and PUSH connect to udp"), "{}", req.err);
+    let radio = run(&["sock", "radio", "-b", "udp://127.0.0.1:*", "--group", "tv", "hello"]);
+    assert_eq!(radio.code, Some(3), "{}", radio.err);
+    assert!(radio.err.contains("only DISH and PULL bind udp"), "{}", radio.err);
+}

@@ -1,7 +1,8 @@
 //! One socket from its opening to its end: what every `sock` command does around its own loop.
 
 use std::cell::Cell;
-use std::future::IntoFuture as _;
+use std::future::IntoFuture;
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -54,7 +55,7 @@ pub(crate) struct Session {
     /// Messages received so far, for whoever waits beside the loop that receives
     received: Cell<u64>,
     /// Connects whose outcome was not asked for
-    connecting: Vec<Connecting>,
+    connecting: Vec<ConnectingNow>,
 }
 
 impl<'a> Opening<'a> {
@@ -136,7 +137,7 @@ impl Session {
     /// When it refused, or is not there within `--timeout`.
     pub(crate) async fn id_of_the_one(&mut self) -> Result<Option<Bytes>, Failure> {
         let Some(connecting) = self.connecting.pop() else { return Ok(None) };
-        let id = match self.attend("peer", self.timeout, connecting.into_future()).await? {
+        let id = match self.attend("peer", self.timeout, connecting).await? {
             Some(Ok(peer)) => peer.id.unwrap_or_default(),
             Some(Err(error)) => return Err(Failure::new(Exit::Refused, "refused", error)),
             None => return Ok(None),
@@ -385,7 +386,7 @@ pub(crate) async fn attach(
     bind: &[String],
     connect: &[String],
     talk: Talk,
-) -> Result<Vec<Connecting>, Failure> {
+) -> Result<Vec<ConnectingNow>, Failure> {
     if let Some(endpoint) = bind.iter().chain(connect).find(|endpoint| endpoint.starts_with("inproc://")) {
         return Err(Failure::usage(format!(
             "{endpoint} joins sockets within one process; no other program can reach it"
@@ -398,12 +399,23 @@ pub(crate) async fn attach(
         let actual = binding.await.map_err(|error| Failure::new(Exit::Connect, "bind", error))?;
         talk.say(format_args!("listening on {actual}"));
     }
-    // Their outcomes arrive as events, too, which the watch reads
-    let connecting = connect
-        .iter()
-        .map(|endpoint| socket.connect(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error)));
-    connecting.collect()
+    let mut under_way: Vec<ConnectingNow> = Vec::new();
+    for endpoint in connect {
+        let connecting = socket.connect(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error))?;
+        let mut connecting = connecting.into_future();
+        // Later outcomes arrive as events, too, which the watch reads
+        match connecting.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+            Poll::Pending => under_way.push(connecting),
+            Poll::Ready(Ok(peer)) => under_way.push(Box::pin(std::future::ready(Ok(peer)))),
+            // This side can't do it
+            Poll::Ready(Err(error)) => return Err(Failure::new(Exit::Usage, "connect", error)),
+        }
+    }
+    Ok(under_way)
 }
+
+/// A connect whose outcome is not known yet
+type ConnectingNow = <Connecting as IntoFuture>::IntoFuture;
 
 /// Socket options from `--option`, `--routing-id` and `--linger`
 ///
