@@ -373,6 +373,8 @@ const SECRET_COMMENT: &str = "\
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// As CZMQ 4.2.1 wrote it
@@ -468,5 +470,27 @@ mod tests {
         let certificate = own();
         let secret = certificate.secret_key.as_ref().unwrap().to_z85();
         assert!(!format!("{certificate:?}").contains(secret.as_str()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn altered_files_are_refused_by_line_or_read_back(
+            at in 0..ZCERT.len(), cut in 0_usize..60, insert in "[ #=\"'a-z\t\r\n\u{0}\u{e9}]{0,6}"
+        ) {
+            let end = (at + cut).min(ZCERT.len());
+            let text = format!("{}{insert}{}", &ZCERT[..at], &ZCERT[end..]);
+            let lines = text.split(['\n', '\r']).count();
+            match Certificate::parse(&text) {
+                Ok(certificate) => if let Ok(written) = certificate.public_text() {
+                    let again = Certificate::parse(&written).unwrap();
+                    prop_assert_eq!(again.public_key, certificate.public_key);
+                    prop_assert_eq!(again.metadata, certificate.metadata);
+                    prop_assert!(again.secret_key.is_none());
+                },
+                Err(CertificateError::Zpl(error)) => prop_assert!((1..=lines).contains(&error.line), "{}", error),
+                Err(CertificateError::Content { line, .. }) => prop_assert!(line <= lines),
+            }
+        }
     }
 }
