@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 
-use tidings_transport::PeerAddress;
+use tidings_transport::{PeerAddress, TlsPeer};
 use tidings_zmtp::{AuthVerdict, Credentials, DenyCode};
 
 use crate::context::Context;
@@ -34,13 +34,15 @@ pub struct AuthRequest<'a> {
     pub routing_id: &'a [u8],
     /// What it shows of itself
     pub credentials: &'a Credentials,
+    /// What TLS has found out about it, its certificate foremost, where there is TLS
+    pub tls: Option<&'a TlsPeer>,
 }
 
 impl<'a> AuthRequest<'a> {
     /// A request with these credentials, from nowhere in particular; the fields can be set
     #[must_use]
     pub fn new(credentials: &'a Credentials) -> Self {
-        Self { domain: "", address: "", ip: None, routing_id: &[], credentials }
+        Self { domain: "", address: "", ip: None, routing_id: &[], credentials, tls: None }
     }
 }
 
@@ -77,6 +79,7 @@ pub(crate) struct Candidate<'a> {
     pub(crate) zap_address: &'a str,
     pub(crate) routing_id: &'a [u8],
     pub(crate) credentials: &'a Credentials,
+    pub(crate) tls: Option<&'a TlsPeer>,
 }
 
 /// Asks whoever decides in this context: an external handler if one is bound, else the authenticator, else the options
@@ -112,6 +115,7 @@ pub(crate) fn ask(context: &Context, security: &Security, candidate: Candidate<'
         ip,
         routing_id: candidate.routing_id,
         credentials: candidate.credentials,
+        tls: candidate.tls,
     };
     Asked::Answered(Answer { verdict: authenticator.authenticate(&request), defect: None })
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
-use tidings_transport::{PeerAddress, Stream};
+use tidings_transport::{PeerAddress, Stream, TlsError, TlsPeer};
 use tidings_zmtp::{
     AuthVerdict, CloseReason, Connection, Credentials, Event as ProtocolEvent, Family, Message, PeerInfo, Properties,
     SocketType, WriteQueue,
@@ -67,6 +67,9 @@ impl Ended {
                 _ if self.hint.is_some() => Again::Slower,
                 _ => Again::AsUsual,
             },
+            Why::Tls(error) if error.is_definite() => Again::Rarely,
+            Why::Tls(_) if self.was_handshaken => Again::AsUsual,
+            Why::Tls(_) => Again::Slower,
             Why::Socket(reason) if zap::is_defect(reason) => Again::Rarely,
             Why::Socket(reason) if is_definite(reason) => Again::Never,
             Why::Socket(_) => Again::AsUsual,
@@ -95,6 +98,7 @@ pub(crate) enum Again {
 #[derive(Clone, Debug)]
 pub(crate) enum Why {
     Protocol(CloseReason),
+    Tls(TlsError),
     Socket(&'static str),
 }
 
@@ -102,6 +106,7 @@ impl Why {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Protocol(reason) => reason.name(),
+            Self::Tls(error) => error.name(),
             Self::Socket(name) => name,
         }
     }
@@ -109,6 +114,7 @@ impl Why {
     pub(crate) fn detail(&self) -> String {
         match self {
             Self::Protocol(reason) => reason.to_string(),
+            Self::Tls(error) => error.to_string(),
             Self::Socket(name) => explain(name).to_owned(),
         }
     }
@@ -188,6 +194,8 @@ pub(crate) struct Driver {
     /// Handed to the kernel since the pipe was last told
     written: Load,
     write_failure: Option<io::ErrorKind>,
+    tls: Option<Arc<TlsPeer>>,
+    tls_failure: Option<TlsError>,
     control: Vec<Control>,
     timer: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
@@ -230,6 +238,8 @@ impl Driver {
             sealed: WriteQueue::new(),
             written: Load::default(),
             write_failure: None,
+            tls: None,
+            tls_failure: None,
             control: Vec::new(),
             timer: None,
             armed: None,
@@ -246,6 +256,12 @@ impl Driver {
     /// `stop` ends it while there is no peer yet. Afterwards the pipe says when it must end, and a stop
     /// tells the pipe if this side dialled.
     pub(crate) async fn run(&mut self, stop: &CancellationToken) -> Ended {
+        if let Stream::Tls(_) = &self.stream
+            // Apart, for only its beginning needs it
+            && let Err(why) = Box::pin(self.secure(stop)).await
+        {
+            return self.end_unknown(why);
+        }
         let mut stopped = pin!(stop.cancelled());
         let early = poll_fn(|cx| {
             if let Poll::Ready(why) = self.poll(cx) {
@@ -268,17 +284,8 @@ impl Driver {
             }
             None => {
                 // There is no order to part in: nothing was said yet
-                let reason = self.shared.with(|state| {
-                    let reason = state.end_reason();
-                    state.count_close(reason);
-                    reason
-                });
-                return Ended {
-                    why: Why::Socket(reason),
-                    hint: None,
-                    was_handshaken: false,
-                    aftermath: Aftermath::default(),
-                };
+                let reason = self.shared.with(|state| state.end_reason());
+                return self.end_unknown(Why::Socket(reason));
             }
         };
         let (ended, parts) = self.finish(why);
@@ -287,6 +294,53 @@ impl Driver {
             Box::pin(tokio::time::timeout(PARTING, self.part())).await.ok();
         }
         ended
+    }
+
+    /// The end of a connection that never came to speak
+    fn end_unknown(&self, why: Why) -> Ended {
+        self.shared.with(|state| state.count_close(why.name()));
+        Ended { why, hint: None, was_handshaken: false, aftermath: Aftermath::default() }
+    }
+
+    /// The handshake of TLS, within the time that all handshakes together may take
+    async fn secure(&mut self, stop: &CancellationToken) -> Result<(), Why> {
+        let after = self.terms.look(&self.shared, |options| options.handshake_interval);
+        let deadline = async {
+            match after {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (place, waker) = (&self.place, &self.waker);
+        let crowded_out = poll_fn(|cx| {
+            waker.register(cx.waker());
+            match place.as_ref().is_some_and(Place::is_lost) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        });
+        let shaken = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(Why::Socket(self.shared.with(|state| state.end_reason()))),
+            () = crowded_out => return Err(Why::Socket(CROWDED_OUT)),
+            shaken = self.stream.handshake() => shaken,
+            () = deadline => {
+                let after = after.unwrap_or_default();
+                return Err(Why::Protocol(CloseReason::HandshakeTimedOut { after }));
+            }
+        };
+        self.tls = shaken.map_err(Why::Tls)?.map(Arc::new);
+        Ok(())
+    }
+
+    /// What a failure of the byte stream is, once it is known
+    fn transport_failure(&mut self, kind: io::ErrorKind) -> Why {
+        self.tls_failure.take().map_or(Why::Protocol(CloseReason::TransportFailed(kind)), Why::Tls)
+    }
+
+    fn write_failed(&mut self, error: &io::Error) {
+        self.tls_failure = TlsError::of(error).cloned();
+        self.write_failure = Some(error.kind());
     }
 
     /// Says how the connection ended, in the words that fit; `wait` until the next, if there is to be one
@@ -348,7 +402,7 @@ impl Driver {
             if !wrote && !read {
                 if let (Some(kind), true) = (self.write_failure, self.may_read()) {
                     // What the peer had sent before is read; there is nothing more to be had
-                    return Poll::Ready(Why::Protocol(CloseReason::TransportFailed(kind)));
+                    return Poll::Ready(self.transport_failure(kind));
                 }
                 return self.poll_timer(cx);
             }
@@ -372,6 +426,7 @@ impl Driver {
                 ProtocolEvent::Closed(CloseReason::Denied { .. }) if self.defect.is_some() => {
                     return self.defect.map(Why::Socket);
                 }
+                ProtocolEvent::Closed(CloseReason::TransportFailed(kind)) => return Some(self.transport_failure(kind)),
                 ProtocolEvent::Closed(reason) => return Some(Why::Protocol(reason)),
                 _ => {}
             }
@@ -389,7 +444,13 @@ impl Driver {
         self.claim = (credentials.mechanism(), user);
         let routing_id = self.terms.look(&self.shared, |options| options.routing_id.clone());
         let zap_address = zap_address(self.peer, &self.stream);
-        let candidate = Candidate { peer: self.peer, zap_address: &zap_address, routing_id: &routing_id, credentials };
+        let candidate = Candidate {
+            peer: self.peer,
+            zap_address: &zap_address,
+            routing_id: &routing_id,
+            credentials,
+            tls: self.tls.as_deref(),
+        };
         match auth::ask(&self.shared.context, &self.terms.security, candidate) {
             Asked::Answered(answer) => self.handle_answer(answer),
             Asked::Waits(asking) => {
@@ -421,6 +482,7 @@ impl Driver {
             mechanism: peer.mechanism,
             user_id: peer.user_id.clone(),
             routing_id: peer.routing_id.clone(),
+            tls: self.tls.clone(),
             peer_address: zap_address(self.peer, &self.stream).into(),
             granted: peer.metadata.clone(),
             announced: peer.properties.clone(),
@@ -465,7 +527,7 @@ impl Driver {
     }
 
     fn nothing_to_write(&self) -> bool {
-        self.batch.is_empty() && self.sealed.is_empty() && self.commands.is_empty()
+        self.batch.is_empty() && self.sealed.is_empty() && self.commands.is_empty() && !self.stream.needs_flush()
     }
 
     /// Writes what can be written; whether anything was
@@ -500,7 +562,7 @@ impl Driver {
             match outcome {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => self.write_failure = Some(io::ErrorKind::WriteZero),
-                Poll::Ready(Err(error)) => self.write_failure = Some(error.kind()),
+                Poll::Ready(Err(error)) => self.write_failed(&error),
                 Poll::Ready(Ok(mut count)) => {
                     progress = true;
                     if commands_first {
@@ -518,6 +580,14 @@ impl Driver {
                     self.written.messages += messages as u64;
                     self.written.octets += octets as u64;
                 }
+            }
+        }
+        if self.stream.needs_flush() && self.write_failure.is_none() {
+            // TLS has taken it and the kernel has not. Done, it may take more; else the kernel wakes this task.
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(error)) => self.write_failed(&error),
             }
         }
         progress
@@ -560,7 +630,10 @@ impl Driver {
                 self.at_eof = true;
                 self.undecoded = true;
             }
-            Poll::Ready(Err(error)) => self.protocol.handle_failure(error.kind()),
+            Poll::Ready(Err(error)) => {
+                self.tls_failure = TlsError::of(&error).cloned();
+                self.protocol.handle_failure(error.kind());
+            }
             Poll::Ready(Ok(_)) => {
                 self.adapt_read_size(self.input.len() - before);
                 self.decode();

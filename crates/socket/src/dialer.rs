@@ -194,7 +194,7 @@ impl Dialer {
     fn must_end(&self, ended: &Ended) -> bool {
         let here = match &ended.why {
             Why::Socket(reason) => [SOCKET_CLOSED, CLOSED_HERE, TAKEN_OVER].contains(reason),
-            Why::Protocol(_) => false,
+            Why::Protocol(_) | Why::Tls(_) => false,
         };
         let closing = self.shared.phase() != Phase::Open;
         let unsent = self.key.is_some_and(|key| self.shared.with(|state| state.has_unsent(key)));

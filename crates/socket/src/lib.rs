@@ -80,7 +80,7 @@ mod dialer;
 pub use dialer::Peer;
 
 pub use bytes::Bytes;
-pub use tidings_transport::{Endpoint, EndpointError};
+pub use tidings_transport::{Endpoint, EndpointError, PeerCertificate, TlsError, TlsPeer, TlsStatus};
 pub use tidings_zmtp::{
     AuthVerdict, CloseReason, Credentials, CurvePublicKey, CurveSecretKey, DenyCode, Frames, Message, Properties,
     SocketType,

@@ -359,7 +359,7 @@ options! {
     tls_key: String = String::new(), text, "" 20_011, "", "";
     /// The files with the certificates of the authorities that a peer's certificate must come from (PEM), one a line; without any, a client needs tls_pin.
     tls_authority: String = String::new(), text, "" 20_012, "", "";
-    /// TLS listeners: let only peers in that show a certificate of tls_authority or tls_pin.
+    /// TLS listeners: let only peers in that show a certificate of tls_authority or tls_pin. Where one of those is set that is so anyway.
     tls_require_certificate: bool = false, flag, "" 20_013, "", "0";
     /// The name that the peer's certificate must have, where it isn't the host of the endpoint.
     tls_peer_name: String = String::new(), text, "" 20_014, "", "";

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_transport::{PeerAddress, Stream};
+use tidings_transport::{PeerAddress, Stream, TlsPeer};
 use tidings_zmtp::{Message, Properties, SocketType};
 
 use crate::events::ConnectionId;
@@ -36,6 +36,8 @@ pub struct Origin {
     pub user_id: Bytes,
     /// The name that the peer is known by, from its handshake or from the authenticator; mostly empty
     pub routing_id: Bytes,
+    /// What TLS has found out about the peer, its certificate foremost, where there is TLS
+    pub tls: Option<Arc<TlsPeer>>,
     pub(crate) peer_address: Bytes,
     /// From the authenticator
     pub(crate) granted: Properties,
@@ -53,6 +55,7 @@ impl Origin {
             mechanism: "none",
             user_id: Bytes::new(),
             routing_id: Bytes::new(),
+            tls: None,
             peer_address: Bytes::new(),
             granted: Properties::new(),
             announced: Properties::new(),

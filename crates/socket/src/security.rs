@@ -1,11 +1,12 @@
 //! The terms of an endpoint: what its connections are made by, and who may talk, checked when it is bound or connected.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use tidings_transport::StreamOptions;
+use tidings_transport::{Endpoint, StreamOptions, TlsSettings, TlsStatus};
 use tidings_zmtp::{Config, CurveClient, CurveServer, Entropy, EntropyError, MechanismConfig, PlainClient, SocketType};
 
-use crate::options::Options;
+use crate::options::{Options, read_pin};
 use crate::shared::Shared;
 
 /// What the connections of one endpoint go by
@@ -24,6 +25,7 @@ pub(crate) struct Security {
     mechanism: MechanismConfig,
     pub(crate) zap_domain: String,
     pub(crate) enforce_domain: bool,
+    tls: Option<Arc<TlsSettings>>,
 }
 
 /// Options of security that contradict each other, or that lack something
@@ -51,6 +53,9 @@ pub enum SecurityError {
     /// The two keys are not of one pair
     #[error("curve_public_key is not the public half of curve_secret_key: leave it out, or set the right one")]
     ForeignPublicKey,
+    /// The options of TLS, or the files that they name
+    #[error("{0}")]
+    Tls(String),
     /// A name or a password is longer than PLAIN can say
     #[error("{option} has more than 255 octets, the most that PLAIN can say: set a shorter one")]
     TooLong {
@@ -64,13 +69,18 @@ impl Terms {
     ///
     /// # Errors
     /// The options contradict each other.
-    pub(crate) fn agree(shared: &Shared, own: Option<Options>) -> Result<Arc<Self>, SecurityError> {
-        let socket_type = shared.reporter.socket_type;
-        let security = match &own {
-            Some(options) => Security::of(options, socket_type),
-            None => shared.with(|state| Security::of(&state.options, socket_type)),
-        };
-        Ok(Arc::new(Self { own, security: security? }))
+    pub(crate) fn agree(
+        shared: &Shared,
+        own: Option<Options>,
+        endpoint: &Endpoint,
+        role: Role,
+    ) -> Result<Arc<Self>, SecurityError> {
+        let options = own.clone().unwrap_or_else(|| shared.with(|state| state.options.clone()));
+        let mut security = Security::of(&options, shared.reporter.socket_type)?;
+        if endpoint.is_encrypted() {
+            security.tls = Some(tls_settings(&options, role)?);
+        }
+        Ok(Arc::new(Self { own, security }))
     }
 
     /// Whether anybody may talk and listen in, with no questions asked: all that udp can do
@@ -95,7 +105,12 @@ impl Terms {
 
     /// What the transport is told
     pub(crate) fn stream_options(&self, shared: &Shared) -> StreamOptions {
-        self.look(shared, Options::stream_options)
+        self.look(shared, Options::stream_options).tls(self.security.tls.clone())
+    }
+
+    /// This side's certificate, if there is TLS
+    pub(crate) fn tls_status(&self) -> Option<TlsStatus> {
+        self.security.tls.as_ref().map(|settings| settings.status())
     }
 }
 
@@ -117,7 +132,12 @@ impl Security {
                 because: "zap_enforce_domain is set and there is no domain",
             });
         }
-        Ok(Self { mechanism, zap_domain: options.zap_domain.clone(), enforce_domain: options.zap_enforce_domain })
+        Ok(Self {
+            mechanism,
+            zap_domain: options.zap_domain.clone(),
+            enforce_domain: options.zap_enforce_domain,
+            tls: None,
+        })
     }
 
     /// Whether somebody is asked before a peer is let in (the ZAP sheet, section 5): with NULL only for a domain
@@ -138,6 +158,38 @@ impl Security {
             _ => None,
         }
     }
+}
+
+/// Which end of a connection an endpoint makes
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Binds,
+    Connects,
+}
+
+/// The certificates, reading their files
+fn tls_settings(options: &Options, role: Role) -> Result<Arc<TlsSettings>, SecurityError> {
+    let set = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    };
+    let mut settings = match role {
+        Role::Binds => TlsSettings::server(),
+        Role::Connects => TlsSettings::client(),
+    };
+    if let Some(file) = set(&options.tls_certificate) {
+        settings = settings.certificate(file.into());
+    }
+    if let Some(file) = set(&options.tls_key) {
+        settings = settings.key(file.into());
+    }
+    if options.tls_require_certificate && role == Role::Binds {
+        settings = settings.require_peer_certificate(true);
+    }
+    let pins = lines(&options.tls_pin).iter().filter_map(|line| read_pin(line)).collect();
+    let authorities = lines(&options.tls_authority).into_iter().map(PathBuf::from).collect();
+    let settings = settings.authorities(authorities).pinned(pins).peer_name(set(&options.tls_peer_name));
+    settings.build().map_err(|error| SecurityError::Tls(error.to_string()))
 }
 
 /// The mechanism that the options select: as with libzmq, setting an option of one selects it

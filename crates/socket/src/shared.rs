@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::dialer::Outcome;
 use crate::events::EventKind;
 use crate::pipe::PipeKey;
+use crate::security::Terms;
 use crate::state::{Phase, Reporter, State};
 
 /// One socket, as its handles and tasks see it
@@ -58,6 +59,7 @@ pub(crate) struct Bound {
     /// With the real port or path, once it listens
     pub(crate) actual: Option<Endpoint>,
     pub(crate) stop: CancellationToken,
+    pub(crate) terms: Arc<Terms>,
 }
 
 /// An endpoint that is connected to
@@ -68,6 +70,7 @@ pub(crate) struct Dialed {
     pub(crate) key: Option<PipeKey>,
     pub(crate) stop: CancellationToken,
     pub(crate) outcome: watch::Receiver<Option<Outcome>>,
+    pub(crate) terms: Arc<Terms>,
 }
 
 impl Shared {

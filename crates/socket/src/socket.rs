@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_transport::{Endpoint, EndpointError};
+use tidings_transport::{Endpoint, EndpointError, TlsStatus};
 use tidings_zmtp::{Message, SocketType};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use crate::listener;
 use crate::options::Options;
 use crate::origin::Received;
 use crate::pipe::{Control, Load};
-use crate::security::Terms;
+use crate::security::{Role, Terms};
 use crate::shared::{Bound, Dialed, Shared};
 use crate::state::{Phase, Reporter, State};
 use crate::stats::SocketStats;
@@ -167,7 +167,7 @@ impl Socket {
         endpoint.for_bind()?;
         let (outcome, receiver) = oneshot::channel();
         let shared = self.shared().clone();
-        let terms = match Terms::agree(&shared, options) {
+        let terms = match Terms::agree(&shared, options, &endpoint, Role::Binds) {
             Ok(terms) => terms,
             Err(error) => {
                 shared.say(&endpoint.to_string(), || EventKind::BindFailed { error: error.to_string() });
@@ -182,7 +182,13 @@ impl Socket {
             return Ok(Binding { receiver });
         }
         let number = endpoints.number();
-        endpoints.bound.push(Bound { number, wanted: endpoint.clone(), actual: None, stop: stop.clone() });
+        endpoints.bound.push(Bound {
+            number,
+            wanted: endpoint.clone(),
+            actual: None,
+            stop: stop.clone(),
+            terms: terms.clone(),
+        });
         drop(endpoints);
         if let Endpoint::Inproc(name) = &endpoint {
             let name = name.to_string();
@@ -292,7 +298,7 @@ impl Socket {
             outcome.send_replace(Some(Err(refused_here("only ROUTER and STREAM name their peers"))));
             return Ok(connecting(receiver));
         }
-        let terms = match Terms::agree(&shared, options) {
+        let terms = match Terms::agree(&shared, options, &endpoint, Role::Connects) {
             Ok(terms) => terms,
             Err(error) => {
                 let failed = || EventKind::ConnectFailed { error: error.to_string(), retry_in_ms: None };
@@ -347,6 +353,7 @@ impl Socket {
             key,
             stop: stop.clone(),
             outcome: receiver.clone(),
+            terms: terms.clone(),
         });
         drop(endpoints);
         match (&endpoint, key) {
@@ -414,6 +421,19 @@ impl Socket {
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.shared().endpoints().bound.iter().filter_map(|bound| bound.actual.clone()).collect()
+    }
+
+    /// This side's certificates, by the endpoints with TLS that show them: when they expire, and whether their files are
+    /// in order
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(Endpoint, TlsStatus)> {
+        let endpoints = self.shared().endpoints();
+        let bound = endpoints.bound.iter().map(|bound| (bound.actual.as_ref().unwrap_or(&bound.wanted), &bound.terms));
+        let dialed = endpoints.dialed.iter().map(|dialed| (&dialed.endpoint, &dialed.terms));
+        let all: Vec<_> = bound.chain(dialed).map(|(endpoint, terms)| (endpoint.clone(), terms.clone())).collect();
+        // Asking looks at files
+        drop(endpoints);
+        all.into_iter().filter_map(|(endpoint, terms)| Some((endpoint, terms.tls_status()?))).collect()
     }
 
     /// Queues a message, waiting for room if the socket type does that

@@ -16,6 +16,8 @@
 //! | [`close`] | what a close sends, drops, reports and wakes |
 //! | [`requests`] | `request`: many at once, late replies, deadlines, lost peers |
 //! | [`security`] | who is let in, by whom it is decided, and what either side is told |
+//! | [`curve`] | CURVE between our own: what passes, and who is refused how |
+//! | [`tls`] | tls: and unix+tls: endpoints: what passes, and who is refused how |
 //! | [`sharing`] | one socket in many tasks, and futures dropped half-way |
 //! | [`inproc`] | what only sockets of one context can do to each other |
 //! | [`proxy`] | pass, capture, pause, count, end |
@@ -29,6 +31,7 @@
 mod bad_input;
 mod blocking;
 mod close;
+mod curve;
 mod inproc;
 mod later;
 mod lifecycle;
@@ -45,4 +48,5 @@ mod sharing;
 mod stream;
 mod subscriptions;
 mod support;
+mod tls;
 mod udp;
