@@ -77,13 +77,6 @@ impl Terms {
     ) -> Result<Arc<Self>, SecurityError> {
         let options = own.clone().unwrap_or_else(|| shared.with(|state| state.options.clone()));
         let mut security = Security::of(&options, shared.reporter.socket_type)?;
-        if matches!(endpoint, Endpoint::Udp(_)) && security.mechanism.name() != "NULL" {
-            return Err(SecurityError::Conflict {
-                first: selecting(&options).unwrap_or_default(),
-                second: "an endpoint of udp",
-                because: "datagrams have no handshake",
-            });
-        }
         if endpoint.is_encrypted() {
             security.tls = Some(tls_settings(&options, role)?);
         }
