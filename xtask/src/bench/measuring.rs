@@ -7,7 +7,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -75,6 +75,10 @@ impl Measuring {
         let output = self.output.clone().unwrap_or_else(|| {
             root().join("bench/results").join(format!("{}-{}.json", suite.name, now.strftime("%Y-%m-%d-%H%M")))
         });
+        // Before the figures are there, which a missing folder would lose
+        if let Some(folder) = output.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
+        }
         let mut stage = Stage::new(&programs)?;
         if suite.encrypts {
             stage.make_keys()?;

@@ -241,7 +241,8 @@ impl Row<'_> {
     }
 
     fn scale(&self) -> (&'static str, f64) {
-        let typical = [OURS, LIBZMQ].into_iter().find_map(|label| self.median(label)).unwrap_or_default();
+        let labels = [OURS, LIBZMQ].into_iter().chain(self.work.sides.iter().map(|side| side.label.as_str()));
+        let typical = labels.into_iter().find_map(|label| self.median(label)).unwrap_or_default();
         self.measure.unit.scale(typical)
     }
 
