@@ -5,25 +5,32 @@
 //! does not matter.
 
 use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use bytes::BytesMut;
-use tidings_socket::{Context, Message, Socket, SocketType};
-use tidings_zmtp::{Config, Connection, WriteQueue};
+use tidings_socket::{Context, Message, Options, Socket, SocketType};
+use tidings_zmtp::{
+    Config, Connection, CurveClient, CurveSecretKey, CurveServer, Entropy, EntropyError, MechanismConfig, WriteQueue,
+};
 
 use crate::arguments::{Arguments, Usage};
 use crate::measure::check;
 use crate::on_runtime;
 
-/// `work=encode|decode size count`, or `work=PATTERN over=inproc|tcp size count [batch=yes]`
+/// `work=encode|decode|seal|seal-open size count`, `work=handshake|curve-handshake count`, or
+/// `work=PATTERN over=inproc|tcp size count [batch=yes] [mechanism=curve]`
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let work: String = arguments.needed("work")?;
-    let size: usize = arguments.needed("size")?;
     let count: usize = arguments.needed("count")?;
+    let size: usize = arguments.or("size", 0)?;
     let over: Option<String> = arguments.optional("over")?;
     let is_batch = arguments.or("batch", "no".to_owned())? == "yes";
+    let has_curve = arguments.or("mechanism", "null".to_owned())? == "curve";
     arguments.finish()?;
+    let keys = has_curve.then(Keys::new).transpose()?;
     let endpoint = match over.as_deref() {
         Some("tcp") => "tcp://127.0.0.1:*",
         Some("inproc") => "inproc://counted",
@@ -33,25 +40,33 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     match work.as_str() {
         "encode" => encode(size, count),
         "decode" => decode(size, count)?,
+        "seal" => seal(size, count)?,
+        "seal-open" => seal_open(size, count)?,
+        "handshake" | "curve-handshake" => {
+            let keys = (work == "curve-handshake").then(Keys::new).transpose()?;
+            for _ in 0..count {
+                black_box(Codecs::handshaken(keys.as_ref())?);
+            }
+        }
         "push-pull" => {
             let ends = [SocketType::Push, SocketType::Pull];
-            on_runtime(async move { Ends::new(endpoint, ends).await?.one_way(size, count, is_batch).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends, keys).await?.one_way(size, count, is_batch).await })?;
         }
         "pub-sub" => {
             let ends = [SocketType::Pub, SocketType::Sub];
-            on_runtime(async move { Ends::new(endpoint, ends).await?.one_way(size, count, is_batch).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends, keys).await?.one_way(size, count, is_batch).await })?;
         }
         "pair" => {
             let ends = [SocketType::Pair, SocketType::Pair];
-            on_runtime(async move { Ends::new(endpoint, ends).await?.one_way(size, count, is_batch).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends, keys).await?.one_way(size, count, is_batch).await })?;
         }
         "dealer-router" => {
             let ends = [SocketType::Dealer, SocketType::Router];
-            on_runtime(async move { Ends::new(endpoint, ends).await?.there_and_back(size, count, BURST).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends, keys).await?.there_and_back(size, count, BURST).await })?;
         }
         "req-rep" => {
             let ends = [SocketType::Req, SocketType::Rep];
-            on_runtime(async move { Ends::new(endpoint, ends).await?.there_and_back(size, count, 1).await })?;
+            on_runtime(async move { Ends::new(endpoint, ends, keys).await?.there_and_back(size, count, 1).await })?;
         }
         _ => bail!(Usage(format!("there is no work={work}"))),
     }
@@ -70,47 +85,146 @@ fn encode(size: usize, count: usize) {
 }
 
 fn decode(size: usize, count: usize) -> Result<()> {
-    let now = Instant::now();
-    let mut connection = Connection::new(Config::new(SocketType::Pull), now);
-    let mut peer = Connection::new(Config::new(SocketType::Push), now);
-    let (mut input, mut back) = (BytesMut::new(), BytesMut::new());
-    while !(connection.is_handshaken() && peer.is_handshaken()) {
-        while let Some(octets) = peer.poll_transmit() {
-            input.extend_from_slice(&octets);
-        }
-        while let Some(octets) = connection.poll_transmit() {
-            back.extend_from_slice(&octets);
-        }
-        connection.handle_input(now, &mut input, BURST);
-        peer.handle_input(now, &mut back, BURST);
-    }
+    let mut ends = Codecs::handshaken(None)?;
     // A message again and again, as it lies on the wire
+    let mut wire = Vec::new();
+    write_out(&mut burst(size), &mut wire);
+    for _ in 0..count / BURST {
+        ends.decode(&wire, size)?;
+    }
+    Ok(())
+}
+
+/// What CURVE makes of an encoded message for a peer
+fn seal(size: usize, count: usize) -> Result<()> {
+    let mut ends = Codecs::handshaken(Some(&Keys::new()?))?;
+    let queue = burst(size);
+    let mut sealed = WriteQueue::new();
+    for _ in 0..count / BURST {
+        ends.push.seal(black_box(&queue), &mut sealed, usize::MAX);
+        if sealed.advance(usize::MAX) != BURST {
+            bail!("not all messages were sealed");
+        }
+    }
+    Ok(())
+}
+
+/// Sealing, writing out and opening: a sealed message can't be opened twice
+fn seal_open(size: usize, count: usize) -> Result<()> {
+    let mut ends = Codecs::handshaken(Some(&Keys::new()?))?;
+    let queue = burst(size);
+    let (mut sealed, mut wire) = (WriteQueue::new(), Vec::new());
+    for _ in 0..count / BURST {
+        ends.push.seal(&queue, &mut sealed, usize::MAX);
+        wire.clear();
+        write_out(&mut sealed, &mut wire);
+        ends.decode(&wire, size)?;
+    }
+    Ok(())
+}
+
+/// As many messages as a burst has, encoded
+fn burst(size: usize) -> WriteQueue {
     let mut queue = WriteQueue::new();
     for _ in 0..BURST {
         queue.push(&[], &Message::copy_from(&vec![b'x'; size]));
     }
-    let mut wire = Vec::new();
+    queue
+}
+
+fn write_out(queue: &mut WriteQueue, wire: &mut Vec<u8>) {
     while !queue.is_empty() {
         let mut slices = [std::io::IoSlice::new(&[]); 16];
         let filled = queue.slices(&mut slices);
         let before = wire.len();
         slices.iter().take(filled).for_each(|slice| wire.extend_from_slice(slice));
-        let written = wire.len() - before;
-        queue.advance(written);
+        queue.advance(wire.len() - before);
     }
-    for _ in 0..count / BURST {
-        input.extend_from_slice(&wire);
-        connection.handle_input(now, &mut input, BURST);
+}
+
+/// Both ends of a connection, with no byte stream between them
+struct Codecs {
+    push: Connection,
+    pull: Connection,
+    input: BytesMut,
+    now: Instant,
+}
+
+impl Codecs {
+    /// After greeting and handshake, by NULL or, with keys, by CURVE
+    fn handshaken(keys: Option<&Keys>) -> Result<Self> {
+        let now = Instant::now();
+        let (mut push, mut pull) = (Config::new(SocketType::Push), Config::new(SocketType::Pull));
+        if let Some(keys) = keys {
+            let client = CurveClient::new(keys.client.clone(), keys.server.public(), Arc::new(Counted::default()));
+            push = push.mechanism(MechanismConfig::CurveClient(client));
+            let server = CurveServer::new(keys.server.clone(), Arc::new(Counted::default()));
+            pull = pull.mechanism(MechanismConfig::CurveServer(server));
+        }
+        let (push, pull) = (Connection::new(push, now), Connection::new(pull, now));
+        let mut ends = Self { push, pull, input: BytesMut::new(), now };
+        let mut back = BytesMut::new();
+        for _ in 0..LONGEST_HANDSHAKE {
+            while let Some(octets) = ends.push.poll_transmit() {
+                ends.input.extend_from_slice(&octets);
+            }
+            while let Some(octets) = ends.pull.poll_transmit() {
+                back.extend_from_slice(&octets);
+            }
+            ends.pull.handle_input(now, &mut ends.input, BURST);
+            ends.push.handle_input(now, &mut back, BURST);
+            if ends.push.is_handshaken() && ends.pull.is_handshaken() {
+                return Ok(ends);
+            }
+        }
+        bail!("the handshake came to no end")
+    }
+
+    /// Has the PULL take a burst off the wire
+    fn decode(&mut self, wire: &[u8], size: usize) -> Result<()> {
+        self.input.extend_from_slice(wire);
         let mut decoded = 0;
-        for message in connection.messages().drain(..) {
-            check(&message, size)?;
-            decoded += 1;
+        // What is too long to be copied comes one by one
+        while !self.input.is_empty() && decoded < BURST {
+            self.pull.handle_input(self.now, &mut self.input, BURST);
+            for message in self.pull.messages().drain(..) {
+                check(&message, size)?;
+                decoded += 1;
+            }
         }
         if decoded != BURST {
             bail!("{decoded} messages were decoded where {BURST} were encoded");
         }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Keys that are the same in every run, so that the counts are too
+struct Keys {
+    server: CurveSecretKey,
+    client: CurveSecretKey,
+}
+
+impl Keys {
+    fn new() -> Result<Self> {
+        let entropy = Counted::default();
+        let key = || CurveSecretKey::generate(&entropy).context("making a key");
+        Ok(Self { server: key()?, client: key()? })
+    }
+}
+
+/// Numbers in place of randomness: what is counted must not differ from run to run
+#[derive(Debug, Default)]
+struct Counted(AtomicU64);
+
+impl Entropy for Counted {
+    fn fill(&self, octets: &mut [u8]) -> Result<(), EntropyError> {
+        for chunk in octets.chunks_mut(8) {
+            let number = self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
 }
 
 /// A socket that sends and the one that it sends to
@@ -120,9 +234,16 @@ struct Ends {
 }
 
 impl Ends {
-    async fn new(endpoint: &str, [from, to]: [SocketType; 2]) -> Result<Self> {
+    async fn new(endpoint: &str, [from, to]: [SocketType; 2], keys: Option<Keys>) -> Result<Self> {
         let context = Context::new();
-        let (from, to) = (context.socket(from)?, context.socket(to)?);
+        let (mut client, mut server) = (Options::of(from), Options::of(to));
+        if let Some(keys) = keys {
+            client.set("curve_secret_key", &keys.client.to_z85())?;
+            client.set("curve_server_key", &keys.server.public().to_string())?;
+            server.set("curve_secret_key", &keys.server.to_z85())?;
+            server.set("curve_server", "1")?;
+        }
+        let (from, to) = (context.socket_with(from, client)?, context.socket_with(to, server)?);
         if to.socket_type() == SocketType::Sub {
             to.subscribe("")?;
         }
@@ -176,6 +297,9 @@ impl Ends {
         Ok(())
     }
 }
+
+/// More than any handshake has steps
+const LONGEST_HANDSHAKE: usize = 10;
 
 /// Messages under way at a time: fewer than a queue takes, enough to share what a wake-up costs
 const BURST: usize = 100;
