@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::frames::{FirstFrame, FrameSyntax};
 use super::output::Output;
+use super::security::SecurityArgs;
 use super::sock::{Opening, Outgoing, Pace, SendingArgs, Session, SocketArgs, Tally, block_on, receive_with};
 use super::units;
 use super::{Exit, Failure, Talk};
@@ -69,6 +70,8 @@ pub(crate) struct PublishArgs {
     /// Say on stderr what happens to connections; JSON lines with --json
     #[arg(long)]
     events: bool,
+    #[command(flatten)]
+    security: SecurityArgs,
 }
 
 /// What `event sub` is given
@@ -108,6 +111,8 @@ pub(crate) struct SubscribeArgs {
     /// Say on stderr what happens to connections; JSON lines with --json
     #[arg(long)]
     events: bool,
+    #[command(flatten)]
+    security: SecurityArgs,
 }
 
 /// Does what an `event` command says
@@ -144,6 +149,7 @@ async fn publish(mut args: PublishArgs, talk: Talk) -> Result<(), Failure> {
         timeout: Some(args.timeout),
         linger: args.linger,
         events: args.events,
+        security: args.security.clone(),
         ..SocketArgs::default()
     };
     let session = Session::open(Opening::new(SocketType::Xpub, &socket_args).waiting_flag("--wait-subs"), talk).await?;
@@ -231,6 +237,7 @@ async fn subscribe(args: SubscribeArgs, talk: Talk) -> Result<(), Failure> {
         run_for: args.run_for,
         delimiter: args.delimiter,
         events: args.events,
+        security: args.security.clone(),
         ..SocketArgs::default()
     };
     receive_with(SocketType::Sub, &socket_args, args.output, &topics, talk).await

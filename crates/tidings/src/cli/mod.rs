@@ -1,6 +1,7 @@
 //! The command line: nouns then verbs, stdout for data, stderr for talk.
 
 mod check;
+mod doctor;
 mod documents;
 mod event;
 mod failure;
@@ -8,6 +9,7 @@ mod frames;
 mod input;
 mod key;
 mod output;
+pub(crate) mod security;
 mod sock;
 mod talk;
 mod template;
@@ -51,6 +53,7 @@ pub(crate) struct Global {
 enum Noun {
     Serve(crate::serve::ServeArgs),
     Check(check::CheckArgs),
+    Doctor(doctor::DoctorArgs),
     /// Any ZeroMQ socket, from the shell
     #[command(subcommand, after_help = sock::EXAMPLES)]
     Sock(Box<sock::Sock>),
@@ -98,6 +101,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.noun {
         Noun::Serve(args) => crate::serve::run(args, talk),
         Noun::Check(args) => check::run(&args, talk),
+        Noun::Doctor(args) => doctor::run(&args, talk),
         Noun::Sock(sock) => sock::run(*sock, talk),
         Noun::Event(event) => event::run(event, talk),
         Noun::Key(key) => key::run(*key, talk),
@@ -158,7 +162,8 @@ Examples:
   tidings event sub weather                       print events about the weather
   tidings event pub weather 'rain, 12 degrees'    publish one
   tidings sock rep -b tcp://127.0.0.1:5555 --echo
-  tidings sock req -c tcp://127.0.0.1:5555 hello  talk to any ZeroMQ program";
+  tidings sock req -c tcp://127.0.0.1:5555 hello  talk to any ZeroMQ program
+  tidings doctor tcp://192.0.2.1:5555             why does it not connect?";
 
 #[cfg(test)]
 mod tests {

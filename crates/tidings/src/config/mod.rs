@@ -2,7 +2,7 @@
 //! defaults, in that order of precedence.
 
 mod listener;
-pub(crate) use listener::{HttpListener, Listener};
+pub(crate) use listener::{HttpListener, Listener, Protected, Protection};
 
 mod problem;
 pub(crate) use problem::{Place, Problem, Problems};

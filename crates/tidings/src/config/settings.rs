@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -11,7 +12,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::source::a_type;
-use super::{HttpListener, Listener, Origin};
+use super::{HttpListener, Listener, Origin, Protection};
 use crate::cli::units;
 
 /// A value and where it comes from
@@ -116,7 +117,7 @@ macro_rules! settings {
 settings! {
     /// Whether the event forwarder runs
     events_enabled: bool = true, "events.enabled", false;
-    /// Where publishers connect: a list of endpoints, or of { endpoint, allow-plaintext }
+    /// Where publishers connect: a list of endpoints, or of { endpoint, curve, tls, allow-plaintext }
     events_in: Vec<Listener> = local(4831), "events.in", true;
     /// Where subscribers connect
     events_out: Vec<Listener> = local(4832), "events.out", true;
@@ -133,6 +134,10 @@ settings! {
         address: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4839),
         allow_plaintext: false,
     }, "http.listen", false;
+    /// The keystore that `tidings key` makes: listeners beyond this host then take CURVE, and only trusted keys
+    security_keys: Directory = Directory::default(), "security.keys", false;
+    /// Which of the keystore's own keys is this node's; empty: the only one
+    security_key: String = String::new(), "security.key", false;
     /// How much is said: error, warn, info, debug, trace
     log_level: LogLevel = LogLevel::Info, "log.level", true;
     /// How it is said: text, json
@@ -142,7 +147,28 @@ settings! {
 }
 
 /// The sections of the file
-pub(crate) static SECTIONS: &[&str] = &["events", "http", "log", "shutdown"];
+pub(crate) static SECTIONS: &[&str] = &["events", "http", "security", "log", "shutdown"];
+
+/// A directory, or none: empty text
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Directory(pub(crate) Option<PathBuf>);
+
+impl Settings {
+    /// Listeners that nothing protects though they must be: their key, place in the file, and what is wrong
+    pub(crate) fn unprotected(&self) -> Vec<(&'static str, &Origin, Wrong)> {
+        let keys = self.security_keys.value.0.is_some();
+        let mut found = Vec::new();
+        for (key, setting) in [("events.in", &self.events_in), ("events.out", &self.events_out)] {
+            for listener in &setting.value {
+                if let Err((message, hint)) = listener.protected(keys) {
+                    let span = listener.span.clone().unwrap_or_default();
+                    found.push((key, &setting.origin, Wrong { span, message, hint }));
+                }
+            }
+        }
+        found
+    }
+}
 
 /// How much is logged
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
@@ -242,6 +268,13 @@ string_setting!(
     |text| units::duration(text).map_err(|message| (message, None)),
     |value: &Duration| units::display_duration(*value)
 );
+string_setting!(
+    Directory,
+    "a string",
+    |text: &str| Ok::<_, TextError>(Directory(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))),
+    |value: &Directory| value.0.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+);
+string_setting!(String, "a string", |text: &str| Ok::<_, TextError>(text.to_owned()), String::clone);
 string_setting!(LogLevel, "a string", |text| word(text, "level"), |value: &LogLevel| value.word());
 string_setting!(LogFormat, "a string", |text| word(text, "format"), LogFormat::to_string);
 string_setting!(
@@ -253,8 +286,8 @@ string_setting!(
 
 impl SettingValue for HttpListener {
     fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
-        let (address, at, allow) = text_or_table(value, "address")?;
-        Self::new(address, allow).map_err(|error| vec![wrong(at, error)])
+        let entry = text_or_table(value, "address", &[])?;
+        Self::new(entry.address, entry.allow).map_err(|error| vec![wrong(entry.at, error)])
     }
 
     fn from_text(text: &str) -> Result<Self, TextError> {
@@ -274,8 +307,10 @@ impl SettingValue for Vec<Listener> {
         let mut listeners = Self::new();
         let mut wrongs = Vec::new();
         for item in items {
-            let listener = text_or_table(item, "endpoint").and_then(|(endpoint, at, allow)| {
-                Listener::new(endpoint, allow).map_err(|error| vec![wrong(at, error)])
+            let listener = text_or_table(item, "endpoint", &["curve", "tls"]).and_then(|entry| {
+                let listener = Listener::new(entry.address, protection(&entry)?);
+                let listener = listener.map_err(|error| vec![wrong(entry.at, error)])?;
+                Ok(Listener { span: Some(entry.at.span()), ..listener })
             });
             match listener {
                 Ok(listener) => listeners.push(listener),
@@ -298,18 +333,32 @@ impl SettingValue for Vec<Listener> {
     }
 }
 
-/// A listener's address, where it stands, and `allow-plaintext`, from a string or a table
+/// A listener as it stands in the file
+struct Entry<'a, 'i> {
+    address: &'a str,
+    /// Where the address stands
+    at: &'a Spanned<DeValue<'i>>,
+    /// `allow-plaintext`
+    allow: bool,
+    /// Its other keys
+    others: Vec<(&'a str, &'a Spanned<DeValue<'i>>)>,
+}
+
+/// Reads a listener from a string or a table
 fn text_or_table<'a, 'i>(
     value: &'a Spanned<DeValue<'i>>,
     name: &str,
-) -> Result<(&'a str, &'a Spanned<DeValue<'i>>, bool), Vec<Wrong>> {
-    let shape = format!("a string, or {{ {name} = \"…\", allow-plaintext = true }}");
-    if let Some(text) = value.get_ref().as_str() {
-        return Ok((text, value, false));
+    others: &[&str],
+) -> Result<Entry<'a, 'i>, Vec<Wrong>> {
+    let more: String = others.iter().map(|other| format!(", or with {other}")).collect();
+    let shape = format!("a string, or {{ {name} = \"…\", allow-plaintext = true }}{more}");
+    if let Some(address) = value.get_ref().as_str() {
+        return Ok(Entry { address, at: value, allow: false, others: Vec::new() });
     }
     let Some(table) = value.get_ref().as_table() else { return Err(wrong_type(value, &shape)) };
     let mut address = None;
     let mut allow = false;
+    let mut found = Vec::new();
     let mut wrongs = Vec::new();
     for (key, field) in table {
         let known: &str = key.get_ref();
@@ -323,6 +372,8 @@ fn text_or_table<'a, 'i>(
                 Some(value) => allow = value,
                 None => wrongs.extend(wrong_type(field, "true or false")),
             }
+        } else if others.contains(&known) {
+            found.push((known, field));
         } else {
             wrongs.push(Wrong {
                 span: key.span(),
@@ -332,9 +383,32 @@ fn text_or_table<'a, 'i>(
         }
     }
     match address {
-        Some((text, at)) if wrongs.is_empty() => Ok((text, at, allow)),
+        Some((address, at)) if wrongs.is_empty() => Ok(Entry { address, at, allow, others: found }),
         None if wrongs.is_empty() => Err(vec![wrong(value, (format!("'{name}' is missing"), None))]),
         _ => Err(wrongs),
+    }
+}
+
+/// What a listener's table says of its protection: one thing at most
+fn protection(entry: &Entry<'_, '_>) -> Result<Protection, Vec<Wrong>> {
+    let mut said = if entry.allow { vec![Protection::Plaintext] } else { Vec::new() };
+    for (key, field) in &entry.others {
+        said.push(match (*key, field.get_ref()) {
+            ("curve", DeValue::Boolean(true)) => Protection::Curve(None),
+            ("curve", DeValue::Boolean(false)) => continue,
+            ("curve", DeValue::String(name)) => Protection::Curve(Some(name.to_string())),
+            ("curve", _) => return Err(wrong_type(field, "true or the name of an own key")),
+            (_, DeValue::String(name)) => Protection::Tls(name.to_string()),
+            _ => return Err(wrong_type(field, "the name of a certificate")),
+        });
+    }
+    match (said.pop(), said.is_empty()) {
+        (None, _) => Ok(Protection::Usual),
+        (Some(protection), true) => Ok(protection),
+        (Some(_), false) => {
+            let message = "only one of curve, tls and allow-plaintext can stand on a listener".to_owned();
+            Err(vec![wrong(entry.at, (message, Some("leave out all but one".to_owned())))])
+        }
     }
 }
 
@@ -361,7 +435,8 @@ const COUNT: &str = "a whole number from 0 to 4294967295";
 const EMPTY: &str = "name at least one endpoint, or set events.enabled = false";
 
 fn local(port: u16) -> Vec<Listener> {
-    vec![Listener { endpoint: format!("tcp://127.0.0.1:{port}"), allow_plaintext: false }]
+    let endpoint = format!("tcp://127.0.0.1:{port}");
+    vec![Listener { endpoint, protection: Protection::Usual, span: None }]
 }
 
 #[cfg(test)]

@@ -67,9 +67,13 @@ impl Sources {
     pub(crate) fn load(&self) -> Result<Settings, Problems> {
         let mut settings = Settings::default();
         let mut problems = Vec::new();
+        let mut text = None;
         if let Some(path) = &self.file {
             match read(path) {
-                Ok(text) => read_file(&mut settings, &mut problems, &path.display().to_string(), &text),
+                Ok(read) => {
+                    read_file(&mut settings, &mut problems, &path.display().to_string(), &read);
+                    text = Some((path.display().to_string(), read));
+                }
                 Err(problem) => problems.push(problem),
             }
             // Tables come in the order of their keys; people read from top to bottom
@@ -84,6 +88,14 @@ impl Sources {
         }
         for (flag, key, text) in &self.flags {
             assign_text(&mut settings, &mut problems, Origin::Flag(flag.clone()), key, text);
+        }
+        // Only now it is known whether there are keys to protect them with
+        for (key, origin, wrong) in settings.unprotected() {
+            let origin = match (origin, &text) {
+                (Origin::File(_), Some((file, text))) => Origin::File(Arc::new(Place::of(file, text, &wrong.span))),
+                (origin, _) => origin.clone(),
+            };
+            problems.push(Problem { origin, message: format!("{key}: {}", wrong.message), hint: wrong.hint });
         }
         if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
     }
@@ -243,7 +255,12 @@ mod tests {
             ("[events]\nsend-hwm = \"many\"\n", "t.toml:2:12: events.send-hwm:"),
             ("[events]\nsend-hwm = -1\n", "t.toml:2:12: events.send-hwm:"),
             ("[events]\nin = [\"tcp://127.0.0.1:1\", \"tcp:/x\"]\n", "t.toml:2:28: events.in:"),
-            ("[events]\nin = [{ endpoint = \"tcp://*:1\" }]\n", "t.toml:2:20: events.in:"),
+            ("[events]\nin = [{ endpoint = \"tcp://*:1\", tls = \"a\" }]\n", "t.toml:2:20: events.in:"),
+            ("[events]\nin = [{ endpoint = \"tcp://*:1\", curve = 1 }]\n", "t.toml:2:41: events.in:"),
+            (
+                "[events]\nin = [{ endpoint = \"tcp://*:1\", curve = true, allow-plaintext = true }]\n",
+                "t.toml:2:20: events.in:",
+            ),
             ("[http]\nlisten = 4839\n", "t.toml:2:10: http.listen:"),
             ("[log]\nlevel = \"loud\"\n", "t.toml:2:9: log.level:"),
             ("[shutdown]\ndeadline = \"5\"\n", "t.toml:2:12: shutdown.deadline:"),
@@ -254,6 +271,23 @@ mod tests {
             assert_eq!(found.len(), 1, "{text:?}: {found:?}");
             assert!(found[0].starts_with(start), "{text:?}: {}", found[0]);
         }
+    }
+
+    #[test]
+    fn an_unprotected_listener_is_named_with_its_place_unless_there_are_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.toml");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Sources { file: Some(file.clone()), ..Sources::default() }.load()
+        };
+        let problems = load("[events]\nin = [\"tcp://127.0.0.1:1\", \"tcp://*:1\"]\n").unwrap_err().to_string();
+        assert!(problems.contains("t.toml:2:28: events.in: 'tcp://*:1' can be reached"), "{problems}");
+        assert!(problems.contains("[security]") && problems.contains("allow-plaintext = true"), "{problems}");
+        assert!(load("[events]\nin = [\"tcp://*:1\"]\n[security]\nkeys = \"keys\"\n").is_ok());
+        let mut sources = Sources::default();
+        sources.flag("--events-in", "events.in", "tcp://*:1");
+        assert!(sources.load().unwrap_err().to_string().contains("--events-in"));
     }
 
     #[test]

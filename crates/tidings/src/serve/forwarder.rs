@@ -2,9 +2,10 @@
 
 use tidings::{BindError, Context, Endpoint, Options, Proxy, ProxyHandle, Socket, SocketType};
 
+use super::keys::NodeKeys;
 use super::status::Health;
 use crate::cli::{Exit, Failure};
-use crate::config::{Listener, Settings};
+use crate::config::{Listener, Protected, Settings};
 
 /// A running forwarder
 pub(super) struct Forwarder {
@@ -19,6 +20,7 @@ struct Side {
     name: &'static str,
     flag: &'static str,
     socket: Socket,
+    keys: Option<NodeKeys>,
     bound: Vec<(Listener, Endpoint)>,
 }
 
@@ -27,9 +29,14 @@ impl Forwarder {
     ///
     /// # Errors
     /// What can't be listened on, and what to do about it.
-    pub(super) async fn start(context: &Context, settings: &Settings, health: &Health) -> Result<Self, Failure> {
-        let mut inlet = Side::open(context, "events.in", "--events-in", SocketType::Xsub, settings)?;
-        let mut outlet = Side::open(context, "events.out", "--events-out", SocketType::Xpub, settings)?;
+    pub(super) async fn start(
+        context: &Context,
+        settings: &Settings,
+        keys: Option<&NodeKeys>,
+        health: &Health,
+    ) -> Result<Self, Failure> {
+        let mut inlet = Side::open(context, "events.in", "--events-in", SocketType::Xsub, settings, keys)?;
+        let mut outlet = Side::open(context, "events.out", "--events-out", SocketType::Xpub, settings, keys)?;
         // Subscribers first: a publisher that is let in finds the way through open
         outlet.listen(&settings.events_out.value).await?;
         inlet.listen(&settings.events_in.value).await?;
@@ -95,12 +102,13 @@ impl Side {
         flag: &'static str,
         socket_type: SocketType,
         settings: &Settings,
+        keys: Option<&NodeKeys>,
     ) -> Result<Self, Failure> {
         let options = with_settings(Options::of(socket_type), settings);
         let socket = context
             .socket_with(socket_type, options)
             .map_err(|error| Failure::new(Exit::Usage, "socket", format!("{name}: {error}")))?;
-        Ok(Self { name, flag, socket, bound: Vec::new() })
+        Ok(Self { name, flag, socket, keys: keys.cloned(), bound: Vec::new() })
     }
 
     async fn listen(&mut self, listeners: &[Listener]) -> Result<(), Failure> {
@@ -113,8 +121,16 @@ impl Side {
     async fn bind_new(&self, listeners: &[Listener]) -> Result<Vec<(Listener, Endpoint)>, Failure> {
         let mut added: Vec<(Listener, Endpoint)> = Vec::new();
         for listener in listeners {
-            if self.bound.iter().any(|(bound, _)| bound.endpoint == listener.endpoint) {
+            if self.bound.iter().any(|(bound, _)| bound == listener) {
                 continue;
+            }
+            if self.bound.iter().any(|(bound, _)| bound.endpoint == listener.endpoint) {
+                self.unbind_all(&added);
+                return Err(Failure::usage(format!(
+                    "{}: how {} is protected can't change while it listens",
+                    self.name, listener.endpoint
+                ))
+                .hint("restart, or give it up with one reload and take it up with the next"));
             }
             match self.bind(listener).await {
                 Ok(endpoint) => added.push((listener.clone(), endpoint)),
@@ -143,17 +159,35 @@ impl Side {
                 None => failure.hint(format!("choose another with {flag} ENDPOINT or the key {name}")),
             }
         };
-        let binding =
-            self.socket.bind(listener.endpoint.as_str()).map_err(|error| wrong(Exit::Usage, error.to_string()))?;
+        let options = self
+            .options(listener)
+            .map_err(|failure| Failure { message: format!("{name}: {}", failure.message), ..failure })?;
+        let binding = self
+            .socket
+            .bind_with(listener.endpoint.as_str(), options)
+            .map_err(|error| wrong(Exit::Usage, error.to_string()))?;
         binding.await.map_err(|error| match error {
             BindError::Endpoint(error) => wrong(Exit::Usage, error.to_string()),
             error => wrong(Exit::Connect, error.to_string()),
         })
     }
 
+    /// The options of a listener: the socket's, and what protects it
+    fn options(&self, listener: &Listener) -> Result<Options, Failure> {
+        let options = self.socket.options();
+        let protected = listener
+            .protected(self.keys.is_some())
+            .map_err(|(message, hint)| Failure { hint, ..Failure::usage(message) })?;
+        match (protected, &self.keys) {
+            (Protected::Plaintext, _) | (_, None) => Ok(options),
+            (Protected::Curve(name), Some(keys)) => keys.curve(options, name),
+            (Protected::Tls(name), Some(keys)) => keys.tls(options, name),
+        }
+    }
+
     /// Takes over what was added, and gives up what is no longer wanted
     fn settle(&mut self, added: Vec<(Listener, Endpoint)>, wanted: &[Listener]) {
-        let is_wanted = |bound: &Listener| wanted.iter().any(|listener| listener.endpoint == bound.endpoint);
+        let is_wanted = |bound: &Listener| wanted.contains(bound);
         let (kept, given_up): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.bound).into_iter().partition(|(bound, _)| is_wanted(bound));
         self.unbind_all(&given_up);

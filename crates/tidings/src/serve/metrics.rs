@@ -62,6 +62,24 @@ pub(super) fn page(health: &Health, format: Format) -> String {
     page.total(&[("result", "applied")], reloads.applied);
     page.total(&[("result", "refused")], reloads.refused);
 
+    if let Some(keys) = health.keys() {
+        page.counter("tidings_peers_admitted", "Peers that the keystore let in");
+        page.total(&[], keys.admitted());
+        page.counter("tidings_peers_refused", "Peers that the keystore did not let in, by reason");
+        page.by_name("reason", &keys.refused());
+        let status = keys.status();
+        page.counter("tidings_key_reloads", "Times that changed key files were read, by result");
+        page.total(&[("result", "applied")], status.reloads);
+        page.total(&[("result", "refused")], status.failed_reloads);
+        page.gauge(
+            "tidings_key_expiry_seconds",
+            "Seconds until a key or certificate of this node ends; below 0 when it has",
+        );
+        for (name, seconds) in keys.ends() {
+            page.signed(&[("key", &name)], seconds);
+        }
+    }
+
     if let Some(open) = descriptors::open() {
         page.gauge("tidings_descriptors_open", "File descriptors in use");
         page.value(&[], open);
@@ -172,6 +190,10 @@ impl Text {
         self.sample("", labels, value);
     }
 
+    fn signed(&mut self, labels: &[(&str, &str)], value: i64) {
+        self.sample("", labels, value);
+    }
+
     fn total(&mut self, labels: &[(&str, &str)], value: u64) {
         self.sample("_total", labels, value);
     }
@@ -182,7 +204,7 @@ impl Text {
         }
     }
 
-    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: u64) {
+    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
         let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
         let name = self.name;
         match labels.is_empty() {

@@ -3,6 +3,7 @@
 mod descriptors;
 mod forwarder;
 mod http;
+mod keys;
 mod lifecycle;
 mod log;
 mod metrics;
@@ -21,6 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::forwarder::Forwarder;
 use self::http::Page;
+use self::keys::{NodeKeys, WARN_AGAIN};
 use self::lifecycle::Lifecycle;
 use self::log::LogControl;
 use self::status::{Health, State};
@@ -43,6 +45,9 @@ pub(crate) struct ServeArgs {
     /// Where the page listens (http.listen)
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
+    /// The keystore that `tidings key` makes (security.keys): listeners beyond this host take CURVE with it
+    #[arg(long, value_name = "DIRECTORY")]
+    keys: Option<PathBuf>,
     /// How much is logged (log.level)
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
@@ -86,6 +91,9 @@ fn sources(args: &ServeArgs) -> Result<Sources, Failure> {
     if let Some(address) = &args.http {
         sources.flag("--http", "http.listen", address);
     }
+    if let Some(directory) = &args.keys {
+        sources.flag("--keys", "security.keys", directory.display().to_string());
+    }
     if let Some(level) = args.log_level {
         sources.flag("--log-level", "log.level", level.word());
     }
@@ -112,8 +120,12 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let context = Context::new();
     let health = Arc::new(Health::new(Lifecycle::watch(&context)));
+    let (keys, _watch) = NodeKeys::start(&context, &settings)?.unzip();
+    if let Some(keys) = &keys {
+        health.keeps(keys.clone());
+    }
     let mut forwarder = match settings.events_enabled.value {
-        true => Some(Forwarder::start(&context, &settings, &health).await?),
+        true => Some(Forwarder::start(&context, &settings, keys.as_ref(), &health).await?),
         false => None,
     };
     let page = match settings.http_enabled.value {
@@ -126,6 +138,9 @@ async fn serve(
     notify::ready(ready_fd)?;
 
     let mut settings = settings;
+    let mut warn_again = tokio::time::interval(WARN_AGAIN);
+    // The first comes at once, and has been said
+    warn_again.tick().await;
     loop {
         let ended = async {
             match &forwarder {
@@ -138,11 +153,17 @@ async fn serve(
             _ = signals.interrupt.recv() => break,
             _ = signals.hangup.recv() => {
                 notify::reloading();
-                let applied = reload::reload(&mut settings, sources, forwarder.as_mut(), log).await;
+                let keys_good = keys.as_ref().is_none_or(NodeKeys::reload);
+                let applied = reload::reload(&mut settings, sources, forwarder.as_mut(), log).await && keys_good;
                 health.reloaded(applied);
                 health.listens(forwarder.as_ref(), page.as_ref());
                 notify::reloaded();
                 tracing::info!(applied, "reload finished");
+            }
+            _ = warn_again.tick() => {
+                if let Some(keys) = &keys {
+                    keys.warn_of_ends();
+                }
             }
             _ = signals.user.recv() => tracing::info!(status = %health.status(), "state"),
             () = ended => {
@@ -265,4 +286,5 @@ Examples:
   tidings serve                             events on ports 4831 (in) and 4832 (out), page on 4839
   tidings serve -c tidings.toml
   tidings serve --set events.send-hwm=5000 --log-format json
+  tidings serve --keys hub-keys --events-in 'tcp://*:4831' --events-out 'tcp://*:4832'    with CURVE
   tidings serve --events-in 'tcp://127.0.0.1:*' --events-out 'tcp://127.0.0.1:*' --http 127.0.0.1:0";

@@ -11,6 +11,7 @@ use tidings::{Socket, SocketStats};
 use super::descriptors;
 use super::forwarder::Forwarder;
 use super::http::Page;
+use super::keys::NodeKeys;
 use super::lifecycle::{Counts, Lifecycle};
 
 /// How far the daemon is
@@ -54,6 +55,7 @@ pub(super) struct Health {
     samples: Mutex<Samples>,
     applied: AtomicU64,
     refused: AtomicU64,
+    keys: Mutex<Option<NodeKeys>>,
 }
 
 impl Health {
@@ -67,7 +69,17 @@ impl Health {
             samples: Mutex::default(),
             applied: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            keys: Mutex::default(),
         }
+    }
+
+    /// Includes the keystore in all figures
+    pub(super) fn keeps(&self, keys: NodeKeys) {
+        *lock(&self.keys) = Some(keys);
+    }
+
+    pub(super) fn keys(&self) -> Option<NodeKeys> {
+        lock(&self.keys).clone()
     }
 
     pub(super) fn enter(&self, state: State) {
@@ -173,6 +185,9 @@ impl Health {
             "handshake_failures": counts.handshake_failures,
             "disconnects": counts.disconnects,
             "reloads": { "applied": reloads.applied, "refused": reloads.refused },
+            "keys": self.keys().map(|keys| json!({
+                "keystore": keys.status(), "admitted": keys.admitted(), "refused": keys.refused(),
+            })),
             "descriptors": { "open": descriptors::open(), "limit": descriptors::limit() },
             "resident_octets": descriptors::resident_octets(),
         })

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | each socket pattern between two processes, its flags and its exit codes | `sock`, `sock_later` |
 //! | the daemon: events, page, signals, reload | `serve` |
+//! | encrypted pairs, strangers, the doctor | `security` |
 //! | keys: made, shown, trusted, revoked, rotated | `keys` |
 //! | command lines, configuration, completions, manual pages | `usage` |
 
@@ -14,6 +15,7 @@
 
 mod keys;
 mod process;
+mod security;
 mod serve;
 mod sock;
 mod sock_later;

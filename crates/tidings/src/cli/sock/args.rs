@@ -9,6 +9,7 @@ use super::Pace;
 use crate::cli::Talk;
 use crate::cli::frames::{FirstFrame, FrameSyntax};
 use crate::cli::output::{Output, Printer};
+use crate::cli::security::SecurityArgs;
 use crate::cli::units;
 
 /// The socket itself: where, how, how long
@@ -48,6 +49,8 @@ pub(crate) struct SocketArgs {
     /// Say on stderr what happens to connections; JSON lines with --json
     #[arg(long)]
     pub(crate) events: bool,
+    #[command(flatten)]
+    pub(crate) security: SecurityArgs,
 }
 
 /// What to send

@@ -1,5 +1,6 @@
 //! `sock proxy`: pass messages between two sockets, steered while it runs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use super::session::{attach, set_options};
 use super::stop::Stop;
 use super::watch::Watch;
 use crate::cli::input::Lines;
+use crate::cli::security::{Security, SecurityArgs};
 use crate::cli::units;
 use crate::cli::{Exit, Failure, Talk, nearest, printed};
 
@@ -33,6 +35,12 @@ pub(crate) struct ProxyArgs {
     /// Set an option of the backend; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     backend_option: Vec<String>,
+    /// Encrypt and authenticate the frontend with the keys in DIRECTORY, which `tidings key` makes
+    #[arg(long, value_name = "DIRECTORY")]
+    frontend_keys: Option<PathBuf>,
+    /// The same for the backend
+    #[arg(long, value_name = "DIRECTORY")]
+    backend_keys: Option<PathBuf>,
     /// Print statistics this often, one line each
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     stats: Option<Duration>,
@@ -69,14 +77,17 @@ pub(crate) async fn run(args: ProxyArgs, talk: Talk) -> Result<(), Failure> {
     let capture = args.capture.as_deref().map(Side::parse).transpose()?;
     let stop = Stop::listen(args.run_for)?;
     let mut steering = Steering::new(args.steer)?;
-    let context = Context::new();
-    Watch::start(&context, args.events, false, talk);
-    let frontend = frontend.open(&context, &args.frontend_option, args.linger, talk).await?;
-    let backend = backend.open(&context, &args.backend_option, args.linger, talk).await?;
+    // A context each: who is let in on one side need not be on the other
+    let contexts = [Context::new(), Context::new()];
+    contexts.iter().for_each(|context| drop(Watch::start(context, args.events, false, talk)));
+    let keys = |keys: Option<PathBuf>| SecurityArgs { keys, ..SecurityArgs::default() }.read();
+    let (frontend_keys, backend_keys) = (keys(args.frontend_keys)?, keys(args.backend_keys)?);
+    let frontend = frontend.open(&contexts[0], &args.frontend_option, &frontend_keys, args.linger, talk).await?;
+    let backend = backend.open(&contexts[1], &args.backend_option, &backend_keys, args.linger, talk).await?;
     let sides = [frontend.clone(), backend.clone()];
     let mut proxy = Proxy::new(frontend, backend);
     if let Some(capture) = capture {
-        proxy = proxy.capture(capture.open(&context, &[], args.linger, talk).await?);
+        proxy = proxy.capture(capture.open(&contexts[1], &[], &Security::None, args.linger, talk).await?);
     }
     subscribe_for(&sides)?;
     let handle = proxy.spawn().map_err(|error| Failure::new(Exit::Usage, "proxy", error))?;
@@ -84,14 +95,15 @@ pub(crate) async fn run(args: ProxyArgs, talk: Talk) -> Result<(), Failure> {
     let steered = steering.steer(args.stats, &handle, &stop, talk).await;
     handle.terminate();
     let statistics = handle.join().await;
+    let closing = async { tokio::join!(contexts[0].close(args.linger), contexts[1].close(args.linger)) };
     let report = tokio::select! {
-        report = context.close(args.linger) => Some(report),
+        report = closing => Some(report),
         _ = stop.abandoned() => None,
     };
     steered?;
     print_statistics(&statistics, talk)?;
     match report {
-        Some(report) if report.is_complete() => Ok(()),
+        Some((front, back)) if front.is_complete() && back.is_complete() => Ok(()),
         _ => Err(Failure::new(Exit::Partial, "undelivered", "not every message could be delivered before the end")
             .hint("--linger DURATION waits longer")),
     }
@@ -260,15 +272,19 @@ impl Side {
         &self,
         context: &Context,
         options: &[String],
+        security: &Security,
         linger: Duration,
         talk: Talk,
     ) -> Result<Socket, Failure> {
+        if let Some(authenticator) = security.authenticator() {
+            context.set_authenticator(Some(authenticator));
+        }
         let mut settings = Options::of(self.socket_type).linger(Some(linger));
         set_options(&mut settings, options)?;
         let socket = context
             .socket_with(self.socket_type, settings)
             .map_err(|error| Failure::new(Exit::Usage, "socket", error))?;
-        attach(&socket, &self.bind, &self.connect, talk).await?;
+        attach(&socket, &self.bind, &self.connect, security, talk).await?;
         Ok(socket)
     }
 }

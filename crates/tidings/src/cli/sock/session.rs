@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::json;
 use tidings::{
-    CloseReport, Connecting, Context, Message, Options, RecvError, SendError, SendFailure, Socket, SocketType,
+    CloseReport, Connecting, Context, Endpoint, Message, Options, RecvError, SendError, SendFailure, Socket, SocketType,
 };
 
 use super::args::SocketArgs;
@@ -17,6 +17,7 @@ use super::stop::{Stop, Why};
 use super::watch::Watch;
 use crate::cli::frames::decode_hex;
 use crate::cli::output::Printer;
+use crate::cli::security::Security;
 use crate::cli::units::{count, display_duration};
 use crate::cli::{Exit, Failure, Talk, printed};
 
@@ -94,8 +95,10 @@ impl Session {
     pub(crate) async fn open(opening: Opening<'_>, talk: Talk) -> Result<Self, Failure> {
         let args = opening.args;
         let options = options(opening.socket_type, args)?;
+        let security = args.security.read()?;
         let stop = Stop::listen(args.run_for)?;
         let context = Context::new();
+        context.set_authenticator(security.authenticator());
         let only_one = args.bind.is_empty() && args.connect.len() == 1;
         let watch = Watch::start(&context, args.events, only_one, talk);
         let socket = context
@@ -107,7 +110,7 @@ impl Session {
         for group in opening.groups {
             socket.join(group).map_err(|error| Failure::usage(format!("can't join '{group}': {error}")))?;
         }
-        let connecting = attach(&socket, &args.bind, &args.connect, talk).await?;
+        let connecting = attach(&socket, &args.bind, &args.connect, &security, talk).await?;
         let session = Self {
             context,
             socket,
@@ -385,6 +388,7 @@ pub(crate) async fn attach(
     socket: &Socket,
     bind: &[String],
     connect: &[String],
+    security: &Security,
     talk: Talk,
 ) -> Result<Vec<ConnectingNow>, Failure> {
     if let Some(endpoint) = bind.iter().chain(connect).find(|endpoint| endpoint.starts_with("inproc://")) {
@@ -393,15 +397,19 @@ pub(crate) async fn attach(
         ))
         .hint("for two programs of one machine take ipc://PATH"));
     }
-    for endpoint in bind {
-        let binding = socket.bind(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error))?;
+    for text in bind {
+        let endpoint = read_endpoint(text, talk)?;
+        let options = security.for_bind(&endpoint, socket.options())?;
+        let binding = socket.bind_with(&endpoint, options).map_err(|error| wrong_endpoint(text, &error))?;
         // The error says itself what to do
         let actual = binding.await.map_err(|error| Failure::new(Exit::Connect, "bind", error))?;
         talk.say(format_args!("listening on {actual}"));
     }
     let mut under_way: Vec<ConnectingNow> = Vec::new();
-    for endpoint in connect {
-        let connecting = socket.connect(endpoint.as_str()).map_err(|error| wrong_endpoint(endpoint, &error))?;
+    for text in connect {
+        let endpoint = read_endpoint(text, talk)?;
+        let options = security.for_connect(&endpoint, socket.options())?;
+        let connecting = socket.connect_with(&endpoint, options).map_err(|error| wrong_endpoint(text, &error))?;
         let mut connecting = connecting.into_future();
         // Later outcomes arrive as events, too, which the watch reads
         match connecting.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
@@ -412,6 +420,13 @@ pub(crate) async fn attach(
         }
     }
     Ok(under_way)
+}
+
+fn read_endpoint(text: &str, talk: Talk) -> Result<Endpoint, Failure> {
+    if let Some(notice) = Endpoint::notice(text) {
+        talk.say(notice);
+    }
+    text.parse().map_err(|error| wrong_endpoint(text, &error))
 }
 
 /// A connect whose outcome is not known yet
