@@ -42,7 +42,7 @@ impl State {
             return Err(SendFailure::Invalid(ONE_FRAME));
         }
         self.check_datagram(message.octets())?;
-        self.send_balanced(&[], message).map(drop)
+        self.send_in_turn(message)
     }
 
     /// Whether a datagram of that many octets can be sent to every endpoint of datagrams

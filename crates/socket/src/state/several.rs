@@ -11,7 +11,7 @@ impl State {
             let Some(number) = self.sending.current() else { break };
             match self.pipes.get(number as usize) {
                 Some(pipe) if pipe.takes_multipart == Some(true) && pipe.has_room(bound) => {
-                    return self.send_balanced(&[], message).map(drop);
+                    return self.send_in_turn(message);
                 }
                 _ => self.sending.advance(),
             }
