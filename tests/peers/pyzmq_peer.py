@@ -75,6 +75,11 @@ is answered at once with {"ok":true,"background":NAME} and holds its socket unti
     quit          [linger timeout]            stops background operations, closes every socket
                                               (linger 0 unless given), waits for libzmq, answers, exits
 
+Authentication: pyzmq's own ThreadAuthenticator (zmq.auth), for every PLAIN and CURVE server of this process. A handler
+of the test's own is a REP opened here and bound to inproc://zeromq.zap.01.
+    authenticate  [deny users keys]           deny: addresses; users: "name:password"; keys: Z85, all without it
+    stop_authenticating
+
 libzmq acts on new connections only while its application calls in (a bound SUB sends its subscriptions
 then); the driver does that for every socket not held, between commands and while it waits.
 

@@ -28,14 +28,21 @@ impl Interop {
     }
 }
 
-/// Runs tests, and prints the table of socket pairs if the matrix was among them
+/// Runs tests, and prints the table of socket pairs and the list of who is refused how, if those were among them
 pub(crate) fn run_with_table(tests: &mut Command) -> Result<()> {
     let table = root().join("target/interop-table.txt");
     // Without a table of an earlier run: a run without the matrix prints none
     fs::remove_file(&table).ok();
+    let refused = ["ours", "theirs"].map(|part| root().join("target/interop-refused").with_extension(part));
+    refused.iter().for_each(|part| drop(fs::remove_file(part)));
+    tests.env("TIDINGS_INTEROP_REFUSED", root().join("target/interop-refused"));
     let outcome = succeed(tests.env("TIDINGS_INTEROP_TABLE", &table));
     if table.exists() {
         print!("\n{}", fs::read_to_string(&table).with_context(|| format!("can't read {}", table.display()))?);
+    }
+    // Who is refused how, where those tests were among them
+    for part in refused.iter().filter(|part| part.exists()) {
+        print!("\n{}", fs::read_to_string(part).with_context(|| format!("can't read {}", part.display()))?);
     }
     outcome
 }

@@ -271,9 +271,9 @@ impl Entropy for SystemEntropy {
 
 /// A server that can't open the client's HELLO has nothing to answer with (RFC 26), and libzmq and ours close then
 const CURVE_SILENCE: &str = "the server closed the connection during the CURVE handshake without a word: \
-    curve_server_key is not that server's key, or it refuses this client's key or address";
+    curve_server_key is not that server's key, or it refuses this client's key or address, or does not use CURVE";
 const PLAIN_SILENCE: &str = "the server closed the connection during the PLAIN handshake without a word: \
-    it refuses for now, or has nobody to ask about passwords";
+    it refuses for now, or has nobody to ask about passwords, or does not use PLAIN";
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,7 @@ class Driver:
         self.sockets: dict[str, OpenSocket] = {}
         self.background: dict[str, Background] = {}
         self.opened = 0
+        self.authenticator: Any = None
         self.finished = False
         self.never_stopped = threading.Event()
 

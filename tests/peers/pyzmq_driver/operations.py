@@ -8,6 +8,8 @@ import time
 from typing import Any
 
 import zmq
+import zmq.auth
+from zmq.auth.thread import ThreadAuthenticator
 
 from .deadline import STOP_CHECK_MS, Deadline
 from .driver import Driver, operation
@@ -404,3 +406,41 @@ def end(driver: Driver, linger: int, deadline: Deadline) -> dict[str, Any]:
 
 def leading_frames(via: bytes | None, prefix: list[bytes]) -> list[bytes]:
     return prefix if via is None else [via, *prefix]
+
+
+# Authentication
+
+
+@operation("authenticate", holds_socket=False, deny=(names, []), users=(names, []), keys=(names, None))
+def authenticate(driver: Driver, deny: list[str], users: list[str], keys: list[str] | None) -> dict[str, Any]:
+    """pyzmq's own authenticator on this process's context, in the place of an earlier one."""
+    stop_authenticating(driver)
+    authenticator = ThreadAuthenticator(driver.context)
+    authenticator.start()
+    if deny:
+        authenticator.deny(*deny)
+    authenticator.configure_plain(domain="*", passwords=dict(user.split(":", 1) for user in users))
+    if keys is None:
+        authenticator.configure_curve(domain="*", location=zmq.auth.CURVE_ALLOW_ANY)
+    else:
+        authenticator.configure_curve_callback(domain="*", credentials_provider=KnownKeys(keys))
+    driver.authenticator = authenticator
+    return {}
+
+
+@operation("stop_authenticating", holds_socket=False)
+def stop_authenticating(driver: Driver) -> dict[str, Any]:
+    if driver.authenticator is not None:
+        driver.authenticator.stop()
+        driver.authenticator = None
+    return {}
+
+
+class KnownKeys:
+    """Lets these keys in, as Z85."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys = {key.encode() for key in keys}
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        return key in self.keys

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use SocketType::*;
 
+use crate::guard;
 use crate::peer::{Peer, encode, fill};
 use crate::table::Table;
 use crate::waiting::{PATIENCE, expect, recv, send, within};
@@ -66,8 +67,11 @@ async fn every_legal_pair_of_socket_types_exchanges_messages() -> Result<()> {
     let Some(first) = Peer::start().await? else { return Ok(()) };
     drop(first);
     let columns = tokio::try_join!(column(Way::ALL[0]), column(Way::ALL[1]), column(Way::ALL[2]), column(Way::ALL[3]))?;
+    let [a, b, c, d, e, f] = Way::SECURED;
+    let secured = tokio::try_join!(column(a), column(b), column(c), column(d), column(e), column(f))?;
+    let secured = [secured.0, secured.1, secured.2, secured.3, secured.4, secured.5].into_iter().flatten();
     let mut table = Table::default();
-    for (pair, way, outcome) in [columns.0, columns.1, columns.2, columns.3].into_iter().flatten() {
+    for (pair, way, outcome) in [columns.0, columns.1, columns.2, columns.3].into_iter().flatten().chain(secured) {
         table.enter(&pair, way, outcome);
     }
     println!("{table}");
@@ -94,6 +98,7 @@ type Cell = (String, Way, Result<Duration, String>);
 /// All cells of one way, one after the other
 async fn column(way: Way) -> Result<Vec<Cell>> {
     let mut peer = Peer::start().await?.context("pyzmq was there a moment ago")?;
+    guard::post(&mut peer).await?;
     let mut cells = Vec::new();
     for (ours, theirs) in PAIRS {
         let begun = Instant::now();
@@ -123,7 +128,12 @@ async fn enter(
 ) -> Result<Peer> {
     let failed = outcome.is_err();
     cells.push((pair, way, outcome.map(|()| begun.elapsed()).map_err(|error| format!("{error:#}"))));
-    if failed { peer.restart().await } else { Ok(peer) }
+    if !failed {
+        return Ok(peer);
+    }
+    let mut peer = peer.restart().await?;
+    guard::post(&mut peer).await?;
+    Ok(peer)
 }
 
 /// One cell
@@ -142,8 +152,9 @@ impl Conversation {
         if matches!(ours, Req | Dealer | Router) {
             options = options.routing_id(Bytes::from(OUR_ID));
         }
-        let socket = context.socket_with(ours, options.router_mandatory(true))?;
-        let id = peer.open(theirs.name(), their_options(theirs)).await?;
+        let options = guard::ours(&context, options.router_mandatory(true), way, theirs, &peer.directory())?;
+        let socket = context.socket_with(ours, options)?;
+        let id = peer.open(theirs.name(), guard::theirs(their_options(theirs), way, theirs)).await?;
         if ours == Sub || ours == Xsub {
             socket.subscribe("")?;
         }

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use crate::guard;
 use crate::waiting::{PATIENCE, within};
 
 /// One process with any number of libzmq sockets
@@ -29,6 +30,8 @@ pub(crate) struct Peer {
     stdin: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
     opened: u32,
+    /// What stands in front of libzmq for TLS
+    relay: Option<Child>,
     /// Where ipc endpoints are; shared with the process that takes this one's place
     directory: Arc<TempDir>,
 }
@@ -62,7 +65,7 @@ impl Peer {
         };
         let stdin = child.stdin.take().context("no stdin")?;
         let answers = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let mut peer = Self { child, stdin, answers, opened: 0, directory };
+        let mut peer = Self { child, stdin, answers, opened: 0, relay: None, directory };
         let greeting = peer.answer(PATIENCE).await?;
         if greeting["code"] == "missing" {
             return skip(greeting["error"].as_str().unwrap_or_default());
@@ -97,6 +100,26 @@ impl Peer {
     async fn answer(&mut self, allowed: Duration) -> Result<Value> {
         let line = within(allowed, "the libzmq peer answers", self.answers.next_line()).await??;
         Ok(serde_json::from_str(&line.context("the libzmq peer is gone")?)?)
+    }
+
+    /// Puts Python's TLS in front of libzmq: to `accept` TLS for a libzmq that is bound, or to `dial` it for one that
+    /// connects; returns where
+    pub(crate) async fn relay(&mut self, way: &str, target: &str) -> Result<String> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/peers/tls_relay.py");
+        let files = guard::files(&self.directory())?;
+        let spawned = Command::new(python())
+            .arg(script)
+            .args([way, target])
+            .args([&files.authority, &files.certificate, &files.key])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        let mut child = spawned?;
+        let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        let line = within(PATIENCE, "the TLS relay listens", lines.next_line()).await??;
+        self.relay = Some(child);
+        Ok(line.context("the TLS relay is gone")?)
     }
 
     // ---- Sockets ----

@@ -20,7 +20,7 @@ impl Table {
             self.rows.push(pair.to_owned());
             self.rows.len() - 1
         });
-        let column = Way::ALL.iter().position(|known| *known == way).expect("a known way");
+        let column = columns().position(|known| known == way).expect("a known way");
         self.cells.insert((row, column), outcome);
     }
 
@@ -28,7 +28,7 @@ impl Table {
     pub(crate) fn failures(&self) -> Vec<String> {
         let failed = |(&(row, column), outcome): (&(usize, usize), &Result<Duration, String>)| {
             let reason = outcome.as_ref().err()?;
-            Some(format!("{} over {}: {reason}", self.rows[row], Way::ALL[column]))
+            Some(format!("{} over {}: {reason}", self.rows[row], columns().nth(column)?))
         };
         self.cells.iter().filter_map(failed).collect()
     }
@@ -40,13 +40,12 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = Way::ALL
-            .iter()
-            .fold(format!("{:<PAIR$}", "ours - libzmq's"), |line, way| line + &format!("  {way:<CELL$}"));
+        let header =
+            columns().fold(format!("{:<PAIR$}", "ours - libzmq's"), |line, way| line + &format!("  {way:<CELL$}"));
         writeln!(f, "{}", header.trim_end())?;
         for (row, pair) in self.rows.iter().enumerate() {
             let mut line = format!("{pair:<PAIR$}");
-            for column in 0..Way::ALL.len() {
+            for column in 0..columns().count() {
                 let text = match self.cells.get(&(row, column)) {
                     None => "-".to_owned(),
                     Some(Ok(took)) => format!("ok {:>4} ms", took.as_millis()),
@@ -60,5 +59,9 @@ impl fmt::Display for Table {
     }
 }
 
+fn columns() -> impl Iterator<Item = Way> {
+    Way::ALL.into_iter().chain(Way::SECURED)
+}
+
 const PAIR: usize = 22;
-const CELL: usize = 18;
+const CELL: usize = 19;

@@ -24,7 +24,8 @@
 //! | [`blocking`] | the same from threads without a runtime |
 //! | [`bad_input`] | peers that break the protocol, or say nothing |
 //!
-//! What concerns the whole process stands in binaries of its own: `tests/descriptors.rs`, `tests/memory.rs`.
+//! What concerns the whole process stands in binaries of its own: `tests/descriptors.rs`, `tests/memory.rs`,
+//! `tests/half_open.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
