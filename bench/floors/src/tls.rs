@@ -1,4 +1,4 @@
-//! The floor under `tls://`: bare tokio-rustls, both ends with a certificate, and no session resumed.
+//! The floor under `tls://`: bare tokio-rustls, both ends with a certificate, and no session resumed unless told so.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::measure::{Measured, with};
 pub(crate) fn sink(mut keys: Keys) -> Result<Value> {
     let endpoint = keys.endpoint()?;
     let (size, count) = (keys.number("size")?, keys.number("count")?);
-    let acceptor = acceptor(&keys.folder()?)?;
+    let acceptor = acceptor(&keys.folder()?, false)?;
     keys.finish()?;
     let octets = size.checked_mul(count).context("size times count is more than can be counted")?;
     on_runtime(async move {
@@ -54,7 +54,7 @@ pub(crate) fn sink(mut keys: Keys) -> Result<Value> {
 pub(crate) fn source(mut keys: Keys) -> Result<Value> {
     let endpoint = keys.endpoint()?;
     let (size, count) = (keys.number("size")?, keys.number("count")?);
-    let connector = connector(&keys.folder()?)?;
+    let connector = connector(&keys.folder()?, false)?;
     keys.finish()?;
     let octets = size.checked_mul(count).context("size times count is more than can be counted")?;
     on_runtime(async move {
@@ -76,11 +76,12 @@ pub(crate) fn source(mut keys: Keys) -> Result<Value> {
     })
 }
 
-/// Takes in `connections`, sends back what comes, and ends when all are closed
+/// Takes in `connections`, sends back what comes, and ends when all are closed; with `resume` clients may come back
 pub(crate) fn echo(mut keys: Keys) -> Result<Value> {
     let endpoint = keys.endpoint()?;
     let connections = keys.number("connections")?;
-    let acceptor = acceptor(&keys.folder()?)?;
+    let resume = keys.flag("resume")?;
+    let acceptor = acceptor(&keys.folder()?, resume)?;
     keys.finish()?;
     allow_connections(connections)?;
     on_runtime(async move {
@@ -113,13 +114,15 @@ pub(crate) fn echo(mut keys: Keys) -> Result<Value> {
 
 /// Opens `connections`, each through its handshake and an echo of 64 octets, `inflight` of them at a time
 ///
-/// With `hold` all stay open until the last is there, else each is closed at once.
+/// With `hold` all stay open until the last is there, else each is closed at once. With `resume` the later ones
+/// resume the sessions of those before, where the server has handed out tickets.
 pub(crate) fn connect(mut keys: Keys) -> Result<Value> {
     let endpoint = keys.endpoint()?;
     let connections = keys.number("connections")?;
     let inflight = keys.number_if_given("inflight")?.unwrap_or(1);
     let hold = keys.flag("hold")?;
-    let connector = connector(&keys.folder()?)?;
+    let resume = keys.flag("resume")?;
+    let connector = connector(&keys.folder()?, resume)?;
     keys.finish()?;
     allow_connections(connections)?;
     on_runtime(async move {
@@ -160,22 +163,26 @@ pub(crate) fn connect(mut keys: Keys) -> Result<Value> {
     })
 }
 
-fn acceptor(keys: &Path) -> Result<TlsAcceptor> {
+fn acceptor(keys: &Path, resume: bool) -> Result<TlsAcceptor> {
     let verifier = WebPkiClientVerifier::builder(authorities(keys)?.into()).build().context("who checks clients")?;
     let (certificate, key) = identity(keys, "server")?;
     let mut config = ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(certificate, key)?;
-    // Tickets cost the server something, and nobody comes back with one
-    config.send_tls13_tickets = 0;
+    if !resume {
+        // Tickets cost the server something, and nobody comes back with one
+        config.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(config).into())
 }
 
-fn connector(keys: &Path) -> Result<TlsConnector> {
+fn connector(keys: &Path, resume: bool) -> Result<TlsConnector> {
     let (certificate, key) = identity(keys, "client")?;
     let mut config = ClientConfig::builder()
         .with_root_certificates(authorities(keys)?)
         .with_client_auth_cert(certificate, key)
         .context("the client's certificate")?;
-    config.resumption = Resumption::disabled();
+    if !resume {
+        config.resumption = Resumption::disabled();
+    }
     Ok(Arc::new(config).into())
 }
 
@@ -249,7 +256,7 @@ mod tests {
         let folder = Folder(std::env::temp_dir().join(format!("tidings-floors-{}", std::process::id())));
         let words = [format!("keys={}", folder.0.display())];
         crate::secrets::make_keys(Keys::parse(&words).unwrap()).unwrap();
-        let (acceptor, connector) = (acceptor(&folder.0).unwrap(), connector(&folder.0).unwrap());
+        let (acceptor, connector) = (acceptor(&folder.0, false).unwrap(), connector(&folder.0, false).unwrap());
         on_runtime(async {
             for _ in 0..2 {
                 let (near, far) = tokio::io::duplex(4096);

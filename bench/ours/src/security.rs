@@ -97,6 +97,7 @@ impl Witness {
         while let Some(event) = events.try_next() {
             if let EventKind::Handshaken { mechanism, .. } = event.kind {
                 report["mechanism"] = json!(mechanism);
+                report["transport"] = json!(event.endpoint.and_then(|at| Some(at.split_once("://")?.0.to_owned())));
             }
         }
         report

@@ -227,7 +227,7 @@ fn check_encryption(security: Security, steps: &[Step], lines: &[Value]) -> Resu
     let (key, wanted) = match security {
         Security::None => return Ok(()),
         Security::Curve => ("mechanism", "CURVE"),
-        Security::Tls => ("tls", "TLSv1_3"),
+        Security::Tls => ("transport", "tls"),
     };
     // A server of idle connections says nothing of them, and floors are TLS or the cipher itself
     let says = |step: &Step| matches!(step.program, Side::Ours | Side::Libzmq) && step.part != Part::Serves;

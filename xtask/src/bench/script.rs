@@ -325,8 +325,10 @@ fn contestant(side: Side, label: &'static str) -> Contestant {
 /// A client that shakes hands and a server that does so too, with no library around TLS
 fn bare_handshakes(connections: u64, at_a_time: u64) -> Vec<Step> {
     let serving = format!("{NEW_TCP} connections={connections} {KEYS}");
-    let hold = if at_a_time > 1 { " hold=yes" } else { "" };
-    let dialling = format!("endpoint={{0}} connections={connections} inflight={at_a_time} {KEYS}{hold}");
+    // Many connections of one client may resume a session, as those of one socket of ours
+    let (hold, resume) = if at_a_time > 1 { (" hold=yes", " resume=yes") } else { ("", "") };
+    let serving = format!("{serving}{resume}");
+    let dialling = format!("endpoint={{0}} connections={connections} inflight={at_a_time} {KEYS}{hold}{resume}");
     vec![
         Step::new(Side::Floor, Part::Binds, "tls-echo", &serving),
         Step::new(Side::Floor, Part::Connects, "tls-connect", &dialling).tells(),
