@@ -127,8 +127,9 @@ fn the_doctor_tells_each_trouble_from_the_others() {
         use std::io::{Read as _, Write as _};
         for stream in web.incoming() {
             let Ok(mut stream) = stream else { break };
-            stream.read(&mut [0; 64]).ok();
-            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
+            if stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
+            }
         }
     });
     let node = ["--keys", "node-keys"];
