@@ -96,7 +96,8 @@ impl KeystoreAuthenticator {
 
 impl Authenticator for KeystoreAuthenticator {
     fn authenticate(&self, request: &AuthRequest<'_>) -> AuthVerdict {
-        self.verdict(request.domain, request.ip, request.credentials, None)
+        let certificate = request.tls.and_then(|tls| tls.certificate.as_ref()).map(Into::into);
+        self.verdict(request.domain, request.ip, request.credentials, certificate)
     }
 }
 

@@ -289,6 +289,10 @@ fn with_certificate(
         .filter(|certificate| certificate.is_authority)
         .map(|certificate| certificate.path.display().to_string())
         .collect();
+    if serves && options.value("zap_domain").is_ok_and(|domain| domain.to_string().is_empty()) {
+        // A certificate says who it is, not that we want it in: the keystore is asked where there is a domain
+        set(&mut options, "zap_domain", DOMAIN)?;
+    }
     if !authorities.is_empty() {
         set(&mut options, "tls_authority", &authorities.join("\n"))?;
         if serves {
@@ -317,6 +321,9 @@ fn set(options: &mut Options, name: &str, value: &str) -> Result<(), Failure> {
 fn keys_failure(error: &KeystoreError) -> Failure {
     Failure::new(Exit::Usage, "keys", error)
 }
+
+/// The ZAP domain of TLS listeners that have no other
+const DOMAIN: &str = "tidings";
 
 /// What a trusted key is called by that is a server's
 const SERVER_ROLES: [&str; 2] = ["hub", "server"];

@@ -59,6 +59,18 @@ fn over_tls_the_same() {
     let node = run_in(home, &["sock", "req", "--keys", "node-keys", "-c", &endpoint, "hello"]);
     assert_eq!((node.code, node.out), (Some(0), vec!["hello".to_owned()]), "{}", node.err);
     assert_eq!(hub.finish().code, Some(0));
+
+    // A certificate of the hub's own authority does not open for whom the hub has revoked
+    let revoked = run_in(home, &["key", "revoke", "node", "--keys", "hub-keys"]);
+    assert_eq!(revoked.code, Some(0), "{}", revoked.err);
+    let mut hub =
+        tidings_in(home, &["sock", "rep", "--keys", "hub-keys", "-b", "tls://127.0.0.1:*", "--echo", "--events"]);
+    let endpoint = hub.endpoint().replace("127.0.0.1", "localhost");
+    let node = run_in(home, &["sock", "req", "--keys", "node-keys", "-c", &endpoint, "hello"]);
+    assert_eq!(node.code, Some(4), "{}", node.err);
+    assert!(hub.said("denied").contains("revoked"));
+    let (code, found) = doctor(home, &[&endpoint, "--keys", "node-keys"]);
+    assert_eq!((code, found["verdict"].as_str()), (Some(4), Some("refused")), "{found}");
 }
 
 #[test]

@@ -135,17 +135,21 @@ impl Seen {
     fn refusal(&self) -> Option<Failure> {
         let (place, code, reason) = self.refused.as_ref()?;
         let failure = Failure::new(Exit::Refused, "refused", format!("the peer at {place} refused ({code}): {reason}"));
-        Some(failure.hint(match code.as_str() {
-            "incompatible-socket-type" => TYPES.to_owned(),
-            code if code.starts_with("incompatible-socket-types:") => TYPES.to_owned(),
-            "mechanism-mismatch" => {
-                "where one side has keys or a password the other needs them too: --keys, or --plain-user".to_owned()
-            }
-            "400" => "the peer does not let us in: have it trust our key (`tidings key trust` there), or check user and \
+        Some(
+            failure.hint(match code.as_str() {
+                "incompatible-socket-type" => TYPES.to_owned(),
+                code if code.starts_with("incompatible-socket-types:") => TYPES.to_owned(),
+                "mechanism-mismatch" => {
+                    "where one side has keys or a password the other needs them too: --keys, or --plain-user".to_owned()
+                }
+                "400" => {
+                    "the peer does not let us in: have it trust our key (`tidings key trust` there), or check user and \
                       password"
-                .to_owned(),
-            _ => format!("`tidings doctor {place}`, with the same --keys, looks at it step by step"),
-        }))
+                        .to_owned()
+                }
+                _ => format!("`tidings doctor {place}`, with the same --keys, looks at it step by step"),
+            }),
+        )
     }
 }
 
