@@ -105,13 +105,19 @@ fn open(path: &Path) -> Result<File, TlsSettingsError> {
 }
 
 /// The whole file; grown once only, so that no part of a key is left behind in memory that was given back
+///
+/// No longer than the file either: wiping what might have been a key takes its time.
 fn read(file: &mut File, path: &Path) -> Result<Vec<u8>, TlsSettingsError> {
-    let mut octets = Vec::with_capacity(FILE_LIMIT + 1);
-    file.take(FILE_LIMIT as u64 + 1).read_to_end(&mut octets).map_err(|error| unreadable(path, &error))?;
-    match octets.len() > FILE_LIMIT {
+    let length = file.metadata().map_err(|error| unreadable(path, &error))?.len().min(FILE_LIMIT as u64) as usize;
+    let mut octets = Vec::with_capacity(length + 1);
+    file.take(length as u64 + 1).read_to_end(&mut octets).map_err(|error| unreadable(path, &error))?;
+    match octets.len() > length {
         true => Err(TlsSettingsError::File {
             path: path.to_owned(),
-            reason: format!("it is longer than {FILE_LIMIT} octets; name a PEM file"),
+            reason: match length {
+                FILE_LIMIT => format!("it is longer than {FILE_LIMIT} octets; name a PEM file"),
+                _ => "it grew while it was read; try again".to_owned(),
+            },
         }),
         false => Ok(octets),
     }
