@@ -43,6 +43,8 @@ enum Alteration {
     Rewrite(fn(&Keys, &mut Vec<u8>)),
     /// The whole body
     Replace(fn() -> Vec<u8>),
+    /// The whole body, or with `inside` what is in its box
+    Forge { octets: Vec<u8>, inside: bool },
     /// Octets at the end left out
     Cut(usize),
     /// Octets added at the end
@@ -62,6 +64,8 @@ pub struct Seen {
     pub speaker: Option<CloseReason>,
     /// Whether the side that heard it was led to something: to take the handshake for done, or a message for good
     pub leaked: bool,
+    /// The body as it was before
+    pub original: Vec<u8>,
 }
 
 impl fmt::Display for Case {
@@ -108,14 +112,16 @@ impl Case {
                 }
             }
         });
-        let (hearer, speaker) = match self.speaker {
-            Speaker::Client => (meeting.server, meeting.client),
-            Speaker::Server => (meeting.client, meeting.server),
+        let (hearer, speaker, said) = match self.speaker {
+            Speaker::Client => (meeting.server, meeting.client, meeting.client_said),
+            Speaker::Server => (meeting.client, meeting.server, meeting.server_said),
         };
+        let original = said.into_iter().nth(which).unwrap_or_default();
         // Where a good frame comes first it counts
         let good = usize::from(matches!(self.alteration, Alteration::Repeat | Alteration::Swap));
         let handshaken = hearer.peer.is_some() && self.command != "MESSAGE";
-        Seen { leaked: handshaken || hearer.received.len() > good, hearer: hearer.closed, speaker: speaker.closed }
+        let leaked = handshaken || hearer.received.len() > good;
+        Seen { leaked, hearer: hearer.closed, speaker: speaker.closed, original }
     }
 
     fn altered(&self, keys: &Keys, frame: &[u8], place: usize, bit: u8) -> Vec<u8> {
@@ -128,6 +134,10 @@ impl Case {
             Alteration::FlipInside(_) => keys.rewrite(self, &mut body, |plain| plain[place] ^= 1 << bit),
             Alteration::Rewrite(rewrite) => keys.rewrite(self, &mut body, |plain| rewrite(keys, plain)),
             Alteration::Replace(replacement) => body = replacement(),
+            Alteration::Forge { octets, inside: false } => body.clone_from(octets),
+            Alteration::Forge { octets, inside: true } => {
+                keys.rewrite(self, &mut body, |plain| plain.clone_from(octets))
+            }
             Alteration::Cut(octets) => body.truncate(body.len() - octets),
             Alteration::Grow(octets) => body.resize(body.len() + octets, 0),
             Alteration::Repeat | Alteration::Swap => {}
@@ -137,6 +147,13 @@ impl Case {
         altered.extend_from_slice(&body);
         altered
     }
+}
+
+/// Lets two peers meet, with `octets` for the body of a command; with `inside` for what is in its box, as only a peer
+/// could say it that has all the keys
+pub fn forge(mechanism: &'static str, command: &'static str, speaker: Speaker, octets: &[u8], inside: bool) -> Seen {
+    let alteration = Alteration::Forge { octets: octets.to_vec(), inside: inside && mechanism == "CURVE" };
+    Case { mechanism, command, field: "all of it", speaker, expected: &[], alteration }.run(0, 0)
 }
 
 /// A client "BOB" of that mechanism and a server, each with two messages for the other
@@ -195,17 +212,23 @@ impl Keys {
 
     /// Opens the box of a command, and seals it again
     fn rewrite(&self, case: &Case, body: &mut Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) {
-        let (nonce_at, prefix): (usize, &[u8; 16]) = match (case.command, case.speaker) {
-            ("INITIATE", _) => (105, b"CurveZMQINITIATE"),
-            ("READY", _) => (6, b"CurveZMQREADY---"),
-            (_, Speaker::Client) => (8, b"CurveZMQMESSAGEC"),
-            (_, Speaker::Server) => (8, b"CurveZMQMESSAGES"),
+        let (at, prefix): (Range<usize>, &[u8]) = match (case.command, case.speaker) {
+            ("HELLO", _) => (112..120, b"CurveZMQHELLO---"),
+            ("WELCOME", _) => (8..24, b"WELCOME-"),
+            ("INITIATE", _) => (105..113, b"CurveZMQINITIATE"),
+            ("READY", _) => (6..14, b"CurveZMQREADY---"),
+            (_, Speaker::Client) => (8..16, b"CurveZMQMESSAGEC"),
+            (_, Speaker::Server) => (8..16, b"CurveZMQMESSAGES"),
         };
         let mut nonce = [0; 24];
-        nonce[..16].copy_from_slice(prefix);
-        nonce[16..].copy_from_slice(&body[nonce_at..nonce_at + 8]);
-        let key = agree(&public_of(&self.server_transient), &self.client_transient);
-        let mut boxed = body.split_off(nonce_at + 8);
+        nonce[..prefix.len()].copy_from_slice(prefix);
+        nonce[prefix.len()..].copy_from_slice(&body[at.clone()]);
+        let server_secret = match case.command {
+            "HELLO" | "WELCOME" => SERVER_KEY,
+            _ => self.server_transient,
+        };
+        let key = agree(&public_of(&server_secret), &self.client_transient);
+        let mut boxed = body.split_off(at.end);
         let mut plain = boxed.split_off(MAC_LEN);
         let mut mac = [0; MAC_LEN];
         mac.copy_from_slice(&boxed);

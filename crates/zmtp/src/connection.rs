@@ -138,19 +138,19 @@ struct Traffic {
 }
 
 impl Traffic {
-    /// The message that a frame makes whole
-    #[inline]
-    fn take_frame(&mut self, body: Bytes, more: bool) -> Option<Message> {
+    /// Adds a frame to the message in progress, and puts that to `messages` if it is whole
+    #[inline(always)]
+    fn take_frame(&mut self, body: Bytes, more: bool, message_octets: u64, messages: &mut VecDeque<Message>) {
         if more {
             self.partial.push(body);
-            return None;
+            self.partial_octets = message_octets;
+        } else if self.partial.is_empty() {
+            messages.push_back(body.into());
+        } else {
+            self.partial.push(body);
+            self.partial_octets = 0;
+            messages.push_back(Message::from_frames(mem::take(&mut self.partial)));
         }
-        self.partial_octets = 0;
-        if self.partial.is_empty() {
-            return Some(body.into());
-        }
-        self.partial.push(body);
-        Some(Message::from_frames(mem::take(&mut self.partial)))
     }
 
     /// Where commands go: to be sealed with the messages, or to be written as they are
@@ -471,17 +471,8 @@ impl Connection {
         let State::Traffic(traffic) = &mut self.state else {
             return Ok(Flow::Continue);
         };
-        if traffic.takes_short && traffic.partial.is_empty() {
-            let mut read = 0;
-            while let Some(short) = octets.get(read..).and_then(Short::decode) {
-                if self.messages.len() >= limit {
-                    octets.advance(read);
-                    return Ok(Flow::Full);
-                }
-                read += SHORT_HEADER + short.len();
-                self.messages.push_back(Message::short(short));
-            }
-            octets.advance(read);
+        if traffic.takes_short && traffic.partial.is_empty() && take_short_row(octets, &mut self.messages, limit) {
+            return Ok(Flow::Full);
         }
         if traffic.sealing.is_some() {
             return self.handle_sealed(now, octets, limit);
@@ -504,16 +495,15 @@ impl Connection {
         let Some(body) = take_body(octets, header, taken, &mut self.read_hint)? else {
             return Ok(Flow::Starved);
         };
-        traffic.partial_octets = message_octets;
-        if let Some(message) = traffic.take_frame(body, header.more) {
-            self.messages.push_back(message);
-        }
+        traffic.take_frame(body, header.more, message_octets, &mut self.messages);
         Ok(Flow::Continue)
     }
 
     /// The hot path of CURVE: rows of sealed frames, those of short messages opened into the messages themselves
     ///
     /// Without room nothing is opened, commands neither: until it is opened nobody can tell one from a message.
+    // Kept out of the path of those that are not sealed
+    #[inline(never)]
     fn handle_sealed(&mut self, now: Instant, octets: &mut BytesMut, limit: usize) -> Result<Flow, CloseReason> {
         let State::Traffic(traffic) = &mut self.state else {
             return Ok(Flow::Continue);
@@ -566,10 +556,7 @@ impl Connection {
         if traffic.partial.len() >= self.config.max_frames_per_message {
             return Err(CloseReason::TooManyFrames { ceiling: self.config.max_frames_per_message });
         }
-        traffic.partial_octets = octets;
-        if let Some(message) = traffic.take_frame(body, flags.more) {
-            self.messages.push_back(message);
-        }
+        traffic.take_frame(body, flags.more, octets, &mut self.messages);
         Ok(Flow::Continue)
     }
 
@@ -720,9 +707,13 @@ impl Connection {
         let Some((header, taken)) = FrameHeader::decode(Framing::V2, octets, mechanism.ceiling())? else {
             return Ok(Flow::Starved);
         };
-        let Some(mut body) = take_body_mut(octets, header, taken, &mut self.read_hint)? else {
+        let whole = whole_frame(header, taken)?;
+        if octets.len() < whole {
+            self.read_hint = whole - octets.len();
             return Ok(Flow::Starved);
-        };
+        }
+        octets.advance(taken);
+        let mut body = octets.split_to(whole - taken);
         let State::Handshake { version, mechanism, due } = mem::replace(&mut self.state, State::Closed) else {
             return Ok(Flow::Continue);
         };
@@ -859,8 +850,26 @@ fn own_greeting(config: &Config) -> [u8; Greeting::LEN] {
     Greeting { major: 3, minor: 1, mechanism, as_server: config.mechanism.is_server() }.encode(0)
 }
 
+/// Takes messages of one short frame each from the front of `octets`, and says whether there was no room for one
+// A function of its own, that its loop has all registers; nothing stands between reading a message and putting it where
+// it belongs, that it is not copied twice
+#[inline(never)]
+fn take_short_row(octets: &mut BytesMut, messages: &mut VecDeque<Message>, limit: usize) -> bool {
+    let mut read = 0;
+    for _ in messages.len()..limit {
+        let Some(short) = octets.get(read..).and_then(Short::decode) else {
+            octets.advance(read);
+            return false;
+        };
+        read += SHORT_HEADER + short.len();
+        messages.push_back(Message::short(short));
+    }
+    octets.advance(read);
+    Short::decode(octets).is_some()
+}
+
 /// Octets of the message in progress with another frame of that length, if so many are accepted
-#[inline]
+#[inline(always)]
 fn message_octets(config: &Config, partial_octets: u64, body_len: u64) -> Result<u64, CloseReason> {
     let octets = partial_octets.saturating_add(body_len);
     let ceiling = config.max_message;
@@ -868,7 +877,7 @@ fn message_octets(config: &Config, partial_octets: u64, body_len: u64) -> Result
 }
 
 /// Octets of a whole frame
-#[inline]
+#[inline(always)]
 fn whole_frame(header: FrameHeader, taken: usize) -> Result<usize, CloseReason> {
     // On machines whose addresses are shorter than lengths, what can't be addressed can't be accepted.
     let whole = usize::try_from(header.body_len).ok().and_then(|body_len| body_len.checked_add(taken));
@@ -883,24 +892,13 @@ fn take_body(
     taken: usize,
     read_hint: &mut usize,
 ) -> Result<Option<Bytes>, CloseReason> {
-    Ok(take_body_mut(octets, header, taken, read_hint)?.map(BytesMut::freeze))
-}
-
-/// As [`take_body`], but to be changed where it lies
-#[inline]
-fn take_body_mut(
-    octets: &mut BytesMut,
-    header: FrameHeader,
-    taken: usize,
-    read_hint: &mut usize,
-) -> Result<Option<BytesMut>, CloseReason> {
     let whole = whole_frame(header, taken)?;
     if octets.len() < whole {
         *read_hint = whole - octets.len();
         return Ok(None);
     }
     octets.advance(taken);
-    Ok(Some(octets.split_to(whole - taken)))
+    Ok(Some(octets.split_to(whole - taken).freeze()))
 }
 
 /// A subscription as a PUB or XPUB is handed it

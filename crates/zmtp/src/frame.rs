@@ -69,7 +69,7 @@ impl FrameHeader {
     /// Writes the header at the end of `into`, in the shortest form that the framing has
     ///
     /// In 1.0 framing `command` is lost: that version has none.
-    #[inline]
+    #[inline(always)]
     pub fn encode(&self, framing: Framing, into: &mut impl BufMut) {
         let more = if self.more { MORE } else { 0 };
         match framing {

@@ -48,7 +48,7 @@ impl Rope {
     }
 
     /// Appends a payload: by copy up to [`COPY_LIMIT`], else as a slice of its own
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, octets: &Bytes) {
         if octets.len() <= COPY_LIMIT {
             self.small.extend_from_slice(octets);

@@ -235,6 +235,7 @@ impl WriteQueue {
     }
 
     /// Appends the messages of `from` in another framing, until there are `limit_octets`
+    #[cold]
     pub(crate) fn push_reframed(&mut self, framing: Framing, from: &Self, limit_octets: usize) {
         let mut frames = from.frames();
         while self.octets() < limit_octets
