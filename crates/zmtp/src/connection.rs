@@ -471,7 +471,9 @@ impl Connection {
         let State::Traffic(traffic) = &mut self.state else {
             return Ok(Flow::Continue);
         };
-        if traffic.takes_short && traffic.partial.is_empty() && take_short_row(octets, &mut self.messages, limit) {
+        // A zero begins a message of one frame of up to 255 octets
+        let is_row = traffic.takes_short && octets.first() == Some(&0) && traffic.partial.is_empty();
+        if is_row && take_short_row(octets, &mut self.messages, limit) {
             return Ok(Flow::Full);
         }
         if traffic.sealing.is_some() {
@@ -851,21 +853,33 @@ fn own_greeting(config: &Config) -> [u8; Greeting::LEN] {
 }
 
 /// Takes messages of one short frame each from the front of `octets`, and says whether there was no room for one
-// A function of its own, that its loop has all registers; nothing stands between reading a message and putting it where
-// it belongs, that it is not copied twice
+// A function of its own, that its loop has all registers; but for the last one, messages are copied once
 #[inline(never)]
 fn take_short_row(octets: &mut BytesMut, messages: &mut VecDeque<Message>, limit: usize) -> bool {
-    let mut read = 0;
+    let mut rest = &octets[..];
+    let mut is_full = true;
     for _ in messages.len()..limit {
-        let Some(short) = octets.get(read..).and_then(Short::decode) else {
-            octets.advance(read);
-            return false;
-        };
-        read += SHORT_HEADER + short.len();
-        messages.push_back(Message::short(short));
+        if let Some((short, after)) = Short::decode_amid(rest) {
+            messages.push_back(Message::short(short));
+            rest = after;
+        } else if let Some(after) = take_last_short(rest, messages) {
+            rest = after;
+        } else {
+            is_full = false;
+            break;
+        }
     }
+    let read = octets.len() - rest.len();
     octets.advance(read);
-    Short::decode(octets).is_some()
+    is_full && Short::decode(octets).is_some()
+}
+
+/// Takes a short message with which the input may end; what is left of that
+#[inline(never)]
+fn take_last_short<'a>(wire: &'a [u8], messages: &mut VecDeque<Message>) -> Option<&'a [u8]> {
+    let short = Short::decode(wire)?;
+    messages.push_back(Message::short(short));
+    wire.get(SHORT_HEADER + short.len()..)
 }
 
 /// Octets of the message in progress with another frame of that length, if so many are accepted

@@ -66,6 +66,15 @@ impl Short {
         Self::copy_from(rest.get(..usize::from(*len))?)
     }
 
+    /// As [`decode`](Self::decode), where more follows than a short frame can hold: there is but one way to copy it; with what is behind
+    #[inline(always)]
+    pub(crate) fn decode_amid(wire: &[u8]) -> Option<(Self, &[u8])> {
+        let [0, len, rest @ ..] = wire else { return None };
+        let len = usize::from(*len);
+        let short = Self { len_and_one: len_and_one(len)?, octets: *rest.first_chunk()? };
+        Some((short, rest.get(len..)?))
+    }
+
     /// Octets of the frame
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
