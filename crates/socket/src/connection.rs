@@ -736,7 +736,12 @@ impl Driver {
     /// Tells the socket what became of the messages; and whether to part from the peer in good order
     fn finish(&mut self, why: Why) -> (Ended, bool) {
         // Who is denied hears it only if nothing that it sent lies unread when the connection closes
-        let graceful = matches!(why, Why::Socket(_) | Why::Protocol(CloseReason::Denied { .. }));
+        let graceful = match why {
+            // Its descriptor is wanted at once
+            Why::Socket(reason) => reason != CROWDED_OUT,
+            Why::Protocol(CloseReason::Denied { .. }) => true,
+            _ => false,
+        };
         // A refusal is told before the connection closes, if the kernel takes it at once
         self.poll_write(&mut TaskContext::from_waker(Waker::noop()));
         let attached = self.key.filter(|_| self.attached);
