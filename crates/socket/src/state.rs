@@ -1159,7 +1159,7 @@ impl State {
     }
 
     /// `note` sees each pipe before a message is taken from it: the last one is the message's
-    #[inline]
+    #[inline(always)]
     fn recv_noting(&mut self, into: &mut Message, mut note: impl FnMut(&Pipe)) -> Result<(), RecvError> {
         let is_plain = match &self.pattern {
             Pattern::Pull | Pattern::Dealer | Pattern::Pair(_) | Pattern::Subscriber(_) => true,

@@ -116,9 +116,10 @@ impl TlsStream {
         };
         match shaken {
             Ok(stream) => {
-                let peer = peer(stream.get_ref().1);
+                // Who is refused after all, say by a certificate that has ended since its session began, gets no stream
+                let peer = peer(stream.get_ref().1)?;
                 self.state = State::Open(stream);
-                peer
+                Ok(peer)
             }
             Err((error, mut carrier)) => {
                 let refusal = TlsError::from_io(&error, carrier.first());
