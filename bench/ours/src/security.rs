@@ -1,10 +1,12 @@
 //! How the connections of a role are protected, and whether they were.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-use tidings_socket::{Context, EventKind, EventStream, Options, SocketType};
+use tidings_socket::{Context, Event, EventKind, EventStream, Options, SocketType};
+use tokio::runtime::Handle;
 
 use crate::arguments::{Arguments, Usage};
 
@@ -27,7 +29,21 @@ pub(crate) enum End {
 }
 
 /// Sees what the connections of a context agreed on, where there is something to see
-pub(crate) struct Witness(Option<EventStream>);
+#[derive(Default)]
+pub(crate) struct Witness {
+    /// Mechanism and scheme
+    seen: Arc<OnceLock<(&'static str, Option<String>)>>,
+    /// Where no runtime looks at them as they come
+    later: Option<EventStream>,
+}
+
+fn note(event: Event, seen: &OnceLock<(&'static str, Option<String>)>) {
+    if let EventKind::Handshaken { mechanism, .. } = event.kind {
+        let scheme = event.endpoint.and_then(|at| Some(at.split_once("://")?.0.to_owned()));
+        // The first one is kept, all are alike
+        seen.set((mechanism, scheme)).ok();
+    }
+}
 
 impl Security {
     pub(crate) fn new(arguments: &mut Arguments, endpoint: &str) -> Result<Self> {
@@ -85,20 +101,38 @@ impl Security {
     /// A context, and who sees what its connections agree on; made where the role runs, whose runtime it takes
     pub(crate) fn context(&self) -> (Context, Witness) {
         let context = Context::new();
-        let events = (!matches!(self, Self::None)).then(|| context.events());
-        (context, Witness(events))
+        let mut witness = Witness::default();
+        if !matches!(self, Self::None) {
+            let mut events = context.events();
+            match Handle::try_current() {
+                Ok(runtime) => {
+                    let seen = witness.seen.clone();
+                    // Until it has seen one, and no longer: a queue that fills up again and again would push that event
+                    // out of the ring, and once nobody reads none is made
+                    runtime.spawn(async move {
+                        while seen.get().is_none()
+                            && let Some(event) = events.next().await
+                        {
+                            note(event, &seen);
+                        }
+                    });
+                }
+                Err(_) => witness.later = Some(events),
+            }
+        }
+        (context, witness)
     }
 }
 
 impl Witness {
     /// Adds to a report what the connections agreed on
     pub(crate) fn tell(&mut self, mut report: Value) -> Value {
-        let Some(events) = &mut self.0 else { return report };
-        while let Some(event) = events.try_next() {
-            if let EventKind::Handshaken { mechanism, .. } = event.kind {
-                report["mechanism"] = json!(mechanism);
-                report["transport"] = json!(event.endpoint.and_then(|at| Some(at.split_once("://")?.0.to_owned())));
-            }
+        while let Some(event) = self.later.as_mut().and_then(EventStream::try_next) {
+            note(event, &self.seen);
+        }
+        if let Some((mechanism, scheme)) = self.seen.get() {
+            report["mechanism"] = json!(mechanism);
+            report["transport"] = json!(scheme);
         }
         report
     }

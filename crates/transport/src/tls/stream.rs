@@ -405,7 +405,7 @@ impl AsyncWrite for Carrier {
 const FIRST: usize = 8;
 
 /// How many octets of records wait for the kernel; rustls's own default is half as much
-const BUFFER_LIMIT: usize = 128 * 1024;
+const BUFFER_LIMIT: usize = 512 * 1024;
 
 /// How long a refused peer may take to read why; not measured
 const LINGER: Duration = Duration::from_secs(1);
