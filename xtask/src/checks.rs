@@ -165,7 +165,7 @@ fn fuzz(each: Duration) -> Result<()> {
         let output = run.output().with_context(|| format!("can't run {}", program.display()))?;
         let said = String::from_utf8_lossy(&output.stderr);
         if output.status.success() {
-            println!("{target:<14}{}", said.lines().rfind(|line| line.starts_with("Done")).unwrap_or("ran"));
+            println!("{target:<18}{}", said.lines().rfind(|line| line.starts_with("Done")).unwrap_or("ran"));
         } else {
             eprintln!("{said}");
             found.push(target.as_str());
