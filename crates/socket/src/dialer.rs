@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tidings_transport::{DialError, Endpoint};
 use tidings_zmtp::{PeerInfo, Properties, SocketType};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -14,7 +15,7 @@ use crate::connection::{self, Again, Arrival, Ended, Why};
 use crate::error::ConnectError;
 use crate::events::{ConnectionId, EventKind};
 use crate::pipe::{Driver, PipeKey};
-use crate::security::Terms;
+use crate::security::{TOLD_EVERY, Terms};
 use crate::shared::Shared;
 use crate::state::{CLOSED_HERE, Phase, SOCKET_CLOSED, TAKEN_OVER};
 
@@ -116,8 +117,13 @@ impl Dialer {
 
     /// Keeps the endpoint connected until it is stopped, refused for good, or must not be tried again
     pub(crate) async fn run(mut self) {
+        let mut told: Option<Instant> = None;
         loop {
             let options = self.terms.stream_options(&self.shared);
+            if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                self.terms.tell_of_end(&self.shared, &self.name);
+                told = Some(Instant::now());
+            }
             let dialled = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,

@@ -196,6 +196,14 @@ pub enum EventKind {
         /// `refused` or `taken-over`
         action: &'static str,
     },
+    /// This side's TLS certificate ends within 14 days, or has ended; said when an endpoint is bound or connected to, and
+    /// once a day while it goes on
+    CertificateEnds {
+        /// The certificate's subject, as `CN=hub`
+        subject: String,
+        /// Seconds until then; below zero when it has ended
+        ends_in_s: i64,
+    },
     /// The socket is closed
     Closed,
     /// The reader of this stream was too slow and this many events passed it by
@@ -228,6 +236,7 @@ impl EventKind {
             Self::Dropped { .. } => "dropped",
             Self::Malformed { .. } => "malformed",
             Self::DuplicateRoutingId { .. } => "duplicate-routing-id",
+            Self::CertificateEnds { .. } => "certificate-ends",
             Self::Closed => "closed",
             Self::Missed { .. } => "missed",
         }
@@ -277,6 +286,10 @@ impl fmt::Display for EventKind {
             Self::Dropped { count, total } => write!(f, ": {count} messages, {total} in all"),
             Self::Malformed { count, total } => write!(f, ": {count} datagrams, {total} in all"),
             Self::DuplicateRoutingId { routing_id, action } => write!(f, " {routing_id}: {action}"),
+            Self::CertificateEnds { subject, ends_in_s } if *ends_in_s < 0 => {
+                write!(f, ": {subject} has ended, {} hours ago", ends_in_s.unsigned_abs() / 3600)
+            }
+            Self::CertificateEnds { subject, ends_in_s } => write!(f, ": {subject}, in {} hours", ends_in_s / 3600),
             Self::Missed { count } => write!(f, ": {count} events"),
             Self::Unbound | Self::Accepted | Self::AcceptResumed | Self::Connected | Self::Closed => Ok(()),
         }

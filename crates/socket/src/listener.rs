@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::{Arrival, Driver};
 use crate::events::{ConnectionId, EventKind};
 use crate::half_open::{HalfOpen, Place};
-use crate::security::Terms;
+use crate::security::{TOLD_EVERY, Terms};
 use crate::shared::Shared;
 
 /// Accepts until stopped
@@ -23,10 +23,16 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: Listener, stop: Cancellat
     let endpoint: Arc<str> = listener.local_endpoint().to_string().into();
     let mut paused = Pause { shared: &shared, endpoint: &endpoint, lasts: false };
     let mut stopped = pin!(stop.cancelled());
+    let mut looks = tokio::time::interval(TOLD_EVERY);
+    let has_certificate = terms.tls_status().is_some();
     loop {
         let accepted = tokio::select! {
             biased;
             () = stopped.as_mut() => break,
+            _ = looks.tick(), if has_certificate => {
+                terms.tell_of_end(&shared, &endpoint);
+                continue;
+            }
             accepted = listener.accept_from() => accepted,
         };
         match accepted {

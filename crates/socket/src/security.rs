@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tidings_transport::{Endpoint, StreamOptions, TlsSettings, TlsStatus};
 use tidings_zmtp::{Config, CurveClient, CurveServer, Entropy, EntropyError, MechanismConfig, PlainClient, SocketType};
 
+use crate::events::EventKind;
 use crate::options::{Options, read_pin};
 use crate::shared::Shared;
 
@@ -112,7 +114,23 @@ impl Terms {
     pub(crate) fn tls_status(&self) -> Option<TlsStatus> {
         self.security.tls.as_ref().map(|settings| settings.status())
     }
+
+    /// Says that this side's certificate ends, if it does so soon
+    pub(crate) fn tell_of_end(&self, shared: &Shared, endpoint: &str) {
+        let Some(TlsStatus { subject, not_after: Some(ends), .. }) = self.tls_status() else { return };
+        let ends_in_s = match ends.duration_since(SystemTime::now()) {
+            Ok(left) if left > SOON => return,
+            Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            Err(past) => i64::try_from(past.duration().as_secs()).map_or(i64::MIN, |past| -past),
+        };
+        shared.say(endpoint, || EventKind::CertificateEnds { subject: subject.unwrap_or_default(), ends_in_s });
+    }
 }
+
+/// From when on the end of a certificate is told: time enough for a person to have another made
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How often it is
+pub(crate) const TOLD_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Security {
     /// What the options say of security

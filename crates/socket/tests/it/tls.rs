@@ -138,12 +138,46 @@ async fn a_listener_needs_a_certificate_and_a_client_someone_to_trust() {
 }
 
 /// An authority, and what it issued
+/// A certificate that ends within two weeks is told where it is listened with, and once for each endpoint that dials
+#[tokio::test]
+async fn a_certificate_that_ends_soon_is_told() {
+    let now = std::time::SystemTime::now();
+    for (days, said) in [(3_i32, Some("CN=hub, in 71 hours")), (-2, Some("CN=hub has ended, 48 hours ago")), (60, None)]
+    {
+        let day = Duration::from_secs(24 * 3600);
+        let ends = if days < 0 { now - day * 2 } else { now + day * days.unsigned_abs() };
+        let files = Files::ending(Some(ends));
+        let context = Context::new();
+        let pull = socket_with(&context, Pull, files.server());
+        let mut events = pull.events();
+        let at = soon("bind", pull.bind("tls://127.0.0.1:*").unwrap()).await.unwrap();
+        let Some(said) = said else {
+            // What comes next is the newcomer, and nothing was said before
+            connect(&socket_with(&context, Push, files.client()), &pull, &at).await;
+            let names = event_names(&mut events, 2).await;
+            assert!(!names.contains(&"certificate-ends"), "{names:?}");
+            continue;
+        };
+        let told = event(&mut events, "certificate-ends").await;
+        assert!(told.to_string().contains(said), "{told}");
+        let push = socket_with(&context, Push, files.server().tls_authority(files.authority()));
+        let mut events = push.events();
+        let _connecting = push.connect(&at).unwrap();
+        assert!(event(&mut events, "certificate-ends").await.to_string().contains(said));
+    }
+}
+
 struct Files {
     folder: TempDir,
 }
 
 impl Files {
     fn new() -> Self {
+        Self::ending(None)
+    }
+
+    /// With a certificate of the hub that ends at a certain time
+    fn ending(ends: Option<std::time::SystemTime>) -> Self {
         let files = Self { folder: tempfile::tempdir().unwrap() };
         let mut params = CertificateParams::default();
         // Names of their own, for a foreign one of the same name is found out only by its signature
@@ -159,6 +193,10 @@ impl Files {
         {
             let mut params = CertificateParams::new(names).unwrap();
             params.distinguished_name.push(DnType::CommonName, name);
+            if let Some(ends) = ends.filter(|_| name == "hub") {
+                params.not_before = params.not_before.min(ends.into());
+                params.not_after = ends.into();
+            }
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
             let key = KeyPair::generate().unwrap();
             files.write(&format!("{name}.pem"), &params.signed_by(&key, &issuer).unwrap().pem());

@@ -61,6 +61,9 @@ fn log(event: &Event, budget: &mut LineBudget) {
         EventKind::AcceptPaused { .. }
         | EventKind::AcceptResumed
         | EventKind::AcceptFailed { .. }
+        | EventKind::CertificateEnds { .. }
+        | EventKind::Denied { .. }
+        | EventKind::Malformed { .. }
         | EventKind::Refused { .. }
         | EventKind::HandshakeFailed { .. }
         | EventKind::Slow { .. }
