@@ -713,6 +713,48 @@ impl Socket {
         self.receive_with(State::recv_from)
     }
 
+    /// Receives up to `max` messages under one lock, waiting for one at least, and tells where each came from; they are
+    /// added to `into`
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    /// Safe: messages are taken only when it completes.
+    pub async fn recv_many_from(&self, into: &mut Vec<Received>, max: usize) -> Result<usize, RecvError> {
+        yield_now_and_then().await;
+        match self.try_recv_many_from(into, max) {
+            Err(RecvError::WouldBlock) => {}
+            done => return done,
+        }
+        match self.shared().with(|state| state.options.recv_timeout) {
+            None => self.wait_to_recv(|socket| socket.try_recv_many_from(into, max)).await,
+            Some(timeout) => {
+                tokio::time::timeout(timeout, self.wait_to_recv(|socket| socket.try_recv_many_from(into, max)))
+                    .await
+                    .unwrap_or(Err(RecvError::TimedOut(timeout)))
+            }
+        }
+    }
+
+    /// Receives up to `max` messages that are there, and tells where each came from
+    ///
+    /// # Errors
+    /// [`RecvError::WouldBlock`] if none is.
+    pub fn try_recv_many_from(&self, into: &mut Vec<Received>, max: usize) -> Result<usize, RecvError> {
+        self.receive_with(|state| {
+            let before = into.len();
+            while into.len() - before < max {
+                match state.recv_from() {
+                    Ok(received) => into.push(received),
+                    Err(error) if into.len() == before => return Err(error),
+                    Err(_) => break,
+                }
+            }
+            Ok(into.len() - before)
+        })
+    }
+
     /// As [`recv_from`](Self::recv_from), for threads without a runtime
     ///
     /// # Errors

@@ -1,0 +1,1 @@
+//! Services by name over the Majordomo Protocol: a broker, clients and workers.
