@@ -8,6 +8,7 @@ use tidings::{Authenticator, Endpoint, Options, SystemEntropy};
 use tidings_keystore::{CurvePublicKey, Keystore, KeystoreError, OwnKey, PemCertificate, TrustedKey};
 use tidings_transport::TlsSettings;
 use tidings_zmtp::{CurveClient, MechanismConfig, PlainClient};
+use zeroize::Zeroizing;
 
 use super::{Exit, Failure, nearest};
 
@@ -38,7 +39,7 @@ pub(crate) struct SecurityArgs {
 #[derive(Clone)]
 pub(crate) enum Security {
     None,
-    Plain { user: String, password: String },
+    Plain { user: String, password: Zeroizing<String> },
     Keys { keystore: Keystore, key: Option<String>, server_key: Option<String> },
 }
 
@@ -54,10 +55,10 @@ impl SecurityArgs {
         }
         match (&self.plain_user, &self.plain_password_file) {
             (Some(user), Some(file)) => {
-                let text = std::fs::read_to_string(file).map_err(|error| {
+                let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|error| {
                     Failure::new(Exit::Usage, "password", format!("can't read {}: {error}", file.display()))
-                })?;
-                let password = text.lines().next().unwrap_or_default().to_owned();
+                })?);
+                let password = Zeroizing::new(text.lines().next().unwrap_or_default().to_owned());
                 Ok(Security::Plain { user: user.clone(), password })
             }
             _ => Ok(Security::None),
@@ -148,7 +149,7 @@ impl Security {
         match self {
             Self::None => {}
             Self::Plain { user, password } => {
-                let plain = PlainClient::new(user.clone(), password.clone()).map_err(Failure::usage)?;
+                let plain = PlainClient::new(user.clone(), password.to_string()).map_err(Failure::usage)?;
                 client.mechanism = MechanismConfig::PlainClient(plain);
             }
             Self::Keys { keystore, key, server_key } if !endpoint.is_encrypted() => {
@@ -160,16 +161,13 @@ impl Security {
             Self::Keys { .. } => {}
         }
         if endpoint.is_encrypted() {
-            let (mut settings, mut authorities) = (TlsSettings::client(), Vec::new());
-            if let Self::Keys { keystore, key, .. } = self {
-                let keys = keystore.keys();
-                let all: Vec<&PemCertificate> = keys.certificates().map(|(_, certificate)| certificate).collect();
-                authorities = all.iter().filter(|one| one.is_authority).map(|one| one.path.clone()).collect();
-                let mut own = all.iter().filter(|one| one.has_key && !one.is_authority);
-                let own = own.find(|one| key.as_ref().is_none_or(|name| *name == one.name));
-                if let Some(own) = own {
-                    settings = settings.certificate(own.path.clone()).key(own.path.with_extension("key"));
-                }
+            let files = match self {
+                Self::Keys { keystore, key, .. } => CertificateFiles::choose(keystore, key.as_deref(), false)?,
+                _ => CertificateFiles::default(),
+            };
+            let (mut settings, authorities) = (TlsSettings::client(), files.authorities);
+            if let Some((certificate, key)) = files.own {
+                settings = settings.certificate(certificate).key(key);
             }
             if authorities.is_empty() {
                 return Err(Failure::usage("without an authority no certificate can be judged")
@@ -251,49 +249,68 @@ pub(crate) fn server_key_of(keystore: &Keystore, wanted: Option<&str>) -> Result
     }
 }
 
+/// The files of the keystore that TLS is given
+#[derive(Default)]
+struct CertificateFiles {
+    /// The own certificate and its key
+    own: Option<(PathBuf, PathBuf)>,
+    authorities: Vec<PathBuf>,
+}
+
+impl CertificateFiles {
+    /// Those of a keystore, with the own certificate of that name or the only one
+    ///
+    /// # Errors
+    /// A listener has none, or there are several and none is named.
+    fn choose(keystore: &Keystore, name: Option<&str>, serves: bool) -> Result<Self, Failure> {
+        let keys = keystore.keys();
+        let all: Vec<&PemCertificate> =
+            keys.certificates().filter(|(kind, _)| *kind == "tls").map(|(_, certificate)| certificate).collect();
+        let own: Vec<&&PemCertificate> =
+            all.iter().filter(|certificate| certificate.has_key && !certificate.is_authority).collect();
+        let chosen = match (name, &own[..]) {
+            (Some(name), own) => match own.iter().find(|certificate| certificate.name == name) {
+                Some(found) => Some(**found),
+                None if serves => return Err(no_certificate(name, own)),
+                None => None,
+            },
+            (None, [only]) => Some(**only),
+            (None, []) if serves => {
+                return Err(Failure::new(Exit::Usage, "keys", "the keystore has no TLS certificate with its key")
+                    .hint("`tidings key new NAME --tls HOST` makes one, and the authority that signs it"));
+            }
+            (None, []) => None,
+            (None, own) => {
+                let names: Vec<&str> = own.iter().map(|certificate| certificate.name.as_str()).collect();
+                return Err(Failure::new(Exit::Usage, "keys", "the keystore has several TLS certificates")
+                    .hint(format!("name one of {}", names.join(", "))));
+            }
+        };
+        let authorities = all.iter().filter(|certificate| certificate.is_authority);
+        Ok(Self {
+            own: chosen.map(|certificate| (certificate.path.clone(), certificate.path.with_extension("key"))),
+            authorities: authorities.map(|certificate| certificate.path.clone()).collect(),
+        })
+    }
+}
+
 fn with_certificate(
     mut options: Options,
     keystore: &Keystore,
     name: Option<&str>,
     serves: bool,
 ) -> Result<Options, Failure> {
-    let keys = keystore.keys();
-    let all: Vec<&PemCertificate> =
-        keys.certificates().filter(|(kind, _)| *kind == "tls").map(|(_, certificate)| certificate).collect();
-    let own: Vec<&&PemCertificate> =
-        all.iter().filter(|certificate| certificate.has_key && !certificate.is_authority).collect();
-    let chosen = match (name, &own[..]) {
-        (Some(name), own) => match own.iter().find(|certificate| certificate.name == name) {
-            Some(found) => Some(**found),
-            None if serves => return Err(no_certificate(name, own)),
-            None => None,
-        },
-        (None, [only]) => Some(**only),
-        (None, []) if serves => {
-            return Err(Failure::new(Exit::Usage, "keys", "the keystore has no TLS certificate with its key")
-                .hint("`tidings key new NAME --tls HOST` makes one, and the authority that signs it"));
-        }
-        (None, []) => None,
-        (None, own) => {
-            let names: Vec<&str> = own.iter().map(|certificate| certificate.name.as_str()).collect();
-            return Err(Failure::new(Exit::Usage, "keys", "the keystore has several TLS certificates")
-                .hint(format!("name one of {}", names.join(", "))));
-        }
-    };
-    if let Some(certificate) = chosen {
-        set(&mut options, "tls_certificate", &certificate.path.display().to_string())?;
-        set(&mut options, "tls_key", &certificate.path.with_extension("key").display().to_string())?;
+    let files = CertificateFiles::choose(keystore, name, serves)?;
+    if let Some((certificate, key)) = files.own {
+        set(&mut options, "tls_certificate", &certificate.display().to_string())?;
+        set(&mut options, "tls_key", &key.display().to_string())?;
     }
-    let authorities: Vec<String> = all
-        .iter()
-        .filter(|certificate| certificate.is_authority)
-        .map(|certificate| certificate.path.display().to_string())
-        .collect();
     if serves && options.value("zap_domain").is_ok_and(|domain| domain.to_string().is_empty()) {
         // A certificate says who it is, not that we want it in: the keystore is asked where there is a domain
         set(&mut options, "zap_domain", DOMAIN)?;
     }
-    if !authorities.is_empty() {
+    if !files.authorities.is_empty() {
+        let authorities: Vec<String> = files.authorities.iter().map(|path| path.display().to_string()).collect();
         set(&mut options, "tls_authority", &authorities.join("\n"))?;
         if serves {
             // Whoever has an authority of its own asks everybody for a certificate

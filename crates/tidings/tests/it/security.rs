@@ -28,8 +28,28 @@ fn pair() -> tempfile::TempDir {
 }
 
 fn doctor(directory: &Path, args: &[&str]) -> (Option<i32>, Value) {
-    let done = run_in(directory, &[&["doctor", "--json", "--timeout", "5s"], args].concat());
+    let usual: &[&str] = if args.contains(&"--timeout") { &[] } else { &["--timeout", "5s"] };
+    let done = run_in(directory, &[&["doctor", "--json"], usual, args].concat());
     (done.code, serde_json::from_str(&done.out.join("\n")).unwrap_or_else(|_| panic!("{done:?}")))
+}
+
+/// The endpoint of a listener that says these octets to whoever spoke and stays, or else closes at once
+fn answering(octets: Option<&[u8]>) -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    let octets = octets.map(<[u8]>::to_vec);
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let (Ok(mut stream), Some(octets)) = (stream, &octets) else { continue };
+            if stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {
+                stream.write_all(octets).ok();
+                kept.push(stream);
+            }
+        }
+    });
+    endpoint
 }
 
 #[test]
@@ -133,17 +153,18 @@ fn the_doctor_tells_each_trouble_from_the_others() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
     let free = format!("tcp://{}", nobody.local_addr().unwrap());
     drop(nobody);
-    let web = TcpListener::bind("127.0.0.1:0").unwrap();
-    let web_endpoint = format!("tcp://{}", web.local_addr().unwrap());
-    std::thread::spawn(move || {
-        use std::io::{Read as _, Write as _};
-        for stream in web.incoming() {
-            let Ok(mut stream) = stream else { break };
-            if stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {
-                stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
-            }
-        }
-    });
+    let web = answering(Some(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+    // A signature, and revision 0 behind it: too old for any mechanism
+    let old = answering(Some(&[0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 0, 5]));
+    // A greeting of ZMTP 3.0 with NULL, and no READY behind it
+    let mut greeting = [0; 64];
+    greeting[0] = 0xff;
+    greeting[9] = 0x7f;
+    greeting[10] = 3;
+    greeting[12..16].copy_from_slice(b"NULL");
+    let silent = answering(Some(&greeting));
+    let door = answering(None);
+    let no_tls = web.replace("tcp:", "tls:");
     let node = ["--keys", "node-keys"];
     // The node's own key for the hub's: what a mistaken --server-key amounts to
     let wrong = fs::read_to_string(home.join("node-keys/curve/node.key")).unwrap();
@@ -160,7 +181,11 @@ fn the_doctor_tells_each_trouble_from_the_others() {
         (vec![curve_endpoint.as_str(), node[0], node[1], "--server-key", wrong.as_str()], Some(4), "wrong-server-key"),
         (vec![free.as_str()], Some(3), "unreachable"),
         (vec!["tcp://no-such-host.invalid:1"], Some(3), "unresolvable"),
-        (vec![web_endpoint.as_str()], Some(4), "not-zeromq"),
+        (vec![web.as_str()], Some(4), "not-zeromq"),
+        (vec![no_tls.as_str(), node[0], node[1]], Some(4), "tls"),
+        (vec![old.as_str()], Some(4), "other-version"),
+        (vec![silent.as_str(), "--timeout", "200ms"], Some(5), "silent"),
+        (vec![door.as_str()], Some(4), "closed"),
         (vec!["udp://127.0.0.1:1"], Some(1), "no-connection"),
     ] {
         let (found_code, found) = doctor(home, &args);
