@@ -4,6 +4,8 @@
 //! with an XPUB socket: it sees the subscriptions that the forwarder passes upstream, and so knows
 //! whether anybody listens, where a PUB socket would have to sleep and hope.
 
+mod domogik;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -31,8 +33,11 @@ pub(crate) enum Event {
 /// What `event pub` is given
 #[derive(Args, Debug)]
 pub(crate) struct PublishArgs {
-    /// The topic, by whose beginning subscribers choose
+    /// The topic, by whose beginning subscribers choose; with --domogik the category
     topic: String,
+    /// In Domogik's form: the topic gets timestamp and version, and the one frame is JSON ({} if not given)
+    #[arg(long, conflicts_with_all = ["hex", "delimiter"])]
+    domogik: bool,
     #[command(flatten)]
     sending: SendingArgs,
     /// Where the forwarder takes events in; repeatable
@@ -99,6 +104,9 @@ pub(crate) struct SubscribeArgs {
     /// End after DURATION, whatever came until then
     #[arg(long = "for", value_name = "DURATION", value_parser = units::duration)]
     run_for: Option<Duration>,
+    /// In Domogik's form: category and JSON content; other messages are passed over and counted
+    #[arg(long, conflicts_with_all = ["output", "delimiter"])]
+    domogik: bool,
     /// How events are printed; --json is --output json
     #[arg(long, value_enum, value_name = "FORM")]
     output: Option<Output>,
@@ -129,10 +137,10 @@ pub(crate) fn run(event: Event, talk: Talk) -> Result<(), Failure> {
 }
 
 async fn publish(mut args: PublishArgs, talk: Talk) -> Result<(), Failure> {
-    let topic = args.topic.clone();
+    let topic = if args.domogik { domogik::topic(&args.topic)? } else { args.topic.clone() };
     if args.sending.frames.is_empty() && args.sending.file.is_empty() && !args.sending.stdin {
         // An event without content is still two frames, so that subscribers need not count
-        args.sending.frames.push(String::new());
+        args.sending.frames.push(if args.domogik { "{}".to_owned() } else { String::new() });
     }
     let pace: Pace = args.sending.pace(args.count);
     let syntax = FrameSyntax {
@@ -141,7 +149,14 @@ async fn publish(mut args: PublishArgs, talk: Talk) -> Result<(), Failure> {
         delimiter: args.delimiter.clone(),
         first: FirstFrame::Plain,
     };
-    let mut outgoing = Outgoing::new(&args.sending, syntax, pace)?.below(topic.clone().into());
+    let outgoing = Outgoing::new(&args.sending, syntax, pace)?;
+    let mut outgoing = match args.domogik {
+        true => {
+            let category = args.topic.clone();
+            outgoing.shaped(move |content| domogik::event(&category, content))?
+        }
+        false => outgoing.below(topic.clone().into()),
+    };
     let socket_args = SocketArgs {
         connect: args.endpoint.clone(),
         options: args.options.clone(),
@@ -160,7 +175,7 @@ async fn publish(mut args: PublishArgs, talk: Talk) -> Result<(), Failure> {
     }
     let subscribers = listeners(&session, topic.as_bytes(), &args).await?;
     if subscribers == 0 {
-        let nobody = format!("nobody subscribes to '{topic}'");
+        let nobody = format!("nobody subscribes to '{}'", args.topic);
         if args.require_subscriber {
             return Err(
                 Failure::new(Exit::Negative, "no-subscriber", nobody).hint("--wait-subs 1 waits for a subscriber")
@@ -240,6 +255,11 @@ async fn subscribe(args: SubscribeArgs, talk: Talk) -> Result<(), Failure> {
         security: args.security.clone(),
         ..SocketArgs::default()
     };
+    if args.domogik {
+        let session = Session::open(Opening::new(SocketType::Sub, &socket_args).topics(&topics), talk).await?;
+        let done = domogik::print(&session, args.count).await;
+        return session.finish(done).await;
+    }
     receive_with(SocketType::Sub, &socket_args, args.output, &topics, talk).await
 }
 
@@ -258,6 +278,7 @@ Examples:
   tidings event pub weather 'rain, 12 degrees'
   tidings event pub deploy done --require-subscriber     exit code 1 if nobody listens
   tidings event pub clock '{{time}}' --interval 1s
+  tidings event pub --domogik device.update '{\"id\": 1}'  as Domogik's programs expect it
   tail -f app.log | tidings event pub log --stdin";
 
 const SUB: &str = "\
@@ -265,6 +286,7 @@ Examples:
   tidings event sub
   tidings event sub weather clock
   tidings event sub deploy --count 1 --timeout 10m && echo deployed
+  tidings event sub --domogik device                     Domogik's events: category and content
   tidings event sub --json | jq .frames";
 
 #[cfg(test)]

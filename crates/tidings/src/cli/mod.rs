@@ -6,7 +6,9 @@ mod documents;
 mod event;
 mod failure;
 mod frames;
+mod import;
 mod input;
+mod json;
 mod key;
 mod output;
 pub(crate) mod security;
@@ -53,6 +55,9 @@ pub(crate) struct Global {
 enum Noun {
     Serve(crate::serve::ServeArgs),
     Check(check::CheckArgs),
+    /// Take over the configuration of an older system: print it as one of ours
+    #[command(subcommand, after_help = import::EXAMPLES)]
+    Import(import::Import),
     Doctor(doctor::DoctorArgs),
     /// Any ZeroMQ socket, from the shell
     #[command(subcommand, after_help = sock::EXAMPLES)]
@@ -101,6 +106,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.noun {
         Noun::Serve(args) => crate::serve::run(args, talk),
         Noun::Check(args) => check::run(&args, talk),
+        Noun::Import(import) => import::run(import, talk),
         Noun::Doctor(args) => doctor::run(&args, talk),
         Noun::Sock(sock) => sock::run(*sock, talk),
         Noun::Event(event) => event::run(event, talk),

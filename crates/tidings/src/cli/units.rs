@@ -59,6 +59,35 @@ pub(crate) fn rate(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(per / number).map_err(|_| wrong())
 }
 
+/// Reads a size: octets, alone or with `KiB`, `MiB`, `GiB` or `TiB`
+///
+/// # Errors
+/// Says what is legal.
+pub(crate) fn octets(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is not a size: write octets, or a number and a unit, such as 64MiB or 2GiB");
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        unit => {
+            let power = OCTET_UNITS.iter().position(|known| *known == unit).ok_or_else(wrong)?;
+            1 << (10 * (power as u64 + 1))
+        }
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
+}
+
+/// A size as [`octets`] reads it, in the largest unit that is exact
+pub(crate) fn display_octets(octets: u64) -> String {
+    let whole = |power: &usize| octets != 0 && octets.is_multiple_of(1 << (10 * (power + 1)));
+    match (0..OCTET_UNITS.len()).rev().find(whole) {
+        Some(power) => format!("{}{}", octets >> (10 * (power + 1)), OCTET_UNITS[power]),
+        None => octets.to_string(),
+    }
+}
+
+const OCTET_UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+
 /// A number and its noun: `1 message`, `2 messages`
 pub(crate) fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -111,6 +140,18 @@ mod tests {
     fn prints_what_it_reads() {
         for text in ["500ms", "5s", "1m30s", "2h", "1d1h", "1s250ms", "0", "10us"] {
             assert_eq!(duration(text).map(display_duration), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn sizes_are_printed_as_they_are_read() {
+        for (text, expected) in [("0", 0), ("1023", 1023), ("64MiB", 64 << 20), ("1GiB", 1 << 30), ("3TiB", 3 << 40)] {
+            assert_eq!(octets(text), Ok(expected));
+            assert_eq!(display_octets(expected), text);
+        }
+        assert_eq!(octets(" 2 KiB "), Ok(2048));
+        for text in ["", "MiB", "-1", "1.5GiB", "64MB", "99999999999TiB", "1 apple"] {
+            assert!(octets(text).is_err(), "{text:?} was accepted");
         }
     }
 

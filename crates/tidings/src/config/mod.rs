@@ -1,6 +1,9 @@
 //! The daemon's configuration: one table of settings, filled from flags, environment, file and
 //! defaults, in that order of precedence.
 
+mod access;
+pub(crate) use access::AccessRule;
+
 mod listener;
 pub(crate) use listener::{HttpListener, Listener, Protected, Protection};
 
@@ -9,6 +12,9 @@ pub(crate) use problem::{Place, Problem, Problems};
 
 mod settings;
 pub(crate) use settings::{LogFormat, LogLevel, Settings};
+
+mod sizes;
+pub(crate) use sizes::{Durability, Octets};
 
 mod source;
 pub(crate) use source::{Origin, Sources};

@@ -2,6 +2,7 @@
 //! comparison at a reload, and the typed fields the daemon reads.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::source::a_type;
-use super::{HttpListener, Listener, Origin, Protection};
+use super::{AccessRule, Durability, HttpListener, Listener, Octets, Origin, Protection};
 use crate::cli::units;
 
 /// A value and where it comes from
@@ -115,6 +116,38 @@ macro_rules! settings {
 }
 
 settings! {
+    /// Whether the service broker runs
+    service_enabled: bool = true, "service.enabled", false;
+    /// Where clients and workers connect: a list of endpoints, or of { endpoint, curve, tls, allow-plaintext }
+    service_listen: Vec<Listener> = local(4830), "service.listen", true;
+    /// How often broker and worker tell each other that they are there
+    service_heartbeat_interval: Duration = Duration::from_secs(1), "service.heartbeat-interval", false;
+    /// How many of these may stay out before a silent worker is gone
+    service_liveness: NonZeroU32 = count(4), "service.liveness", false;
+    /// Longest wait of a request without a deadline of its own; and longest silence of a worker that is at work and, as
+    /// older ones do, says nothing meanwhile
+    service_request_age: Duration = Duration::from_secs(60), "service.request-age", false;
+    /// Most requests that wait for one service; the next is refused with 503
+    service_max_waiting: u32 = 10_000, "service.max-waiting", false;
+    /// Most octets that wait for one service
+    service_max_waiting_octets: Octets = Octets(64 << 20), "service.max-waiting-octets", false;
+    /// How many workers may die over one request before it is given up with 502
+    service_max_attempts: NonZeroU32 = count(3), "service.max-attempts", false;
+    /// Who may call which service: a list of "ROLE SERVICE", where ROLE is one of the keystore's, anonymous, or * for
+    /// everybody, and a * at the end of SERVICE stands for any ending; empty: everybody that was let in may
+    service_call: Vec<AccessRule> = Vec::new(), "service.call", true;
+    /// Who may offer which service, likewise
+    service_work: Vec<AccessRule> = Vec::new(), "service.work", true;
+    /// Whether durable requests are taken (titanic.request), which are kept in the store
+    service_durable: bool = true, "service.durable", false;
+    /// Where the store is; empty: the state directory ($STATE_DIRECTORY, ~/.local/state/tidings, /var/lib/tidings)
+    store_directory: Directory = Directory::default(), "store.directory", false;
+    /// When a request counts as stored: "fsync" (it is on disk), "interval:200ms" (it will be by then), "memory" (never)
+    store_durability: Durability = Durability::Fsync, "store.durability", false;
+    /// Most octets that the store holds; then requests are refused until some are done
+    store_max_octets: Octets = Octets(1 << 30), "store.max-octets", false;
+    /// How long a request, and then its reply, is kept for whoever asks
+    store_ttl: Duration = Duration::from_secs(7 * 24 * 3600), "store.ttl", false;
     /// Whether the event forwarder runs
     events_enabled: bool = true, "events.enabled", false;
     /// Where publishers connect: a list of endpoints, or of { endpoint, curve, tls, allow-plaintext }
@@ -147,18 +180,44 @@ settings! {
 }
 
 /// The sections of the file
-pub(crate) static SECTIONS: &[&str] = &["events", "http", "security", "log", "shutdown"];
+pub(crate) static SECTIONS: &[&str] = &["service", "store", "events", "http", "security", "log", "shutdown"];
 
 /// A directory, or none: empty text
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Directory(pub(crate) Option<PathBuf>);
 
 impl Settings {
+    /// What no daemon can work with, though each value is one of its type: the key, whence it is, what is wrong, and what
+    /// to write
+    pub(crate) fn unworkable(&self) -> Vec<(&'static str, &Origin, String, &'static str)> {
+        let mut found = Vec::new();
+        let interval = &self.service_heartbeat_interval;
+        if interval.value < SHORTEST_INTERVAL {
+            let message = format!("{} is too short", units::display_duration(interval.value));
+            found.push(("service.heartbeat-interval", &interval.origin, message, "write 10ms or more, such as \"1s\""));
+        }
+        for (key, setting) in [("service.request-age", &self.service_request_age), ("store.ttl", &self.store_ttl)] {
+            if setting.value.is_zero() {
+                let message = "0 would end everything at once".to_owned();
+                found.push((key, &setting.origin, message, "write a duration, such as \"60s\" or \"7d\""));
+            }
+        }
+        found
+    }
+
     /// Listeners that nothing protects though they must be: their key, place in the file, and what is wrong
     pub(crate) fn unprotected(&self) -> Vec<(&'static str, &Origin, Wrong)> {
         let keys = self.security_keys.value.0.is_some();
         let mut found = Vec::new();
-        for (key, setting) in [("events.in", &self.events_in), ("events.out", &self.events_out)] {
+        let listening = [
+            ("service.listen", &self.service_listen, &self.service_enabled),
+            ("events.in", &self.events_in, &self.events_enabled),
+            ("events.out", &self.events_out, &self.events_enabled),
+        ];
+        for (key, setting, enabled) in listening {
+            if !enabled.value {
+                continue;
+            }
             for listener in &setting.value {
                 if let Err((message, hint)) = listener.protected(keys) {
                     let span = listener.span.clone().unwrap_or_default();
@@ -227,6 +286,65 @@ impl SettingValue for bool {
     }
 }
 
+impl SettingValue for NonZeroU32 {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+        Self::new(u32::from_toml(value)?).ok_or_else(|| vec![wrong(value, none_at_all())])
+    }
+
+    fn from_text(text: &str) -> Result<Self, TextError> {
+        Self::new(u32::from_text(text)?).ok_or_else(none_at_all)
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl SettingValue for Octets {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().to_owned(),
+            _ => return Err(wrong_type(value, "a size such as \"64MiB\"")),
+        };
+        Self::from_text(&text).map_err(|error| vec![wrong(value, error)])
+    }
+
+    fn from_text(text: &str) -> Result<Self, TextError> {
+        units::octets(text).map(Self).map_err(|message| (message, None))
+    }
+
+    fn to_toml(&self) -> String {
+        format!("{:?}", units::display_octets(self.0))
+    }
+}
+
+impl SettingValue for Vec<AccessRule> {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+        let Some(items) = value.get_ref().as_array() else {
+            return Err(wrong_type(value, "a list of rules, such as [\"operator *\", \"* echo\"]"));
+        };
+        let (mut rules, mut wrongs) = (Self::new(), Vec::new());
+        for item in items {
+            match item.get_ref().as_str().map(str::parse) {
+                Some(Ok(rule)) => rules.push(rule),
+                Some(Err(error)) => wrongs.push(wrong(item, error)),
+                None => wrongs.extend(wrong_type(item, "a rule such as \"operator dbmanager\"")),
+            }
+        }
+        if wrongs.is_empty() { Ok(rules) } else { Err(wrongs) }
+    }
+
+    fn from_text(text: &str) -> Result<Self, TextError> {
+        text.split(',').filter(|rule| !rule.trim().is_empty()).map(str::parse).collect()
+    }
+
+    fn to_toml(&self) -> String {
+        let rules: Vec<String> = self.iter().map(|rule| format!("{:?}", rule.to_string())).collect();
+        format!("[{}]", rules.join(", "))
+    }
+}
+
 impl SettingValue for u32 {
     fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
         let integer = value.get_ref().as_integer().ok_or_else(|| wrong_type(value, "a whole number"))?;
@@ -273,6 +391,12 @@ string_setting!(
     "a string",
     |text: &str| Ok::<_, TextError>(Directory(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))),
     |value: &Directory| value.0.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+);
+string_setting!(
+    Durability,
+    "a string: \"fsync\", \"interval:200ms\" or \"memory\"",
+    |text: &str| text.parse(),
+    Durability::to_string
 );
 string_setting!(String, "a string", |text: &str| Ok::<_, TextError>(text.to_owned()), String::clone);
 string_setting!(LogLevel, "a string", |text| word(text, "level"), |value: &LogLevel| value.word());
@@ -432,7 +556,22 @@ fn wrong_type(value: &Spanned<DeValue<'_>>, wanted: &str) -> Vec<Wrong> {
 }
 
 const COUNT: &str = "a whole number from 0 to 4294967295";
-const EMPTY: &str = "name at least one endpoint, or set events.enabled = false";
+const EMPTY: &str = "name at least one endpoint, or write enabled = false below the same section";
+
+/// Beats closer than this would be most of the traffic
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+fn none_at_all() -> TextError {
+    ("0 is none at all".to_owned(), Some("write 1 or more".to_owned()))
+}
+
+/// A default that is a count; none of them is 0
+const fn count(count: u32) -> NonZeroU32 {
+    match NonZeroU32::new(count) {
+        Some(count) => count,
+        None => NonZeroU32::MIN,
+    }
+}
 
 fn local(port: u16) -> Vec<Listener> {
     let endpoint = format!("tcp://127.0.0.1:{port}");

@@ -89,6 +89,10 @@ impl Sources {
         for (flag, key, text) in &self.flags {
             assign_text(&mut settings, &mut problems, Origin::Flag(flag.clone()), key, text);
         }
+        for (key, origin, message, hint) in settings.unworkable() {
+            let message = format!("{key}: {message}");
+            problems.push(Problem { origin: origin.clone(), message, hint: Some(hint.to_owned()) });
+        }
         // Only now it is known whether there are keys to protect them with
         for (key, origin, wrong) in settings.unprotected() {
             let origin = match (origin, &text) {
@@ -153,9 +157,14 @@ fn read_file(settings: &mut Settings, problems: &mut Vec<Problem>, file: &str, t
         let name: &str = section.get_ref();
         let Some(known) = SECTIONS.iter().find(|known| **known == name) else {
             // A key that forgot its section is the likeliest mistake at the top
-            let hint = match KEYS.iter().find(|key| key.ends_with(&format!(".{name}"))) {
-                Some(key) => Some(format!("'{key}' exists: put it below a line [{}]", section_of(key))),
-                None => did_you_mean(name, SECTIONS.iter().copied()),
+            let ending = format!(".{name}");
+            let meant: Vec<&str> = KEYS.iter().copied().filter(|key| key.ends_with(&ending)).collect();
+            let hint = match &meant[..] {
+                [] => did_you_mean(name, SECTIONS.iter().copied()),
+                keys => {
+                    let lines: Vec<String> = keys.iter().map(|key| format!("[{}]", section_of(key))).collect();
+                    Some(format!("there is '{}': put it below a line {}", keys.join("' and '"), lines.join(" or ")))
+                }
             };
             problems.push(Problem {
                 origin: place(section.span()),
@@ -264,6 +273,10 @@ mod tests {
             ("[http]\nlisten = 4839\n", "t.toml:2:10: http.listen:"),
             ("[log]\nlevel = \"loud\"\n", "t.toml:2:9: log.level:"),
             ("[shutdown]\ndeadline = \"5\"\n", "t.toml:2:12: shutdown.deadline:"),
+            ("[service]\nliveness = 0\n", "t.toml:2:12: service.liveness: 0 is none"),
+            ("[service]\nmax-waiting-octets = \"64 apples\"\n", "t.toml:2:22: service.max-waiting-octets:"),
+            ("[service]\ncall = [\"operator *\", \"echo\"]\n", "t.toml:2:23: service.call: 'echo'"),
+            ("[store]\ndurability = \"interval\"\n", "t.toml:2:14: store.durability:"),
             ("events = 3\n", "t.toml:1:10: 'events' is a section"),
             ("[events\n", "t.toml:1:8:"),
         ] {

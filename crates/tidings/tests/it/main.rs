@@ -7,12 +7,14 @@
 //! |---|---|
 //! | each socket pattern between two processes, its flags and its exit codes | `sock`, `sock_later` |
 //! | the daemon: events, page, signals, reload | `serve` |
+//! | Domogik's configuration and events | `domogik` |
 //! | encrypted pairs, strangers, the doctor | `security` |
 //! | keys: made, shown, trusted, revoked, rotated | `keys` |
 //! | command lines, configuration, completions, manual pages | `usage` |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on has failed")]
 
+mod domogik;
 mod keys;
 mod process;
 mod security;

@@ -14,7 +14,7 @@ mod watch;
 
 pub(crate) use args::{SendingArgs, SocketArgs};
 pub(crate) use outgoing::{Outgoing, Pace};
-pub(crate) use session::{Opening, Session, Tally};
+pub(crate) use session::{Opening, Session, Tally, unreceivable};
 
 use clap::{Args, Subcommand};
 use tidings::SocketType;

@@ -29,7 +29,11 @@ pub(crate) struct Outgoing {
     /// Messages given out so far, the value of `{{seq}}`
     seq: u64,
     next_at: Option<Instant>,
+    shape: Option<Shape>,
 }
+
+/// Makes a message of its frames
+type Shape = Box<dyn Fn(&[Bytes]) -> Result<Message, Failure>>;
 
 impl Outgoing {
     /// Reads arguments and files at once, so that what is wrong with them is said before anything is sent
@@ -56,13 +60,30 @@ impl Outgoing {
                 })?),
                 false => None,
             };
-        Ok(Self { frames, lines, syntax, pace, seq: 0, next_at: None })
+        Ok(Self { frames, lines, syntax, pace, seq: 0, next_at: None, shape: None })
     }
 
     /// Puts a frame before all others, as it is
     pub(crate) fn below(mut self, frame: Bytes) -> Self {
         self.frames.insert(0, FrameTemplate::literal(frame));
         self
+    }
+
+    /// Has every message made by `shape`; what the arguments make is tried at once, so that what is wrong with them is
+    /// said before anything is sent
+    ///
+    /// # Errors
+    /// Those of `shape`.
+    pub(crate) fn shaped(
+        mut self,
+        shape: impl Fn(&[Bytes]) -> Result<Message, Failure> + 'static,
+    ) -> Result<Self, Failure> {
+        if self.lines.is_none() {
+            let frames: Vec<Bytes> = self.frames.iter().map(|frame| frame.fill(0)).collect();
+            shape(&frames)?;
+        }
+        self.shape = Some(Box::new(shape));
+        Ok(self)
     }
 
     /// Whether the messages are lines of input, whose number nobody knows beforehand
@@ -106,7 +127,16 @@ impl Outgoing {
             let due = self.next_at.unwrap_or(now).checked_add(interval)?;
             Some(due.max(now))
         });
-        Ok(Some(Message::multipart(frames)))
+        match &self.shape {
+            None => Ok(Some(Message::multipart(frames))),
+            Some(shape) => shape(&frames).map(Some).map_err(|failure| match self.lines {
+                None => failure,
+                Some(_) => Failure {
+                    message: format!("line {} of standard input: {}", self.seq, failure.message),
+                    ..Failure { exit: Exit::Data, code: "input", ..failure }
+                },
+            }),
+        }
     }
 }
 
