@@ -178,8 +178,9 @@ impl Mq {
         let open = service.protected(false).is_err();
         let enabled = self.is_master.value;
         let mut text = format!(
-            "# Domogik MQ's broker and forwarder, from {file} by `tidings import domogik`.\n\
-             # Its programs find them where they were: they keep that file, and need no change.\n"
+            "# Domogik MQ's broker and forwarder, from {} by `tidings import domogik`.\n\
+             # Its programs find them where they were: they keep that file, and need no change.\n",
+            in_a_comment(file)
         );
         if !enabled {
             notes.push(format!(
@@ -246,7 +247,7 @@ impl Mq {
             notes.push(format!("line {line}: '{key}' stands there before; this one, the last, counts"));
         }
         for (key, line) in &self.unknown {
-            _ = writeln!(text, "# {key} (line {line}) means nothing to Domogik MQ, nor here.");
+            _ = writeln!(text, "# {} (line {line}) means nothing to Domogik MQ, nor here.", in_a_comment(key));
             notes.push(format!("line {line}: '{key}' is none of Domogik MQ's keys, and was left out"));
         }
         Imported { toml: text, notes }
@@ -256,8 +257,12 @@ impl Mq {
 type Wrong = (String, Option<String>);
 
 fn any(text: &str) -> Result<String, Wrong> {
-    // It goes into a comment: one line of it
-    Ok(text.lines().next().unwrap_or_default().chars().filter(|character| !character.is_control()).collect())
+    Ok(in_a_comment(text))
+}
+
+/// What of a text can stand in a comment: its first line
+fn in_a_comment(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().filter(|character| !character.is_control()).collect()
 }
 
 fn truth(text: &str) -> Result<bool, Wrong> {
@@ -429,7 +434,9 @@ mod tests {
 
     #[test]
     fn strange_and_repeated_keys_are_said() {
-        let imported = imported(&format!("{SAMPLE}colour = blue\nsub_port = 40413\n[other]\nx = 1\n"), false);
+        let more = "colour = blue\nsub_port = 40413\nodd\u{7} = 1\n[other]\nx = 1\n";
+        let imported = imported(&format!("{SAMPLE}{more}"), false);
+        assert!(load(&imported).is_ok(), "{}", imported.toml);
         assert!(imported.notes.iter().any(|note| note.contains("line 11: 'colour'")), "{:?}", imported.notes);
         assert!(imported.notes.iter().any(|note| note.contains("line 12: 'sub_port'")), "{:?}", imported.notes);
         assert!(imported.toml.contains("40413") && !imported.toml.contains("40412"), "{}", imported.toml);
