@@ -1,1 +1,8 @@
 //! Services by name over the Majordomo Protocol: a broker, clients and workers.
+//!
+//! A client asks for a service by its name and gets an answer, or learns why not. Workers register for a service; the broker
+//! between them gives each request to a worker that is free. Spoken on one socket: MDP 0.1 (RFC 7) and Domogik's dialect of
+//! it, MDP 0.2 (RFC 18) in the three forms that exist, and a wire of tidings' own, which both sides agree on by a
+//! property of the handshake. What a broker says of itself is MMI (RFC 8).
+
+pub mod wire;
