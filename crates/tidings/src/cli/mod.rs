@@ -4,6 +4,7 @@ mod check;
 mod doctor;
 mod documents;
 mod event;
+mod exec;
 mod failure;
 mod frames;
 mod import;

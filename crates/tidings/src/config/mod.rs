@@ -18,3 +18,7 @@ pub(crate) use sizes::{Durability, Octets};
 
 mod source;
 pub(crate) use source::{Origin, Sources};
+
+mod state;
+#[allow(unused_imports, reason = "its users come next: the durable service and `queue`")]
+pub(crate) use state::store_directory;

@@ -9,6 +9,7 @@ mod log;
 mod metrics;
 mod notify;
 mod reload;
+mod side;
 mod status;
 
 use std::path::PathBuf;

@@ -2,7 +2,6 @@
 
 mod args;
 mod converse;
-mod exec;
 mod options;
 mod outgoing;
 mod proxy;

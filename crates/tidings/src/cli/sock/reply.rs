@@ -7,8 +7,8 @@ use clap::Args;
 use tidings::{Message, SocketType};
 
 use super::args::{ReceivingArgs, SendingArgs, SocketArgs};
-use super::exec::Command;
 use super::session::{Opening, Session, Tally, unreceivable};
+use crate::cli::exec::{Command, Input};
 use crate::cli::frames::FirstFrame;
 use crate::cli::output::Printer;
 use crate::cli::template::FrameTemplate;
@@ -109,7 +109,7 @@ async fn answer_all(
 impl Answer {
     fn new(args: &AnswerArgs, socket: &SocketArgs) -> Result<Self, Failure> {
         if let Some(command) = &args.exec {
-            let command = Command::new(command, args.exec_timeout, args.keep_newline);
+            let command = Command::shell(command, args.exec_timeout, args.keep_newline);
             return Ok(Self::Run { command, error_reply: args.error_reply.clone() });
         }
         if args.echo {
@@ -124,11 +124,11 @@ impl Answer {
         match self {
             Self::Echo => request.clone(),
             Self::Fixed(frames) => Message::multipart(frames.iter().map(|frame| frame.fill(seq))),
-            Self::Run { command, error_reply } => match command.run(request).await {
+            Self::Run { command, error_reply } => match command.run(&Input::frames(request)).await {
                 Ok(output) => Message::from(Bytes::from(output)),
                 Err(error) => {
                     talk.say(format_args!("the command failed: {error}"));
-                    Message::from(error_reply.replace("{{error}}", &error))
+                    Message::from(error_reply.replace("{{error}}", &error.to_string()))
                 }
             },
         }
