@@ -1,0 +1,142 @@
+//! Looking entries up, and what operators and time do to them.
+
+use rusqlite::params;
+use uuid::Uuid;
+
+use super::{Batch, EntryRow};
+use crate::StoreError;
+use crate::entry::{Cause, Found, Settled, State};
+use crate::error::Sql;
+use crate::view;
+
+/// Entries that an operator means
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doomed {
+    /// The one of this number
+    One(i64),
+    /// All in this state
+    All(State),
+}
+
+impl Batch<'_> {
+    /// What is known under `id`
+    pub(crate) fn find(&self, id: Uuid) -> Sql<Result<Found, StoreError>> {
+        let Some(entry) = self.entry_by_id(id)? else { return Ok(Ok(Found::Unknown)) };
+        let seq = entry.seq.unsigned_abs();
+        Ok(match entry.state {
+            State::Waiting | State::Leased => Ok(Found::Pending { seq, attempts: entry.attempt }),
+            State::Dead => {
+                let (cause, note) = (entry.cause.unwrap_or(Cause::Damaged), entry.note.unwrap_or_default());
+                Ok(Found::Dead { seq, cause, note })
+            }
+            State::Done => match view::result(self.connection, entry.seq)? {
+                Some(result) => Ok(Found::Done { seq, result }),
+                None => Err(StoreError::DamagedEntry { seq }),
+            },
+        })
+    }
+
+    /// Deletes the entry of this id, in whichever state
+    pub(crate) fn remove(&mut self, id: Uuid) -> Sql<Settled> {
+        let Some(entry) = self.entry_by_id(id)? else { return Ok(Settled::Late) };
+        self.forget(&entry)?;
+        Ok(Settled::Done)
+    }
+
+    /// Deletes up to `max` entries of a queue; how many those were
+    pub(crate) fn purge(&mut self, queue: i64, which: Doomed, max: usize) -> Sql<usize> {
+        let found = self.doomed(queue, which, max)?;
+        for entry in &found {
+            self.forget(entry)?;
+        }
+        Ok(found.len())
+    }
+
+    /// Has up to `max` dead letters of a queue begin anew; how many those were
+    pub(crate) fn requeue(&mut self, queue: i64, which: Doomed, max: usize) -> Sql<usize> {
+        let mut found = self.doomed(queue, which, max)?;
+        found.retain(|entry| entry.state == State::Dead);
+        for entry in &found {
+            let expires = entry.ttl.map(|ttl| self.now.column().saturating_add(ttl));
+            let mut update = self.connection.prepare_cached(
+                "UPDATE entry SET state = 0, attempt = 0, due_at = 0, changed_at = ?2, expires_at = ?3, cause = NULL,
+                 note = NULL WHERE seq = ?1",
+            )?;
+            update.execute(params![entry.seq, self.now.column(), expires])?;
+            self.count(entry.queue, Some(State::Dead), Some(State::Waiting), 0);
+            self.woke = true;
+        }
+        Ok(found.len())
+    }
+
+    fn doomed(&self, queue: i64, which: Doomed, max: usize) -> Sql<Vec<EntryRow>> {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let (look, which) = match which {
+            Doomed::One(seq) => (entry_where!("WHERE queue = ?1 AND seq = ?2 LIMIT ?3"), seq),
+            // In the words of the indices' conditions, so that they are used
+            Doomed::All(state @ (State::Waiting | State::Leased)) => (
+                entry_where!("WHERE queue = ?1 AND state <= 1 AND state = ?2 ORDER BY due_at, seq LIMIT ?3"),
+                state.column(),
+            ),
+            Doomed::All(state) => {
+                (entry_where!("WHERE queue = ?1 AND state >= 2 AND state = ?2 ORDER BY seq LIMIT ?3"), state.column())
+            }
+        };
+        let mut select = self.connection.prepare_cached(look)?;
+        select.query_map(params![queue, which, max], EntryRow::read)?.collect()
+    }
+
+    /// Ends up to `max` lifetimes: what waits becomes a dead letter, what was kept goes; true if more may have ended
+    pub(crate) fn sweep(&mut self, max: usize) -> Sql<bool> {
+        let limit = i64::try_from(max).unwrap_or(i64::MAX);
+        let mut select = self.connection.prepare_cached(entry_where!(
+            // A leased one may still be done in time
+            "WHERE expires_at <= ?1 AND NOT (state = 1 AND due_at > ?1) ORDER BY expires_at LIMIT ?2"
+        ))?;
+        let ended: Vec<EntryRow> =
+            select.query_map(params![self.now.column(), limit], EntryRow::read)?.collect::<Sql<_>>()?;
+        for entry in &ended {
+            match entry.state {
+                State::Waiting | State::Leased => {
+                    self.bury(entry, Cause::Expired, entry.note.as_deref().unwrap_or_default())?;
+                }
+                State::Done | State::Dead => self.forget(entry)?,
+            }
+        }
+        let mut delete = self.connection.prepare_cached(
+            "DELETE FROM seen WHERE (queue, key) IN (SELECT queue, key FROM seen WHERE until <= ?1 LIMIT ?2)",
+        )?;
+        let forgotten = delete.execute(params![self.now.column(), limit])?;
+        Ok(ended.len() >= max || forgotten >= max)
+    }
+
+    /// Queues that hold and remember nothing give their places to others
+    pub(crate) fn drop_empty_queues(&mut self) -> Sql<()> {
+        let mut delete = self.connection.prepare_cached(
+            "DELETE FROM queue WHERE waiting + leased + done + dead = 0
+             AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.queue = queue.queue AND entry.state <= 1)
+             AND NOT EXISTS (SELECT 1 FROM seen WHERE seen.queue = queue.queue)",
+        )?;
+        delete.execute([]).map(drop)
+    }
+
+    /// What a process had when it ended is nobody's: it waits again, and the attempt counts for none
+    ///
+    /// Only for the owner, when it opens the store: a broker's death is not the fault of what it held.
+    pub(crate) fn release_all(&mut self) -> Sql<usize> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT queue, count(*) FROM entry WHERE state <= 1 AND state = 1 GROUP BY queue")?;
+        let held: Vec<(i64, i64)> = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Sql<_>>()?;
+        for (queue, entries) in held {
+            let counts = self.counted.entry(queue).or_default();
+            counts.states[State::Leased as usize] -= entries;
+            counts.states[State::Waiting as usize] += entries;
+        }
+        let mut update = self.connection.prepare_cached(
+            "UPDATE entry SET state = 0, attempt = max(attempt - 1, 0), due_at = 0, changed_at = ?1
+             WHERE state <= 1 AND state = 1",
+        )?;
+        update.execute([self.now.column()])
+    }
+}

@@ -1,0 +1,251 @@
+//! Putting a store right, as far as its octets still tell how.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, params_from_iter, types::Value};
+
+use super::{FsckReport, ProblemKind, Progress, examine};
+use crate::error::Sql;
+use crate::schema::{self, TABLES};
+use crate::store::lock;
+use crate::{Clock as _, StoreError, StoreOptions, SystemClock, frames};
+
+/// What a repair did
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repair {
+    /// What was wrong
+    pub before: FsckReport,
+    /// What is wrong still; nothing, if it succeeded
+    pub after: FsckReport,
+    /// Entries that are dead letters now, because their bodies are lost
+    pub buried: u64,
+    /// Rows that could be read from a file whose pages are damaged
+    pub saved: u64,
+    /// Where the damaged file was put aside
+    pub aside: Option<PathBuf>,
+}
+
+/// Puts the store in `directory` right, and tells what that took
+///
+/// Nothing is thrown away: a file with damaged pages is put aside, entries with lost bodies become dead letters.
+///
+/// # Errors
+/// Another process owns the store; there is none; the system refuses.
+pub fn repair(directory: impl AsRef<Path>, mut progress: impl FnMut(Progress)) -> Result<Repair, StoreError> {
+    let directory = directory.as_ref();
+    let path = schema::file_in(directory);
+    if !path.exists() {
+        return Err(StoreError::Missing(directory.to_owned()));
+    }
+    let _lock = lock(directory)?;
+    let mut repair = Repair::default();
+    let fail = |error: rusqlite::Error| StoreError::engine(&path, &error);
+    let opened = schema::open_guest(directory);
+    let mut connection = match opened {
+        Ok(connection) => {
+            repair.before = examine(&connection, &path, &mut progress)?;
+            if repair.before.is_clean() {
+                return Ok(repair);
+            }
+            Some(connection)
+        }
+        Err(StoreError::Damaged { what, .. }) => {
+            repair.before.add(ProblemKind::Pages, what);
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    if repair.before.problems.iter().any(|problem| problem.kind == ProblemKind::Pages) {
+        drop(connection.take());
+        let (saved, aside) = save(directory, &path, &mut progress)?;
+        (repair.saved, repair.aside) = (saved, Some(aside));
+    }
+    let connection = match connection {
+        Some(connection) => connection,
+        None => schema::open_guest(directory)?,
+    };
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(fail)?;
+    let mended = mend(&connection).inspect_err(|_error| crate::batch::roll_back(&connection)).map_err(fail)?;
+    repair.buried = mended;
+    connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").map_err(fail)?;
+    repair.after = examine(&connection, &path, &mut progress)?;
+    Ok(repair)
+}
+
+/// Puts right what contradicts between the rows; how many entries are dead letters for it
+fn mend(connection: &Connection) -> Sql<u64> {
+    let now = SystemClock::new().now().column();
+    connection.execute_batch(
+        "DELETE FROM result WHERE seq NOT IN (SELECT seq FROM entry WHERE state = 2);
+         DELETE FROM large WHERE seq NOT IN (SELECT seq FROM entry WHERE flags & 2);
+         INSERT OR IGNORE INTO queue (queue, name)
+             SELECT DISTINCT queue, CAST('lost+found-' || queue AS BLOB) FROM entry
+             WHERE queue NOT IN (SELECT queue FROM queue);
+         UPDATE entry SET attempt = max(0, min(attempt, max_attempts)), max_attempts = max(1, max_attempts),
+             due_at = max(0, due_at), weight = max(0, weight)
+             WHERE attempt NOT BETWEEN 0 AND max_attempts OR max_attempts < 1 OR due_at < 0 OR weight < 0;
+         UPDATE entry SET state = 0 WHERE state = 1 AND due_at = 0;
+         UPDATE entry SET cause = 4 WHERE state = 3 AND cause IS NULL;",
+    )?;
+    let mut buried = 0;
+    for seq in unsound(connection)? {
+        buried += connection.execute(
+            "UPDATE entry SET state = 3, due_at = 0, changed_at = ?2, cause = 4, note = 'found by fsck',
+             expires_at = ?2 + (SELECT keep_dead FROM store) WHERE seq = ?1 AND state != 3",
+            [seq, now],
+        )? as u64;
+    }
+    buried += connection.execute(
+        "UPDATE entry SET state = 3, due_at = 0, changed_at = ?1, cause = 4, note = 'found by fsck: its result is lost',
+         expires_at = ?1 + (SELECT keep_dead FROM store)
+         WHERE state NOT BETWEEN 0 AND 3 OR state = 2 AND seq NOT IN (SELECT seq FROM result)",
+        [now],
+    )? as u64;
+    connection.execute_batch(
+        "DELETE FROM result WHERE seq NOT IN (SELECT seq FROM entry WHERE state = 2);
+         UPDATE queue SET (waiting, leased, done, dead, octets) = (
+             SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
+                    count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3), coalesce(sum(weight), 0)
+             FROM entry WHERE entry.queue = queue.queue);
+         UPDATE store SET entries = (SELECT count(*) FROM entry), octets = (SELECT coalesce(sum(octets), 0) FROM queue),
+             next_seq = max(next_seq, (SELECT coalesce(max(seq), 0) + 1 FROM entry));",
+    )?;
+    drop_unsound_items(connection)?;
+    Ok(buried)
+}
+
+/// Entries whose body or result is not what it was, and their lost octets emptied so that a checksum stands for them
+fn unsound(connection: &Connection) -> Sql<Vec<i64>> {
+    let mut found = Vec::new();
+    let bodies = "SELECT seq, checksum,
+        CASE WHEN flags & 2 THEN (SELECT body FROM large WHERE large.seq = entry.seq) ELSE body END FROM entry";
+    for (query, update) in [
+        (bodies, "UPDATE entry SET checksum = 0, body = x'', flags = flags & ~2 WHERE seq = ?1"),
+        ("SELECT seq, checksum, body FROM result", "DELETE FROM result WHERE seq = ?1"),
+    ] {
+        let mut lost = Vec::new();
+        let mut select = connection.prepare(query)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let (checksum, octets): (i64, Option<Vec<u8>>) = (row.get(1)?, row.get(2)?);
+            let sound = octets.zip(u32::try_from(checksum).ok()).and_then(|(octets, sum)| frames::unpack(&octets, sum));
+            if sound.is_none() {
+                lost.push(row.get::<_, i64>(0)?);
+            }
+        }
+        for seq in &lost {
+            connection.execute(update, [seq])?;
+        }
+        found.extend(lost);
+    }
+    connection.execute("DELETE FROM large WHERE seq NOT IN (SELECT seq FROM entry WHERE flags & 2)", [])?;
+    Ok(found)
+}
+
+fn drop_unsound_items(connection: &Connection) -> Sql<()> {
+    let mut select = connection.prepare("SELECT name, key, checksum, value FROM item")?;
+    let mut rows = select.query([])?;
+    let mut lost: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (checksum, value): (i64, Vec<u8>) = (row.get(2)?, row.get(3)?);
+        if checksum != i64::from(crc32fast::hash(&value)) {
+            lost.push((row.get(0)?, row.get(1)?));
+        }
+    }
+    for (name, key) in lost {
+        connection.execute("DELETE FROM item WHERE name = ?1 AND key = ?2", [name, key])?;
+    }
+    Ok(())
+}
+
+/// Makes a new database of all rows that can be read from a damaged one, which is put aside
+fn save(directory: &Path, path: &Path, progress: &mut impl FnMut(Progress)) -> Result<(u64, PathBuf), StoreError> {
+    let fresh = directory.join("queue.db.new");
+    for leftover in [fresh.clone(), with_suffix(&fresh, "-wal"), with_suffix(&fresh, "-shm")] {
+        if leftover.exists() {
+            fs::remove_file(&leftover).map_err(|error| StoreError::io("remove", &leftover, error))?;
+        }
+    }
+    let saved = copy_rows(path, &fresh, progress).map_err(|error| StoreError::engine(&fresh, &error))?;
+    let aside = (0..).map(|n| directory.join(format!("queue.db.damaged-{n}"))).find(|path| !path.exists());
+    let aside = aside.unwrap_or_else(|| directory.join("queue.db.damaged"));
+    // The log goes with its database: it belongs to no other
+    for (from, to) in [
+        (path.to_owned(), aside.clone()),
+        (with_suffix(path, "-wal"), with_suffix(&aside, "-wal")),
+        (with_suffix(path, "-shm"), with_suffix(&aside, "-shm")),
+        (fresh, path.to_owned()),
+    ] {
+        if from.exists() {
+            fs::rename(&from, &to).map_err(|error| StoreError::io("rename", &from, error))?;
+        }
+    }
+    let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| StoreError::io("sync", directory, error))?;
+    Ok((saved, aside))
+}
+
+fn copy_rows(path: &Path, fresh: &Path, progress: &mut impl FnMut(Progress)) -> Sql<u64> {
+    let new = Connection::open(fresh)?;
+    new.execute_batch(&format!("PRAGMA synchronous = FULL; BEGIN; {TABLES}"))?;
+    new.execute_batch("INSERT INTO store VALUES (1, 1, 0, 0, 0, 0, 0, 0)")?;
+    let mut saved = 0;
+    // A file that is no database has no rows to save, and a new store begins empty
+    if let Ok(old) = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        for table in ["store", "queue", "entry", "large", "result", "seen", "item"] {
+            saved += copy_table(&old, &new, table, progress);
+        }
+    }
+    let options = StoreOptions::default();
+    let millis = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    new.execute(
+        "UPDATE store SET dedup_window = ?1, keep_results = ?2, keep_dead = ?3 WHERE keep_dead = 0",
+        [millis(options.dedup_window), millis(options.keep_results), millis(options.keep_dead)],
+    )?;
+    new.execute_batch(&schema::mark())?;
+    new.execute_batch("COMMIT; PRAGMA journal_mode = WAL;")?;
+    new.close().map_err(|(_connection, error)| error)?;
+    Ok(saved)
+}
+
+/// Copies rows from both ends of a table, so that a damaged page in the middle costs only what lies on it and around
+fn copy_table(old: &Connection, new: &Connection, table: &str, progress: &mut impl FnMut(Progress)) -> u64 {
+    let mut saved = 0;
+    // `NOT INDEXED`: the indices may be what is damaged
+    for query in
+        [format!("SELECT * FROM {table} NOT INDEXED"), format!("SELECT * FROM {table} NOT INDEXED ORDER BY 1 DESC")]
+    {
+        let Ok(mut select) = old.prepare(&query) else { continue };
+        let columns = select.column_count();
+        let holes = vec!["?"; columns].join(", ");
+        // `store` has its row already; other rows may have been saved from the other end
+        let verb = if table == "store" { "INSERT OR REPLACE" } else { "INSERT OR IGNORE" };
+        let Ok(mut insert) = new.prepare(&format!("{verb} INTO {table} VALUES ({holes})")) else { continue };
+        let Ok(mut rows) = select.query([]) else { continue };
+        let whole = loop {
+            let row = match rows.next() {
+                Ok(Some(row)) => row,
+                Ok(None) => break true,
+                Err(_damaged) => break false,
+            };
+            let values: Sql<Vec<Value>> = (0..columns).map(|column| row.get(column)).collect();
+            let inserted = values.and_then(|values| insert.execute(params_from_iter(values)));
+            saved += inserted.unwrap_or(0) as u64;
+            if saved % 4096 == 0 {
+                progress(Progress { stage: "saving", done: saved, of: None });
+            }
+        };
+        if whole {
+            break;
+        }
+    }
+    saved
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}

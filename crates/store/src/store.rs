@@ -1,0 +1,336 @@
+//! A store: the directory that one process owns, the threads that serve it, and what it holds altogether.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, oneshot, watch};
+use uuid::Uuid;
+
+use crate::batch::{Batch, Limits, roll_back};
+use crate::checkpoint::Checkpointer;
+use crate::entry::{Found, Settled, checked_name};
+use crate::error::Sql;
+use crate::schema;
+use crate::view::{self, QueueStats};
+use crate::writer::{Counters, Inbox, Work, Writer};
+use crate::{Clock, Durability, Inspector, Pending, Queue, StoreError, StoreOptions, SystemClock, Table, Timestamp};
+
+/// Durable queues and small tables in one directory, owned by one process at a time
+///
+/// Cheap to clone. When the last handle, queue or table is dropped, or with [`close`](Self::close), what is under way is
+/// finished and the database left without a log.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    directory: PathBuf,
+    options: StoreOptions,
+    clock: Arc<dyn Clock>,
+    inbox: Arc<Inbox>,
+    /// Kibioctets that may wait for the writer
+    room: Arc<Semaphore>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    changes: watch::Receiver<u64>,
+    counters: Arc<Counters>,
+    released: usize,
+    /// Held until the writer has ended
+    _lock: File,
+}
+
+/// What a store holds and has done since it was opened
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Entries in all queues
+    pub entries: u64,
+    /// Octets that they count for
+    pub octets: u64,
+    /// Octets that they may
+    pub max_octets: u64,
+    /// Each queue
+    pub queues: Vec<QueueStats>,
+    /// Transactions
+    pub commits: u64,
+    /// Operations in them
+    pub operations: u64,
+    /// Transactions that failed
+    pub failed: u64,
+}
+
+impl Store {
+    /// Opens the store in `directory`, and makes it where there is none, with the system's clock
+    ///
+    /// What a process had leased when it ended waits again. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// Another process owns it; it is damaged, of another program or a later version; the system refuses.
+    pub fn open(directory: impl AsRef<Path>, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_with(directory, options, Arc::new(SystemClock::new()))
+    }
+
+    /// The same with another clock
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        directory: impl AsRef<Path>,
+        options: StoreOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let directory = directory.as_ref().to_owned();
+        schema::make_directory(&directory)?;
+        let lock = lock(&directory)?;
+        let path = schema::file_in(&directory);
+        let connection = schema::open_owner(&directory, &options)?;
+        let limits = Limits::from(&options);
+        let begin = || {
+            let mut batch = Batch::begin(&connection, limits, clock.now())?;
+            let (released, now, doubt) = (batch.release_all()?, batch.now, view::doubt(&connection)?);
+            batch.finish()?;
+            let data_version = connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+            Ok((released, now, doubt, data_version))
+        };
+        let begun: Sql<_> = begin();
+        let (released, now, doubt, data_version) = begun.map_err(|error| {
+            roll_back(&connection);
+            StoreError::engine(&path, &error)
+        })?;
+        if let Some(what) = doubt {
+            return Err(StoreError::Damaged { path, what });
+        }
+        let checkpointer = Checkpointer::start(schema::open_guest(&directory)?, &path, options.durability)?;
+        let (inbox, counters) = (Arc::new(Inbox::default()), Arc::new(Counters::default()));
+        let (changes, changed) = watch::channel(0);
+        // Time goes on from the latest moment that the file has seen
+        let clock: Arc<dyn Clock> = Arc::new(Onwards { behind: now.since(clock.now()), clock });
+        let writer = Writer {
+            connection,
+            path: path.clone(),
+            inbox: Arc::clone(&inbox),
+            clock: Arc::clone(&clock),
+            limits,
+            checkpointer,
+            changes,
+            counters: Arc::clone(&counters),
+            syncing: true,
+            swept_at: Timestamp::default(),
+            tidied_at: now,
+            data_version,
+        };
+        let spawned = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
+        let writer = spawned.map_err(|error| StoreError::io("start a thread for", &path, error))?;
+        let shared = Shared {
+            directory,
+            options,
+            clock,
+            inbox,
+            room: Arc::new(Semaphore::new(ROOM)),
+            writer: Mutex::new(Some(writer)),
+            changes: changed,
+            counters,
+            released,
+            _lock: lock,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The queue of this name, of 1 to 255 octets; it comes to be with its first entry
+    ///
+    /// # Errors
+    /// [`StoreError::BadName`].
+    pub fn queue(&self, name: impl Into<Bytes>) -> Result<Queue, StoreError> {
+        let name = name.into();
+        checked_name("queue's name", &name)?;
+        Ok(Queue::new(self.clone(), name))
+    }
+
+    /// The table of this name, of 1 to 255 octets
+    ///
+    /// # Errors
+    /// [`StoreError::BadName`].
+    pub fn table(&self, name: impl Into<Bytes>) -> Result<Table, StoreError> {
+        let name = name.into();
+        checked_name("table's name", &name)?;
+        Ok(Table::new(self.clone(), name))
+    }
+
+    /// What is known under an entry's id, in whichever queue it is
+    pub fn find(&self, id: Uuid) -> Pending<Found> {
+        self.submit(false, 0, move |batch| batch.find(id))
+    }
+
+    /// Deletes the entry of this id with its result, in whichever queue and state; [`Settled::Late`] if there is none
+    pub fn remove(&self, id: Uuid) -> Pending<Settled> {
+        self.submit(true, 0, move |batch| batch.remove(id).map(Ok))
+    }
+
+    /// Ends the lifetimes that are over; it happens by itself once a second
+    pub fn sweep(&self) -> Pending<()> {
+        self.submit(false, 0, |batch| {
+            while batch.sweep(1000)? {}
+            Ok(Ok(()))
+        })
+    }
+
+    /// What it holds
+    pub fn stats(&self) -> Pending<StoreStats> {
+        let (max_octets, counters) = (self.shared.options.max_octets, Arc::clone(&self.shared.counters));
+        self.submit(false, 0, move |batch| {
+            let (entries, octets) = batch.total();
+            Ok(Ok(StoreStats {
+                entries,
+                octets,
+                max_octets,
+                queues: batch.queues()?,
+                commits: counters.commits.load(Ordering::Relaxed),
+                operations: counters.jobs.load(Ordering::Relaxed),
+                failed: counters.failed.load(Ordering::Relaxed),
+            }))
+        })
+    }
+
+    /// Tells when something may be handed out that couldn't be before, but for time that passes
+    ///
+    /// What another process puts back is told within a second.
+    pub fn changes(&self) -> Changes {
+        Changes(self.shared.changes.clone())
+    }
+
+    /// Looks at the same directory with a connection of its own, as another process would
+    ///
+    /// # Errors
+    /// As [`Inspector::open`].
+    pub fn inspect(&self) -> Result<Inspector, StoreError> {
+        Inspector::open_with(&self.shared.directory, Arc::clone(&self.shared.clock))
+    }
+
+    /// The present moment, as the store sees it
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Where it lies
+    pub fn directory(&self) -> &Path {
+        &self.shared.directory
+    }
+
+    /// What its acknowledgements mean
+    pub fn durability(&self) -> Durability {
+        self.shared.options.durability
+    }
+
+    /// Entries that its last owner had leased when it ended, and that wait again
+    pub fn released(&self) -> usize {
+        self.shared.released
+    }
+
+    /// Finishes what is under way, and lets go of the directory's database
+    ///
+    /// Blocks until that is done. Other handles answer [`StoreError::Closed`] from then on.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    pub(crate) fn max_body(&self) -> usize {
+        self.shared.options.max_body
+    }
+
+    /// Has the writer do `run` in its next transaction; `octets` is what it carries
+    pub(crate) fn submit<T, F>(&self, promises: bool, octets: usize, run: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Batch<'_>) -> Sql<Result<T, StoreError>> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        Pending::new(async move {
+            let wanted = u32::try_from(1 + octets / 1024).unwrap_or(u32::MAX).min(ROOM as u32);
+            let acquired = Arc::clone(&shared.room).acquire_many_owned(wanted).await;
+            let room = acquired.map_err(|_closed| StoreError::Closed)?;
+            let (reply, told) = oneshot::channel();
+            shared.inbox.push(Box::new(Work { run, outcome: None, reply, promises, octets, _room: room }));
+            told.await.unwrap_or(Err(StoreError::Closed))
+        })
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("directory", &self.shared.directory).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        self.inbox.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // A panic of it has been reported by then
+            let _ended = writer.join();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Tells of changes since the last time it was asked
+#[derive(Clone, Debug)]
+pub struct Changes(watch::Receiver<u64>);
+
+impl Changes {
+    /// Waits for the next; true for ever once the store is closed would help nobody, so that is false
+    ///
+    /// # Cancel safety
+    /// No change is lost by dropping the future.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+/// A clock that goes on from where the store's file is
+struct Onwards {
+    clock: Arc<dyn Clock>,
+    behind: std::time::Duration,
+}
+
+impl Clock for Onwards {
+    fn now(&self) -> Timestamp {
+        self.clock.now().after(self.behind)
+    }
+}
+
+/// Makes this process the directory's owner until the file is dropped
+pub(crate) fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("lock");
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = opened.map_err(|error| StoreError::io("open", &path, error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            // Only for the message; the owner may be just about to write it
+            let _unread = file.take(20).read_to_string(&mut owner);
+            let owner = if owner.trim().is_empty() { "unknown".to_owned() } else { owner.trim().to_owned() };
+            return Err(StoreError::InUse { directory: directory.to_owned(), owner });
+        }
+        Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path, error)),
+    }
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(|error| StoreError::io("write", &path, error))?;
+    Ok(file)
+}
+
+/// Kibioctets that may wait for the writer, of bodies and one for each operation: 64 MiB, more than a batch
+const ROOM: usize = 65_536;

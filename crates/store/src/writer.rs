@@ -1,0 +1,291 @@
+//! The writer: one thread that owns the connection, and commits what has gathered as one transaction.
+//!
+//! While a commit is on its way to the disk, the next jobs gather; so a batch is as large as the load makes it, and a
+//! lone caller waits for nobody. A job is answered after the COMMIT that holds it, and not before.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+use crate::batch::{Batch, Limits, roll_back};
+use crate::checkpoint::Checkpointer;
+use crate::error::Sql;
+use crate::{Clock, Durability, StoreError, Timestamp};
+
+/// Something to be done inside a transaction, and told after it
+pub(crate) trait Job: Send {
+    /// Does it; again, if the transaction that it was part of came to nothing
+    fn run(&mut self, batch: &mut Batch<'_>) -> Sql<()>;
+    /// Tells whoever waits
+    fn tell(self: Box<Self>, outcome: Result<(), StoreError>);
+    /// Its being told promises that it is on the disk
+    fn promises(&self) -> bool;
+    /// Octets that it carries
+    fn octets(&self) -> usize;
+}
+
+/// A job from a closure
+pub(crate) struct Work<T, F> {
+    pub(crate) run: F,
+    pub(crate) outcome: Option<Result<T, StoreError>>,
+    pub(crate) reply: oneshot::Sender<Result<T, StoreError>>,
+    pub(crate) promises: bool,
+    pub(crate) octets: usize,
+    /// Its place among what waits, given back when it is told
+    pub(crate) _room: OwnedSemaphorePermit,
+}
+
+impl<T, F> Job for Work<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Batch<'_>) -> Sql<Result<T, StoreError>> + Send,
+{
+    fn run(&mut self, batch: &mut Batch<'_>) -> Sql<()> {
+        self.outcome = Some((self.run)(batch)?);
+        Ok(())
+    }
+
+    fn tell(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let told = match (outcome, self.outcome) {
+            (Ok(()), Some(outcome)) => outcome,
+            (Ok(()), None) => Err(StoreError::Closed),
+            (Err(error), _) => Err(error),
+        };
+        // Nobody need wait for it any more
+        let _unheard = self.reply.send(told);
+    }
+
+    fn promises(&self) -> bool {
+        self.promises
+    }
+
+    fn octets(&self) -> usize {
+        self.octets
+    }
+}
+
+/// Where jobs gather
+#[derive(Default)]
+pub(crate) struct Inbox {
+    gathered: Mutex<Gathered>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct Gathered {
+    jobs: Vec<Box<dyn Job>>,
+    closed: bool,
+}
+
+impl Inbox {
+    /// Takes a job in; dropped if the store is closed, which whoever waits for it learns
+    pub(crate) fn push(&self, job: Box<dyn Job>) {
+        let mut gathered = self.lock();
+        if !gathered.closed {
+            gathered.jobs.push(job);
+            if gathered.jobs.len() == 1 {
+                self.filled.notify_one();
+            }
+        }
+    }
+
+    /// Takes no more; what is there will be done
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_one();
+    }
+
+    /// What has gathered, after at most `wait`; `None` when closed and empty
+    fn take(&self, wait: Duration) -> Option<Vec<Box<dyn Job>>> {
+        let idle = |gathered: &mut Gathered| gathered.jobs.is_empty() && !gathered.closed;
+        let waited = self.filled.wait_timeout_while(self.lock(), wait, idle);
+        let (mut gathered, _timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+        let jobs = std::mem::take(&mut gathered.jobs);
+        (!jobs.is_empty() || !gathered.closed).then_some(jobs)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the writer has done, for whoever counts
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) jobs: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
+/// The thread's state
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) path: PathBuf,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limits: Limits,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) syncing: bool,
+    pub(crate) swept_at: Timestamp,
+    pub(crate) tidied_at: Timestamp,
+    pub(crate) data_version: i64,
+}
+
+impl Writer {
+    /// Works until the inbox is closed and empty, then leaves a database without a log
+    pub(crate) fn run(mut self) {
+        let inbox = Arc::clone(&self.inbox);
+        let _closing = CloseAtEnd(&inbox);
+        while let Some(jobs) = inbox.take(TICK) {
+            if jobs.is_empty() {
+                self.look_outside();
+            }
+            let mut jobs = jobs.into_iter().peekable();
+            while jobs.peek().is_some() {
+                self.commit(jobs.by_ref().take(MAX_BATCH).collect());
+            }
+            self.sweep();
+        }
+        self.checkpointer.finish(&self.connection);
+    }
+
+    fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        match self.attempt(&mut jobs) {
+            Ok(()) => jobs.into_iter().for_each(|job| job.tell(Ok(()))),
+            // One of them can't be done, and the others need not suffer for it
+            Err(error) if jobs.len() > 1 && concerns_one(&error) => {
+                for mut job in jobs {
+                    let outcome = self.attempt(std::slice::from_mut(&mut job));
+                    job.tell(outcome.map_err(|error| self.failure(&error)));
+                }
+            }
+            Err(error) => {
+                let error = self.failure(&error);
+                jobs.into_iter().for_each(|job| job.tell(Err(error.clone())));
+            }
+        }
+    }
+
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Sql<()> {
+        self.sync_next(jobs.iter().any(|job| job.promises()))?;
+        let mut run = || {
+            let mut batch = Batch::begin(&self.connection, self.limits, self.clock.now())?;
+            for job in jobs.iter_mut() {
+                job.run(&mut batch)?;
+            }
+            batch.finish()
+        };
+        let woke = run().inspect_err(|_error| roll_back(&self.connection))?;
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.jobs.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+        if woke {
+            self.changes.send_modify(|generation| *generation += 1);
+        }
+        let octets = jobs.iter().fold(0, |sum, job| sum + job.octets() + JOB_OCTETS);
+        self.checkpointer.on_commit(&self.connection, octets);
+        Ok(())
+    }
+
+    /// Whether the next commit waits for the disk: that of leases alone need not, as the next that promises something
+    /// syncs the log up to its own end
+    fn sync_next(&mut self, promises: bool) -> Sql<()> {
+        let sync = promises && self.limits.durability == Durability::Fsync;
+        if sync != self.syncing {
+            let level = if sync { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+            self.connection.prepare_cached(level)?.execute([])?;
+            self.syncing = sync;
+        }
+        Ok(())
+    }
+
+    /// Ends lifetimes, now and then
+    fn sweep(&mut self) {
+        let now = self.clock.now();
+        if now.since(self.swept_at) < SWEEP && now >= self.swept_at {
+            return;
+        }
+        self.swept_at = now;
+        let tidy = now.since(self.tidied_at) >= TIDY || now < self.tidied_at;
+        let run = || {
+            let mut batch = Batch::begin(&self.connection, self.limits, now)?;
+            let more = batch.sweep(SWEEP_ROWS)?;
+            if tidy {
+                batch.drop_empty_queues()?;
+            }
+            batch.finish().map(|_woke| more)
+        };
+        match run() {
+            Ok(more) => {
+                // The rest comes with the next look
+                if more {
+                    self.swept_at = Timestamp::default();
+                }
+                if tidy {
+                    self.tidied_at = now;
+                }
+            }
+            Err(error) => {
+                roll_back(&self.connection);
+                self.failure(&error);
+            }
+        }
+    }
+
+    /// Another process may have put entries back into their queues
+    fn look_outside(&mut self) {
+        let version =
+            self.connection.query_row("PRAGMA data_version", [], |row| row.get(0)).unwrap_or(self.data_version);
+        if version != self.data_version {
+            self.data_version = version;
+            self.changes.send_modify(|generation| *generation += 1);
+        }
+    }
+
+    fn failure(&self, error: &rusqlite::Error) -> StoreError {
+        self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        StoreError::engine(&self.path, error)
+    }
+}
+
+/// Whatever ends the thread, nobody waits for it afterwards
+struct CloseAtEnd<'a>(&'a Inbox);
+
+impl Drop for CloseAtEnd<'_> {
+    fn drop(&mut self) {
+        let mut gathered = self.0.lock();
+        gathered.closed = true;
+        gathered.jobs.clear();
+    }
+}
+
+/// Not an error of the disk or the file, which the next job would only meet again
+fn concerns_one(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::TooBig | ErrorCode::ConstraintViolation | ErrorCode::OutOfMemory)
+    )
+}
+
+/// Jobs in one transaction. Beyond some hundred a larger batch saves nothing that can be measured
+const MAX_BATCH: usize = 4096;
+
+/// How often an idle writer looks whether other processes, or time, have changed anything
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often lifetimes are ended
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How many at once
+const SWEEP_ROWS: usize = 1000;
+
+/// How often queues that are empty lose their rows
+const TIDY: Duration = Duration::from_secs(60);
+
+/// What a job writes to the log besides its body, as a rough mean
+const JOB_OCTETS: usize = 512;

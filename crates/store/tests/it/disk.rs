@@ -1,0 +1,370 @@
+//! What the disk does to a store, and who may be at it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_store::{
+    Cause, Durability, Found, Inspector, NewEntry, ProblemKind, State, Store, StoreError, StoreOptions, repair,
+};
+
+use crate::{Stage, entry, secs};
+
+#[test]
+fn a_store_has_one_owner() {
+    let stage = Stage::new();
+    let store = stage.open();
+    let error = Store::open(stage.directory.path(), StoreOptions::default()).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains(&format!("in use by process {}", std::process::id())), "{said}");
+    assert!(matches!(repair(stage.directory.path(), |_| {}), Err(StoreError::InUse { .. })));
+    drop(store);
+    stage.open();
+}
+
+#[test]
+fn a_guest_sees_purges_and_requeues_while_the_owner_goes_on() {
+    let stage = Stage::with(StoreOptions::default().max_attempts(1));
+    let store = stage.open();
+    let (work, other) = (store.queue("work").unwrap(), store.queue("other").unwrap());
+    for number in 0..2500_u32 {
+        let queue = if number % 5 == 0 { &other } else { &work };
+        queue.enqueue(NewEntry::new([number.to_be_bytes().to_vec()])).wait().unwrap();
+    }
+    let held = work.lease(100, secs(30)).wait().unwrap().entries;
+    for held in &held {
+        work.nak(held.ticket, tidings_store::Retry::Backoff, "no").wait().unwrap();
+    }
+    let guest = Inspector::open_with(stage.directory.path(), Arc::new(stage.clock.clone())).unwrap();
+    let counts = |queue: &[u8]| {
+        let stats = guest.queue(queue).unwrap().unwrap();
+        State::ALL.map(|state| stats.count(state))
+    };
+    assert_eq!((counts(b"work"), counts(b"other")), ([1900, 0, 0, 100], [500, 0, 0, 0]));
+    assert_eq!(guest.queues().unwrap().len(), 2);
+    let page = guest.entries(b"work", Some(State::Dead), 0, 7).unwrap();
+    assert_eq!(page.len(), 7);
+    assert!(page.iter().all(|entry| entry.cause == Some(Cause::Attempts) && entry.note.as_deref() == Some("no")));
+    let next = guest.entries(b"work", Some(State::Dead), page[6].seq, 7).unwrap();
+    assert!(next[0].seq > page[6].seq);
+
+    let mut heard = Vec::new();
+    assert_eq!(guest.purge(b"work", State::Waiting, |gone| heard.push(gone)).unwrap(), 1900);
+    assert_eq!(heard, [1000]);
+    assert!(guest.purge_one(b"other", 1).unwrap() && !guest.purge_one(b"other", 1).unwrap());
+    assert!(guest.requeue_one(b"work", page[0].seq).unwrap() && !guest.requeue_one(b"work", page[0].seq).unwrap());
+    assert_eq!(guest.requeue(b"work", |_| {}).unwrap(), 99);
+    assert_eq!(guest.purge(b"nothing", State::Dead, |_| {}).unwrap(), 0);
+    // The owner finds what is true, and both have counted alike
+    assert_eq!(work.lease(1000, secs(30)).wait().unwrap().entries.len(), 100);
+    assert_eq!((counts(b"work"), counts(b"other")), ([0, 100, 0, 0], [499, 0, 0, 0]));
+    assert_eq!(store.stats().wait().unwrap().entries, 599);
+    assert!(guest.fsck(|_| {}).unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn the_owner_hears_of_what_a_guest_put_back() {
+    let stage = Stage::new();
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    queue.enqueue(entry("one")).await.unwrap();
+    let held = queue.lease(1, secs(30)).await.unwrap().entries.remove(0);
+    queue.nak(held.ticket, tidings_store::Retry::Never, "no").await.unwrap();
+    let mut changes = store.changes();
+    assert_eq!(store.inspect().unwrap().requeue(b"work", |_| {}).unwrap(), 1);
+    assert!(changes.changed().await);
+    assert_eq!(queue.lease(1, secs(30)).await.unwrap().entries.len(), 1);
+}
+
+#[test]
+fn what_is_no_store_is_said_to_be_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("nowhere");
+    assert!(matches!(Inspector::open(&missing), Err(StoreError::Missing(_))));
+    assert!(!missing.exists());
+    let file = directory.path().join("queue.db");
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection.execute_batch("CREATE TABLE theirs (a)").unwrap();
+    drop(connection);
+    let open = || Store::open(directory.path(), StoreOptions::default()).map(drop).unwrap_err();
+    assert!(matches!(open(), StoreError::Foreign(_)));
+    assert!(matches!(Inspector::open(directory.path()), Err(StoreError::Foreign(_))));
+    fs::remove_file(&file).unwrap();
+    Store::open(directory.path(), StoreOptions::default()).unwrap();
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection.execute_batch("PRAGMA user_version = 9").unwrap();
+    drop(connection);
+    assert!(matches!(open(), StoreError::TooNew { found: 9, known: 1, .. }));
+    fs::write(
+        &file,
+        "this is a text, and longer than the header of a database, or so one may hope at least; it is a text",
+    )
+    .unwrap();
+    let error = open();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    let said = error.to_string();
+    assert!(said.contains("queue.db is damaged") && said.contains("tidings queue fsck --store"), "{said}");
+}
+
+#[test]
+fn nobody_else_may_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("a/b");
+    let store = Store::open(&directory, StoreOptions::default()).unwrap();
+    store.queue("work").unwrap().enqueue(entry("secret")).wait().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    for file in fs::read_dir(&directory).unwrap() {
+        assert_eq!(mode(&file.unwrap().path()), 0o600);
+    }
+}
+
+/// A store with entries in every state, closed; the number of entries
+fn furnish(stage: &Stage) -> u64 {
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    for number in 0..300_usize {
+        queue.enqueue(NewEntry::new([vec![b'a' + (number % 26) as u8; 10 + number * 20]])).wait().unwrap();
+    }
+    for (number, held) in queue.lease(100, secs(3000)).wait().unwrap().entries.iter().enumerate() {
+        match number % 3 {
+            0 => drop(queue.complete(held.ticket, &[Bytes::from(vec![b'R'; 2000])]).wait().unwrap()),
+            1 => drop(queue.nak(held.ticket, tidings_store::Retry::Never, "no").wait().unwrap()),
+            _ => {}
+        }
+    }
+    store.table("settings").unwrap().put("key", "the value of a table").wait().unwrap();
+    300
+}
+
+#[test]
+fn a_body_that_was_altered_is_not_handed_out() {
+    let stage = Stage::new();
+    furnish(&stage);
+    let file = stage.directory.path().join("queue.db");
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    // As a disk would: the octets differ and nothing else
+    let alter = "UPDATE entry SET body = CAST(substr(body, 1, 8) || x'5a' || substr(body, 10) AS BLOB) WHERE seq = 3";
+    connection.execute_batch(alter).unwrap();
+    connection
+        .execute_batch("UPDATE result SET body = substr(body, 2) WHERE seq = 4; UPDATE item SET value = x'00';")
+        .unwrap();
+    drop(connection);
+    let guest = Inspector::open(stage.directory.path()).unwrap();
+    let report = guest.fsck(|_| {}).unwrap();
+    assert_eq!(report.problems.iter().map(|problem| problem.kind).collect::<Vec<_>>(), [ProblemKind::Checksum; 3]);
+    assert!(report.problems[0].to_string().contains("entry "), "{:?}", report.problems);
+    drop(guest);
+
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    let before = queue.stats().wait().unwrap();
+    let handed = queue.lease(1000, secs(30)).wait().unwrap().entries.len() as u64;
+    assert_eq!(handed, before.waiting - 1);
+    let damaged = store.inspect().unwrap().entries(b"work", Some(State::Dead), 0, 1000).unwrap();
+    assert_eq!(damaged.iter().filter(|entry| entry.cause == Some(Cause::Damaged)).count(), 1);
+    let done = store.inspect().unwrap().entry(tidings_store::EntryKey::Seq(4)).unwrap().unwrap();
+    assert!(matches!(store.find(done.id).wait(), Err(StoreError::DamagedEntry { seq: 4 })));
+    assert!(matches!(store.table("settings").unwrap().value("key").wait(), Err(StoreError::Damaged { .. })));
+    drop((queue, store));
+
+    let repair = repair(stage.directory.path(), |_| {}).unwrap();
+    assert!(repair.after.is_clean() && repair.aside.is_none(), "{repair:?}");
+    let store = stage.open();
+    assert!(matches!(store.find(done.id).wait().unwrap(), Found::Dead { cause: Cause::Damaged, .. }));
+}
+
+#[test]
+fn rows_that_contradict_each_other_are_found_and_put_right() {
+    for (damage, kind) in [
+        ("UPDATE queue SET waiting = waiting + 5", ProblemKind::Count),
+        ("UPDATE store SET octets = 1", ProblemKind::Count),
+        ("UPDATE store SET next_seq = 5", ProblemKind::Count),
+        ("DELETE FROM result WHERE seq = 1", ProblemKind::Orphan),
+        ("INSERT INTO result VALUES (2, 0, x'')", ProblemKind::Orphan),
+        ("DELETE FROM large WHERE seq = 250", ProblemKind::Orphan),
+        ("DELETE FROM queue", ProblemKind::Orphan),
+        ("UPDATE entry SET attempt = 99 WHERE seq = 7", ProblemKind::Row),
+        ("UPDATE entry SET state = 7 WHERE seq = 200", ProblemKind::Row),
+        ("UPDATE entry SET cause = NULL", ProblemKind::Row),
+    ] {
+        let stage = Stage::new();
+        let entries = furnish(&stage);
+        let connection = rusqlite::Connection::open(stage.directory.path().join("queue.db")).unwrap();
+        connection.execute_batch(damage).unwrap();
+        drop(connection);
+        let found = Inspector::open(stage.directory.path()).unwrap().fsck(|_| {}).unwrap();
+        assert!(found.problems.iter().any(|problem| problem.kind == kind), "{damage}: {:?}", found.problems);
+        let repair = repair(stage.directory.path(), |_| {}).unwrap();
+        assert!(repair.after.is_clean(), "{damage}: {:?}", repair.after.problems);
+        assert_eq!(repair.after.entries, entries, "{damage}");
+        stage.open().queue("work").unwrap().lease(1000, secs(30)).wait().unwrap();
+    }
+}
+
+#[test]
+fn counts_that_contradict_each_other_are_noticed_when_it_is_opened() {
+    let stage = Stage::new();
+    furnish(&stage);
+    let connection = rusqlite::Connection::open(stage.directory.path().join("queue.db")).unwrap();
+    connection.execute_batch("UPDATE queue SET dead = dead + 1").unwrap();
+    drop(connection);
+    let error = Store::open(stage.directory.path(), StoreOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("contradict"), "{error}");
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_file_is_saved() {
+    for damage in 0..6_u64 {
+        let stage = Stage::new();
+        let entries = furnish(&stage);
+        let file = stage.directory.path().join("queue.db");
+        let mut octets = fs::read(&file).unwrap();
+        // A page is lost: the header's, that of a root, or one further on
+        let pages = octets.len() / 4096;
+        let page = [0, 3, 4, pages / 4, pages / 2, pages - 2][damage as usize];
+        octets[page * 4096..][..4096].fill(0xa5);
+        fs::write(&file, &octets).unwrap();
+        let inspected = Inspector::open(stage.directory.path()).and_then(|guest| guest.fsck(|_| {}));
+        match inspected {
+            Ok(report) => assert!(!report.is_clean(), "page {page}"),
+            Err(error) => assert!(matches!(error, StoreError::Damaged { .. }), "page {page}: {error}"),
+        }
+        // It may open or not, but nothing panics
+        if let Ok(store) = Store::open(stage.directory.path(), stage.options.clone()) {
+            let _either_way = store.queue("work").unwrap().lease(1000, secs(30)).wait();
+        }
+        let repaired = repair(stage.directory.path(), |_| {}).unwrap();
+        assert!(repaired.after.is_clean(), "page {page}: {:?}", repaired.after.problems);
+        let aside = repaired.aside.unwrap();
+        assert!(aside.exists());
+        if page > pages / 8 {
+            assert!(repaired.after.entries > entries / 2, "page {page}: {} of {entries}", repaired.after.entries);
+        }
+        let store = stage.open();
+        store.queue("work").unwrap().enqueue(entry("after")).wait().unwrap();
+        assert!(repair(stage.directory.path(), |_| {}).is_err());
+    }
+}
+
+#[test]
+fn a_log_that_is_cut_keeps_what_was_synced() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
+    let queue = store.queue("work").unwrap();
+    // After each acknowledgement: how long the log was
+    let log = directory.path().join("queue.db-wal");
+    let stored: Vec<_> = (0..60_usize)
+        .map(|number| {
+            let id = queue.enqueue(NewEntry::new([vec![b'x'; number * 100]])).wait().unwrap().id;
+            (id, fs::metadata(&log).unwrap().len())
+        })
+        .collect();
+    let (database, octets) = (fs::read(directory.path().join("queue.db")).unwrap(), fs::read(&log).unwrap());
+    store.close();
+    for cut in (0..octets.len()).step_by(octets.len() / 97) {
+        for garbage in [0, 700] {
+            // What was not synced is gone, or is anything
+            let mut left = octets[..cut].to_vec();
+            left.extend(std::iter::repeat_n(0x5a, garbage));
+            let _fresh = fs::remove_dir_all(copy.path().join("s"));
+            fs::create_dir(copy.path().join("s")).unwrap();
+            fs::write(copy.path().join("s/queue.db"), &database).unwrap();
+            fs::write(copy.path().join("s/queue.db-wal"), left).unwrap();
+            let store = match Store::open(copy.path().join("s"), StoreOptions::default()) {
+                Ok(store) => store,
+                Err(error) => panic!("cut at {cut}: {error}"),
+            };
+            assert!(store.inspect().unwrap().fsck(|_| {}).unwrap().is_clean(), "cut at {cut}");
+            for (id, synced) in &stored {
+                if *synced <= cut as u64 {
+                    let found = store.find(*id).wait().unwrap();
+                    assert!(
+                        matches!(found, Found::Pending { .. }),
+                        "cut at {cut}: an entry synced at {synced} is lost"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_to_be_full_and_loses_nothing() {
+    let stage = Stage::with(StoreOptions::default().max_file_octets(400_000));
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    let mut stored = Vec::new();
+    let error = loop {
+        match queue.enqueue(NewEntry::new([vec![b'x'; 3000]])).wait() {
+            Ok(enqueued) => stored.push(enqueued.id),
+            Err(error) => break error,
+        }
+        assert!(stored.len() < 1000);
+    };
+    assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+    assert!(stored.len() > 50);
+    // Of several at once those that fit are stored
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let spawn = |size: usize| {
+            let queue = queue.clone();
+            scope.spawn(move || queue.enqueue(NewEntry::new([vec![b'y'; size]])).wait())
+        };
+        let threads: Vec<_> = (0..20).map(|number| spawn(if number % 2 == 0 { 50_000 } else { 1 })).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for outcome in outcomes {
+        match outcome {
+            Ok(enqueued) => stored.push(enqueued.id),
+            Err(error) => assert!(matches!(error, StoreError::DiskFull { .. }), "{error}"),
+        }
+    }
+    for id in &stored {
+        assert!(matches!(store.find(*id).wait().unwrap(), Found::Pending { .. }));
+    }
+    assert!(store.inspect().unwrap().fsck(|_| {}).unwrap().is_clean());
+    // What is taken away makes room
+    for held in queue.lease(20, secs(30)).wait().unwrap().entries {
+        queue.ack(held.ticket).wait().unwrap();
+    }
+    queue.enqueue(NewEntry::new([vec![b'x'; 3000]])).wait().unwrap();
+}
+
+#[test]
+fn a_checkpoint_keeps_the_log_short_and_a_close_leaves_none() {
+    let stage = Stage::new();
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    let log = stage.directory.path().join("queue.db-wal");
+    let mut longest = 0;
+    for _ in 0..400 {
+        let bodies = (0..10).map(|_| NewEntry::new([vec![b'x'; 50_000]])).collect();
+        for stored in queue.enqueue_many(bodies).wait().unwrap() {
+            stored.unwrap();
+        }
+        longest = longest.max(fs::metadata(&log).unwrap().len());
+    }
+    // 200 MB went through it
+    assert!(longest < 120 << 20, "{longest}");
+    drop((queue, store));
+    assert!(!log.exists());
+}
+
+#[test]
+fn every_durability_keeps_what_it_has_when_it_is_closed() {
+    for durability in ["fsync", "interval:5ms", "memory"] {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions::default().durability(durability.parse().unwrap());
+        let store = Store::open(directory.path(), options.clone()).unwrap();
+        let queue = store.queue("work").unwrap();
+        let stored = queue.enqueue(entry("one")).wait().unwrap();
+        assert_eq!(stored.durability.to_string(), durability);
+        assert_eq!(stored.durability == Durability::Fsync, durability == "fsync");
+        drop((queue, store));
+        let store = Store::open(directory.path(), options).unwrap();
+        assert!(matches!(store.find(stored.id).wait().unwrap(), Found::Pending { .. }));
+    }
+}
