@@ -6,3 +6,8 @@
 //! property of the handshake. What a broker says of itself is MMI (RFC 8).
 
 pub mod wire;
+
+mod message;
+pub use message::{Message, MessageError};
+mod event;
+pub use event::{EVENT_VERSION, Event, EventError};
