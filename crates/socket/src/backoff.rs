@@ -8,7 +8,7 @@ use std::time::Duration;
 /// We always draw: from the upper half of the wait that is due, so that many clients of one server
 /// that restarts do not come back together (a thundering herd), and the order of magnitude holds.
 #[derive(Clone, Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     interval: Option<Duration>,
     ceiling: Duration,
     failures: u32,
@@ -17,27 +17,27 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// `interval` of `None` never tries again; a `ceiling` of zero keeps the wait from growing
-    pub(crate) fn new(interval: Option<Duration>, ceiling: Duration, seed: u64) -> Self {
+    pub fn new(interval: Option<Duration>, ceiling: Duration, seed: u64) -> Self {
         Self { interval, ceiling, failures: 0, random: seed | 1 }
     }
 
     /// A connection came about: the next wait is the shortest again
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// The shortest wait
-    pub(crate) fn interval(&self) -> Option<Duration> {
+    pub fn interval(&self) -> Option<Duration> {
         self.interval
     }
 
     /// The wait before the next attempt, or `None` when there must not be one
-    pub(crate) fn next_wait(&mut self) -> Option<Duration> {
+    pub fn next_wait(&mut self) -> Option<Duration> {
         self.next_wait_up_to(self.ceiling)
     }
 
     /// The same, with another ceiling this time
-    pub(crate) fn next_wait_up_to(&mut self, ceiling: Duration) -> Option<Duration> {
+    pub fn next_wait_up_to(&mut self, ceiling: Duration) -> Option<Duration> {
         let interval = self.interval?;
         let due = if ceiling > interval {
             interval.saturating_mul(1 << self.failures.min(20)).min(ceiling)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Runs a future on this thread until it is done, or until the deadline has passed: then `None`
 ///
 /// The future must not need a runtime's timers; others may wake it from anywhere.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>, deadline: Option<Duration>) -> Option<T> {
+pub fn block_on<T>(future: impl Future<Output = T>, deadline: Option<Duration>) -> Option<T> {
     let until = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);

@@ -172,7 +172,10 @@ impl Context {
         lock(&self.inner.sockets).iter().filter_map(Weak::upgrade).collect()
     }
 
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task where the connections of this context's sockets run
+    ///
+    /// For what works hand in hand with them. Nobody waits for the task: it ends by itself or with the runtime.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(handle) = &self.inner.handle {
             handle.spawn(task);
         }

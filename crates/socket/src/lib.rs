@@ -87,7 +87,12 @@ pub use tidings_zmtp::{
 };
 
 mod backoff;
+#[doc(hidden)]
+pub use backoff::Backoff;
 mod blocking;
+#[doc(hidden)]
+pub use blocking::block_on;
+
 mod connection;
 mod half_open;
 mod inproc;

@@ -957,6 +957,22 @@ impl Socket {
         block_on(self.wait_for_peers(wanted), Some(deadline)).ok_or_else(|| self.not_ready(wanted, deadline))
     }
 
+    /// Waits until no peer is there, as [`ready`](Self::ready) counts them, or the socket is closed
+    ///
+    /// A socket that does not reconnect has then lost its last connection.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub async fn deserted(&self) {
+        loop {
+            let changed = self.shared().changed.notified();
+            if self.shared().with(|state| state.ready_peers() == 0 || state.phase != Phase::Open) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     async fn wait_for_peers(&self, wanted: usize) -> usize {
         loop {
             let changed = self.shared().changed.notified();
