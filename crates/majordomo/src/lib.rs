@@ -11,3 +11,21 @@ mod message;
 pub use message::{Message, MessageError};
 mod event;
 pub use event::{EVENT_VERSION, Event, EventError};
+
+pub mod client;
+pub use client::{
+    BlockingClient, Call, Calling, Client, ClientCounts, ClientOptions, OpenError, Part, Parts, Reply, RequestError,
+};
+pub mod worker;
+pub use worker::{
+    Actions, Failure, Handler, PartialError, Request, ServeError, StopReport, Worker, WorkerBuilder, WorkerCounts,
+    blocking,
+};
+mod conversation;
+pub use conversation::{Action, ConversationId, Loss, Retry};
+mod inline;
+
+/// A number that nobody outside can foresee, to seed waits with
+fn random() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
+}

@@ -67,6 +67,13 @@ impl ServiceName {
     }
 }
 
+/// So that what can't fail and what can are taken alike
+impl From<std::convert::Infallible> for ServiceNameError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl From<ServiceNameError> for Malformed {
     fn from(error: ServiceNameError) -> Self {
         match error {
@@ -81,6 +88,28 @@ impl TryFrom<&str> for ServiceName {
 
     fn try_from(name: &str) -> Result<Self, ServiceNameError> {
         Self::new(Bytes::copy_from_slice(name.as_bytes()))
+    }
+}
+
+impl TryFrom<String> for ServiceName {
+    type Error = ServiceNameError;
+
+    fn try_from(name: String) -> Result<Self, ServiceNameError> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<&String> for ServiceName {
+    type Error = ServiceNameError;
+
+    fn try_from(name: &String) -> Result<Self, ServiceNameError> {
+        name.as_str().try_into()
+    }
+}
+
+impl From<&ServiceName> for ServiceName {
+    fn from(name: &ServiceName) -> Self {
+        name.clone()
     }
 }
 
