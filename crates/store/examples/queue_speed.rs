@@ -1,8 +1,10 @@
 //! Measures a store: entries stored and settled a second, in every durability, beside the bare append and sync.
 //!
 //! ```console
-//! $ cargo run --release -p tidings-store --example queue_speed -- [DIRECTORY] [SECONDS]
+//! $ cargo run --release -p tidings-store --example queue_speed -- [DIRECTORY] [SECONDS] [WORD]
 //! ```
+//!
+//! With a word only lines whose name has it are measured.
 //!
 //! The floor writes the same octets to a file and syncs it, batched as well as the store batches them; no store that
 //! syncs can be faster.
@@ -26,20 +28,31 @@ fn main() {
     let parent = arguments.next().unwrap_or_else(|| ".".to_owned());
     let seconds: f64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(3.0);
     let time = Duration::from_secs_f64(seconds);
+    let word = arguments.next().unwrap_or_default();
+    let wanted = |what: &str| what.contains(&word);
     println!("{:<34} {:>9} {:>12} {:>10} {:>10} {:>10}", "", "producers", "per second", "p50", "p99", "max");
     for producers in [1, 16, 256] {
-        let directory = tempfile::tempdir_in(&parent).unwrap();
-        print("append + fdatasync (the floor)", producers, &floor(directory.path(), producers, time));
+        let what = "append + fdatasync (the floor)";
+        if wanted(what) {
+            let directory = tempfile::tempdir_in(&parent).unwrap();
+            print(what, producers, &floor(directory.path(), producers, time));
+        }
     }
     for durability in ["fsync", "interval:200ms", "memory"] {
         for producers in [1, 16, 256] {
-            let directory = tempfile::tempdir_in(&parent).unwrap();
-            let store = open(directory.path(), durability);
-            let queue = store.queue("bench").unwrap();
-            print(&format!("enqueue, {durability}"), producers, &enqueues(&queue, producers, time));
+            let what = format!("enqueue, {durability}");
+            if wanted(&what) {
+                let directory = tempfile::tempdir_in(&parent).unwrap();
+                let store = open(directory.path(), durability);
+                let queue = store.queue("bench").unwrap();
+                print(&what, producers, &enqueues(&queue, producers, time));
+            }
         }
     }
     for durability in ["fsync", "memory"] {
+        if !wanted(&format!("lease of 256, {durability}")) {
+            continue;
+        }
         let directory = tempfile::tempdir_in(&parent).unwrap();
         let store = open(directory.path(), durability);
         let queue = store.queue("bench").unwrap();
@@ -69,9 +82,12 @@ fn main() {
     }
     for durability in ["fsync", "memory"] {
         for producers in [1, 16, 256] {
-            let directory = tempfile::tempdir_in(&parent).unwrap();
-            let store = open(directory.path(), durability);
-            print(&format!("enqueue, lease, complete, {durability}"), producers, &lives(&store, producers, time));
+            let what = format!("enqueue, lease, complete, {durability}");
+            if wanted(&what) {
+                let directory = tempfile::tempdir_in(&parent).unwrap();
+                let store = open(directory.path(), durability);
+                print(&what, producers, &lives(&store, producers, time));
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use crate::Timestamp;
-use crate::batch::{BODY, EntryRow, entry_where};
+use crate::batch::{BODY, EntryRow, entry_and_body_where};
 use crate::entry::{Cause, State};
 use crate::error::Sql;
 use crate::frames;
@@ -263,19 +263,25 @@ pub(crate) fn entries(
 ) -> Sql<Vec<EntryView>> {
     let look = match state {
         Some(State::Waiting | State::Leased) => {
-            entry_where!(
+            entry_and_body_where!(
                 "WHERE queue = (SELECT queue FROM queue WHERE name = ?1) AND state <= 1 AND state = ?2 AND seq > ?3
                  ORDER BY seq LIMIT ?4"
             )
         }
-        Some(State::Done | State::Dead) => {
-            entry_where!(
-                "WHERE queue = (SELECT queue FROM queue WHERE name = ?1) AND state >= 2 AND state = ?2 AND seq > ?3
+        Some(State::Done) => {
+            entry_and_body_where!(
+                "WHERE queue = (SELECT queue FROM queue WHERE name = ?1) AND state = 2 AND ?2 AND seq > ?3
+                 ORDER BY seq LIMIT ?4"
+            )
+        }
+        Some(State::Dead) => {
+            entry_and_body_where!(
+                "WHERE queue = (SELECT queue FROM queue WHERE name = ?1) AND state = 3 AND ?2 AND seq > ?3
                  ORDER BY seq LIMIT ?4"
             )
         }
         None => {
-            entry_where!(
+            entry_and_body_where!(
                 "WHERE queue = (SELECT queue FROM queue WHERE name = ?1) AND ?2 AND seq > ?3 ORDER BY seq LIMIT ?4"
             )
         }
@@ -306,11 +312,11 @@ pub(crate) fn entry(connection: &Connection, key: EntryKey) -> Sql<Option<EntryV
     match key {
         EntryKey::Seq(seq) => {
             let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-            connection.prepare_cached(entry_where!("WHERE seq = ?1"))?.query_row([seq], read).optional()
+            connection.prepare_cached(entry_and_body_where!("WHERE seq = ?1"))?.query_row([seq], read).optional()
         }
         EntryKey::Id(id) => {
             let id = id.as_bytes().as_slice();
-            connection.prepare_cached(entry_where!("WHERE id = ?1"))?.query_row([id], read).optional()
+            connection.prepare_cached(entry_and_body_where!("WHERE id = ?1"))?.query_row([id], read).optional()
         }
     }
 }

@@ -78,8 +78,11 @@ impl Batch<'_> {
                 entry_where!("WHERE queue = ?1 AND state <= 1 AND state = ?2 ORDER BY due_at, seq LIMIT ?3"),
                 state.column(),
             ),
-            Doomed::All(state) => {
-                (entry_where!("WHERE queue = ?1 AND state >= 2 AND state = ?2 ORDER BY seq LIMIT ?3"), state.column())
+            Doomed::All(State::Done) => {
+                (entry_where!("WHERE queue = ?1 AND state = 2 AND ?2 ORDER BY seq LIMIT ?3"), 1)
+            }
+            Doomed::All(State::Dead) => {
+                (entry_where!("WHERE queue = ?1 AND state = 3 AND ?2 ORDER BY seq LIMIT ?3"), 1)
             }
         };
         let mut select = self.connection.prepare_cached(look)?;

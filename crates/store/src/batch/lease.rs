@@ -19,8 +19,12 @@ impl Batch<'_> {
         let Some(queue) = self.queue(queue)? else { return Ok(leased) };
         let mut octets = 0;
         'looks: for look in [
-            entry_where!("WHERE queue = ?1 AND state <= 1 AND due_at BETWEEN 1 AND ?2 ORDER BY due_at, seq LIMIT ?3"),
-            entry_where!("WHERE queue = ?1 AND state <= 1 AND due_at = 0 AND ?2 ORDER BY due_at, seq LIMIT ?3"),
+            entry_and_body_where!(
+                "WHERE queue = ?1 AND state <= 1 AND due_at BETWEEN 1 AND ?2 ORDER BY due_at, seq LIMIT ?3"
+            ),
+            entry_and_body_where!(
+                "WHERE queue = ?1 AND state <= 1 AND due_at = 0 AND ?2 ORDER BY due_at, seq LIMIT ?3"
+            ),
         ] {
             // Each round hands out or buries every entry that it finds, and so comes to an end
             for _round in 0..MAX_ROUNDS {

@@ -11,13 +11,24 @@ macro_rules! entry_where {
     ($rest:literal) => {
         concat!(
             "SELECT seq, queue, id, state, attempt, max_attempts, due_at, enqueued_at, changed_at, expires_at, ttl, key, \
+             flags, cause, note, weight, checksum FROM entry ",
+            $rest
+        )
+    };
+}
+
+/// The same, and in the column [`BODY`] the body
+macro_rules! entry_and_body_where {
+    ($rest:literal) => {
+        concat!(
+            "SELECT seq, queue, id, state, attempt, max_attempts, due_at, enqueued_at, changed_at, expires_at, ttl, key, \
              flags, cause, note, weight, checksum, \
              CASE WHEN flags & 2 THEN (SELECT body FROM large WHERE large.seq = entry.seq) ELSE body END FROM entry ",
             $rest
         )
     };
 }
-pub(crate) use entry_where;
+pub(crate) use entry_and_body_where;
 
 mod care;
 mod enqueue;
@@ -285,7 +296,7 @@ impl EntryRow {
     }
 }
 
-/// The column of the body in what `entry_where` selects
+/// The column of the body in what `entry_and_body_where` selects
 pub(crate) const BODY: usize = 17;
 
 /// Ends a transaction without a trace, if one is open: some errors of SQLite have ended it already
