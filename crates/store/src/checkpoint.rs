@@ -72,10 +72,14 @@ impl Checkpointer {
         // Whoever writes faster than the disk takes it over has to wait here
         let too_long = self.log >= LONGEST_LOG;
         if self.shared.long.swap(false, Ordering::AcqRel) || too_long {
-            self.log = 0;
             let _at_work = too_long.then(|| self.shared.at_work.lock().unwrap_or_else(PoisonError::into_inner));
             // The rest of it, while nothing is appended: the next commit begins the log anew
-            checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)");
+            match checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)") {
+                Some(Log { whole: true, .. }) => self.log = 0,
+                // Somebody reads what is in it: again when as much has come as now
+                _ if too_long => self.log = 0,
+                _ => {}
+            }
         }
         if self.written >= EVERY {
             self.written = 0;
@@ -116,16 +120,26 @@ fn carry_over(connection: &Connection, wishes: &Receiver<()>, shared: &Shared) {
             Ok(()) | Err(RecvTimeoutError::Timeout) => {}
         }
         let _at_work = shared.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pages) = checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)") {
-            shared.long.store(pages > LONG_LOG, Ordering::Release);
+        if let Some(log) = checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)") {
+            shared.long.store(log.pages > LONG_LOG, Ordering::Release);
         }
     }
 }
 
-/// Pages that the log has; a checkpoint that fails is tried again with the next
-fn checkpoint(connection: &Connection, pragma: &str) -> Option<u64> {
-    let pages = connection.query_row(pragma, [], |row| row.get::<_, i64>(1));
-    pages.ok().map(|pages| u64::try_from(pages).unwrap_or(0))
+/// The log after a checkpoint
+struct Log {
+    pages: i64,
+    /// All of it has been carried over
+    whole: bool,
+}
+
+/// A checkpoint that fails is tried again with the next
+fn checkpoint(connection: &Connection, pragma: &str) -> Option<Log> {
+    let log = connection.query_row(pragma, [], |row| {
+        let (pages, carried): (i64, i64) = (row.get(1)?, row.get(2)?);
+        Ok(Log { pages, whole: pages >= 0 && pages == carried })
+    });
+    log.ok()
 }
 
 /// SQLite's log of a database
@@ -139,7 +153,7 @@ pub(crate) fn log_of(path: &Path) -> PathBuf {
 const EVERY: usize = 8 << 20;
 
 /// Pages (of 4 KiB) of log from which the writer itself finishes a checkpoint: 32 MiB
-const LONG_LOG: u64 = 8192;
+const LONG_LOG: i64 = 8192;
 
 /// Octets of log, roughly, from which the writer waits for the checkpoint
 const LONGEST_LOG: usize = 64 << 20;
