@@ -57,7 +57,6 @@ impl Command {
     }
 
     /// A program and its arguments, as they are; its last line on stderr is remembered
-    #[cfg_attr(not(test), expect(dead_code, reason = "`svc work` comes next"))]
     pub(crate) fn program(program: OsString, arguments: Vec<OsString>, keep_newline: bool) -> Self {
         Self { program, arguments, timeout: None, keep_newline, hear: true }
     }

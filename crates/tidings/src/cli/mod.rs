@@ -14,6 +14,8 @@ mod key;
 mod output;
 pub(crate) mod security;
 mod sock;
+mod svc;
+mod table;
 mod talk;
 mod template;
 pub(crate) mod units;
@@ -66,6 +68,9 @@ enum Noun {
     /// Events through the forwarder that `tidings serve` hosts
     #[command(subcommand, after_help = event::EXAMPLES)]
     Event(event::Event),
+    /// Services by name, through the broker that `tidings serve` hosts
+    #[command(subcommand, after_help = svc::EXAMPLES)]
+    Svc(svc::Svc),
     /// The keys of this node, and those that it trusts
     #[command(subcommand, after_help = key::EXAMPLES)]
     Key(Box<key::Key>),
@@ -111,6 +116,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Noun::Doctor(args) => doctor::run(&args, talk),
         Noun::Sock(sock) => sock::run(*sock, talk),
         Noun::Event(event) => event::run(event, talk),
+        Noun::Svc(svc) => svc::run(svc, talk),
         Noun::Key(key) => key::run(*key, talk),
         Noun::Completions(args) => documents::completions(&args),
         Noun::Man(args) => documents::man(&args),
@@ -165,7 +171,9 @@ const TEMPLATE: &str = "\
 
 const EXAMPLES: &str = "\
 Examples:
-  tidings serve                                   host the event forwarder on loopback
+  tidings serve                                   host services and events on loopback
+  tidings svc work upper -- tr a-z A-Z            answer for a service with a command
+  tidings svc call upper --raw hello              ask it
   tidings event sub weather                       print events about the weather
   tidings event pub weather 'rain, 12 degrees'    publish one
   tidings sock rep -b tcp://127.0.0.1:5555 --echo

@@ -13,7 +13,9 @@ mod watch;
 
 pub(crate) use args::{SendingArgs, SocketArgs};
 pub(crate) use outgoing::{Outgoing, Pace};
-pub(crate) use session::{Opening, Session, Tally, unreceivable};
+pub(crate) use session::{Opening, Session, Tally, set_options, unreceivable};
+pub(crate) use stop::Stop;
+pub(crate) use watch::Watch;
 
 use clap::{Args, Subcommand};
 use tidings::SocketType;

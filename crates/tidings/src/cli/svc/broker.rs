@@ -1,0 +1,200 @@
+//! The broker that `svc` commands talk to: which, how, and what to say when it is not there.
+
+use std::time::Duration;
+
+use clap::Args;
+use tidings::{Context, Endpoint, EndpointError, Options, SocketType};
+use tidings_majordomo::wire::{Status, Wire};
+use tidings_majordomo::{Client, ClientOptions, OpenError, RequestError};
+
+use crate::cli::security::SecurityArgs;
+use crate::cli::sock::{Stop, Watch, set_options};
+use crate::cli::units::{self, display_duration};
+use crate::cli::{Exit, Failure, Talk};
+
+/// Which broker
+#[derive(Args, Clone, Debug)]
+pub(super) struct BrokerArgs {
+    /// The broker
+    #[arg(long, short, value_name = "ENDPOINT", env = "TIDINGS_BROKER", default_value = USUAL)]
+    pub(super) endpoint: String,
+    /// What to speak with brokers of other makes: mdp-0.1, domogik, mdp-0.2, majortomo, zproto; ours is recognised
+    #[arg(long, value_name = "WIRE", value_parser = wire, default_value = "mdp-0.1")]
+    pub(super) wire: Wire,
+    /// Longest wait for the connection
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "3s")]
+    pub(super) connect_timeout: Duration,
+    /// Set a socket option; repeatable
+    #[arg(long = "option", short, value_name = "NAME=VALUE")]
+    options: Vec<String>,
+    /// Say on stderr what happens to connections; JSON lines with --json
+    #[arg(long)]
+    events: bool,
+    #[command(flatten)]
+    security: SecurityArgs,
+}
+
+/// What a command has at hand besides the broker itself
+pub(super) struct Link {
+    pub(super) context: Context,
+    pub(super) endpoint: Endpoint,
+    /// Of its sockets, security included
+    pub(super) options: Options,
+    pub(super) watch: Watch,
+    pub(super) stop: Stop,
+    pub(super) talk: Talk,
+}
+
+impl BrokerArgs {
+    /// Reads keys and options, and begins to watch; nothing is connected yet
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) fn link(&self, talk: Talk) -> Result<Link, Failure> {
+        let endpoint: Endpoint = self.endpoint.parse().map_err(|error| wrong_endpoint(&error))?;
+        if matches!(endpoint, Endpoint::Inproc(_)) {
+            return Err(Failure::usage(format!(
+                "{endpoint} joins sockets within one process; no other program can reach it"
+            )));
+        }
+        let security = self.security.read()?;
+        let mut options = Options::of(SocketType::Dealer);
+        set_options(&mut options, &self.options)?;
+        let options = security.for_connect(&endpoint, options)?;
+        let stop = Stop::listen(None)?;
+        let context = Context::new();
+        let watch = Watch::start(&context, self.events, true, talk);
+        Ok(Link { context, endpoint, options, watch, stop, talk })
+    }
+
+    /// A client with a conversation under way
+    ///
+    /// # Errors
+    /// Nobody there (3), refused (4).
+    pub(super) async fn client(&self, link: &Link) -> Result<Client, Failure> {
+        let options =
+            ClientOptions::default().wire(self.wire).timeout(Some(self.connect_timeout)).socket(link.options.clone());
+        let connecting = Client::connect(&link.context, link.endpoint.clone(), options);
+        tokio::select! {
+            biased;
+            connected = connecting => connected.map_err(|error| match error {
+                OpenError::Endpoint(error) => wrong_endpoint(&error),
+                OpenError::Unreachable { reason } => link.refused(&reason),
+                _ => link.absent(self.connect_timeout),
+            }),
+            _ = link.stop.stopped() => Err(Failure::new(Exit::Partial, "stopped", "stopped while connecting")),
+        }
+    }
+}
+
+impl Link {
+    /// Why nobody answered, and how to come by a broker
+    pub(super) fn absent(&self, waited: Duration) -> Failure {
+        let failure = self.watch.explain("broker", waited);
+        match failure.exit {
+            Exit::Refused => failure,
+            _ if self.watch.met_anyone() => Failure::new(
+                Exit::Connect,
+                "connect",
+                format!("no broker answers at {} within {}", self.endpoint, display_duration(waited)),
+            )
+            .hint("something listens there; `tidings doctor` with the same endpoint says what"),
+            _ => Failure { hint: Some(START.to_owned()), exit: Exit::Connect, code: "connect", ..failure },
+        }
+    }
+
+    fn refused(&self, reason: &str) -> Failure {
+        let known = self.watch.explain("broker", Duration::ZERO);
+        match known.exit {
+            Exit::Refused => known,
+            _ => Failure::new(
+                Exit::Refused,
+                "refused",
+                format!("the broker at {} can't be used: {reason}", self.endpoint),
+            )
+            .hint(format!("`tidings doctor {}`, with the same --keys, looks at it step by step", self.endpoint)),
+        }
+    }
+
+    /// The exit code, the words and the advice for a request that has no reply
+    pub(super) fn unanswered(&self, service: &str, error: RequestError) -> Failure {
+        let exit = match &error {
+            RequestError::Refused { status: Status::DEADLINE_PASSED, .. } | RequestError::DeadlinePassed { .. } => {
+                Exit::Deadline
+            }
+            RequestError::Refused { .. } => Exit::Refused,
+            RequestError::Service(_) | RequestError::Key { .. } | RequestError::TooManyInFlight { .. } => Exit::Usage,
+            RequestError::Reply(_) | RequestError::Answer(_) => Exit::Data,
+            RequestError::Unreachable { reason } => return self.refused(reason),
+            _ => Exit::Partial,
+        };
+        match error {
+            RequestError::Refused { status, text } => {
+                let words = if text.is_empty() { String::new() } else { format!(": {text}") };
+                let failure = Failure::new(exit, code_of(status), format!("{service}: {status}{words}"));
+                match advice(status) {
+                    Some(advice) => failure.hint(advice),
+                    None => failure,
+                }
+            }
+            RequestError::DeadlinePassed { after, sent } => {
+                let after = display_duration(after);
+                let failure = Failure::new(exit, "deadline", format!("{service}: no reply within {after}"));
+                failure.hint(match sent {
+                    true => "--timeout DURATION waits longer; it may have been executed",
+                    false => "the broker took nothing; `tidings svc ping SERVICE` asks whether it works",
+                })
+            }
+            error => Failure::new(exit, "request", format!("{service}: {error}")),
+        }
+    }
+}
+
+/// The stable word of a status
+fn code_of(status: Status) -> &'static str {
+    match status {
+        Status::MALFORMED => "malformed",
+        Status::NOT_PERMITTED => "not-permitted",
+        Status::NO_SUCH_SERVICE => "no-such-service",
+        Status::KEY_IN_USE => "key-in-use",
+        Status::TOO_LARGE => "too-large",
+        Status::TOO_MANY => "too-many",
+        Status::CANCELLED => "cancelled",
+        Status::WORKER_FAILED => "worker-failed",
+        Status::NOT_IMPLEMENTED => "not-implemented",
+        Status::WORKER_GONE => "worker-gone",
+        Status::UNAVAILABLE => "unavailable",
+        Status::DEADLINE_PASSED => "deadline",
+        _ => "refused",
+    }
+}
+
+fn advice(status: Status) -> Option<&'static str> {
+    Some(match status {
+        Status::NO_SUCH_SERVICE => {
+            "`tidings svc ls` lists those there are; `tidings svc work SERVICE -- COMMAND` offers one"
+        }
+        Status::NOT_PERMITTED => "the broker's `service.call` rules and the roles in its keystore say who may",
+        Status::NOT_IMPLEMENTED => "the broker or the worker does not know this",
+        Status::WORKER_GONE => "the worker died over it; it may have been executed in part",
+        Status::UNAVAILABLE => "it is full or drains: try again later",
+        Status::DEADLINE_PASSED => "--timeout DURATION waits longer",
+        _ => return None,
+    })
+}
+
+pub(super) fn wrong_endpoint(error: &EndpointError) -> Failure {
+    Failure::usage(error)
+}
+
+fn wire(text: &str) -> Result<Wire, String> {
+    Wire::from_name(text).ok_or_else(|| {
+        let names: Vec<&str> = Wire::ALL.iter().map(|wire| wire.name()).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+/// Where `tidings serve` has its broker
+pub(super) const USUAL: &str = "tcp://127.0.0.1:4830";
+
+const START: &str = "`tidings serve` starts a broker on this host; --endpoint names another";
