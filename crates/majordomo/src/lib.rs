@@ -5,6 +5,7 @@
 //! it, MDP 0.2 (RFC 18) in the three forms that exist, and a wire of tidings' own, which both sides agree on by a
 //! property of the handshake. What a broker says of itself is MMI (RFC 8).
 
+pub mod broker;
 pub mod wire;
 
 mod message;

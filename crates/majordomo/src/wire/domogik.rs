@@ -18,15 +18,25 @@ use super::Body;
 /// `Some(None)` is a client that waits for as long as it takes: `None`, `inf`, `nan`, and what isn't more than zero.
 pub(super) fn take_timeout(body: &mut Body) -> Option<Option<Duration>> {
     let [timeout, action, data] = &body[..] else { return None };
-    let seconds = match &timeout[..] {
-        b"None" => None,
-        text => Some(python_float(text)?),
-    };
+    let seconds = read_timeout(timeout)?;
     if action.is_empty() || std::str::from_utf8(action).is_err() || !is_json_object(data) {
         return None;
     }
     body.remove(0);
     Some(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).filter(|timeout| !timeout.is_zero()))
+}
+
+/// Whether a frame could be a timeout: a number as Python reads it, or `None`
+#[must_use]
+pub fn is_timeout(frame: &[u8]) -> bool {
+    read_timeout(frame).is_some()
+}
+
+fn read_timeout(frame: &[u8]) -> Option<Option<f64>> {
+    match frame {
+        b"None" => Some(None),
+        text => python_float(text).map(Some),
+    }
 }
 
 /// The frame that says how long a client waits: seconds, with a fraction if there is one, or `None`

@@ -1,0 +1,159 @@
+//! Workers and clients in the broker's own process, without a socket between.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::requests::Asker;
+use super::workers::Linked;
+use super::{Broker, Departure};
+use crate::wire::{Body, ReadyOptions, RequestOptions, ServiceName, Status};
+
+/// A worker in the same process
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LocalWorkerId(u64);
+
+/// A request of a client in the same process
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LocalRequestId(pub(super) u64);
+
+/// Something for a worker or a client in the same process
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// For a worker: answer this with [`Broker::local_reply`]
+    Request {
+        /// Who
+        worker: LocalWorkerId,
+        /// By which the reply finds back
+        token: u64,
+        /// The worker's service
+        service: ServiceName,
+        /// How long there is for it, and whether it was tried before
+        options: RequestOptions,
+        /// What is asked
+        body: Body,
+    },
+    /// For a worker: the reply isn't wanted any longer, but the request has to be ended all the same
+    Cancel {
+        /// Who
+        worker: LocalWorkerId,
+        /// The request
+        token: u64,
+    },
+    /// For a worker: nothing more comes; go when what there is is answered
+    Drain {
+        /// Who
+        worker: LocalWorkerId,
+    },
+    /// For a client: a part of the reply
+    Partial {
+        /// The request
+        request: LocalRequestId,
+        /// The part
+        body: Body,
+    },
+    /// For a client: the reply, or the last of its parts
+    Final {
+        /// The request
+        request: LocalRequestId,
+        /// The reply
+        body: Body,
+    },
+    /// For a client: there will be no reply
+    Refused {
+        /// The request
+        request: LocalRequestId,
+        /// Why
+        status: Status,
+        /// Why, in words
+        text: Bytes,
+    },
+}
+
+/// What a worker in the same process answers
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalReply {
+    /// A part of the reply; more follows
+    Partial(Body),
+    /// The reply, or the last of its parts
+    Final(Body),
+    /// There will be none
+    Refused {
+        /// Why
+        status: Status,
+        /// Why, in words
+        text: Bytes,
+    },
+}
+
+impl Broker {
+    /// Registers a worker in the same process; its service is reserved then, and peers that are workers of it are
+    /// disconnected
+    ///
+    /// Returns `None` when there are too many services or workers, or the broker stops.
+    pub fn add_local_worker(&mut self, now: Instant, service: &ServiceName, concurrency: u32) -> Option<LocalWorkerId> {
+        if self.is_stopping || self.workers.len() >= self.config.max_workers {
+            return None;
+        }
+        let index = match self.services.find(service) {
+            Some((index, _)) => index,
+            None => self.services.make(service, now)?,
+        };
+        let id = LocalWorkerId(self.next_worker);
+        let options = ReadyOptions { concurrency, heartbeat: None };
+        let worker = self.register(now, Linked::Local(id), index, options);
+        self.local_workers.insert(id, worker);
+        if let Some(service) = self.services.get_mut(index) {
+            service.is_local = true;
+        }
+        let mut next = self.services.get(index).and_then(|service| service.workers.front());
+        let mut strangers = Vec::new();
+        while let Some(worker) = next.and_then(|index| self.workers.get(index as usize)) {
+            if worker.wire().is_some() {
+                strangers.extend(next);
+            }
+            next = worker.of_service.next();
+        }
+        for stranger in strangers {
+            self.counters.count(super::Counter::ReadyReserved);
+            self.remove_worker(now, stranger, Departure::Reserved);
+        }
+        self.dispatch(now, index);
+        Some(id)
+    }
+
+    /// Ends a worker in the same process; what it has not answered is given to another
+    pub fn remove_local_worker(&mut self, now: Instant, worker: LocalWorkerId) {
+        if let Some(index) = self.local_workers.get(&worker).copied() {
+            self.remove_worker(now, index, Departure::Disconnected);
+        }
+    }
+
+    /// Answers [`Local::Request`]; `false` if there is no such request of that worker
+    pub fn local_reply(&mut self, now: Instant, worker: LocalWorkerId, token: u64, reply: LocalReply) -> bool {
+        match self.local_workers.get(&worker).copied() {
+            Some(index) => self.answer_local(now, index, token, reply),
+            None => false,
+        }
+    }
+
+    /// A request of a client in the same process; its outcome comes by [`poll_local`](Self::poll_local), also if it is
+    /// refused at once
+    pub fn local_request(
+        &mut self,
+        now: Instant,
+        service: &ServiceName,
+        options: RequestOptions,
+        body: Body,
+    ) -> LocalRequestId {
+        let id = LocalRequestId(self.next_local_request);
+        self.next_local_request += 1;
+        self.handle_request(now, Asker::Local(id), service.clone(), options, body);
+        id
+    }
+
+    /// Takes a request back; nothing more comes for it
+    pub fn cancel_local_request(&mut self, now: Instant, request: LocalRequestId) {
+        self.cancel_local(now, request);
+    }
+}

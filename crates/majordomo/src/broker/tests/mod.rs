@@ -1,0 +1,10 @@
+//! The broker's promises as short stories.
+
+mod bounds;
+mod exchange;
+mod keys;
+mod liveness;
+mod local;
+mod mmi;
+mod stage;
+mod strangers;
