@@ -6,6 +6,8 @@
 //! property of the handshake. What a broker says of itself is MMI (RFC 8).
 
 pub mod broker;
+pub mod server;
+pub use server::Server;
 pub mod wire;
 
 mod message;

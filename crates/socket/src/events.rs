@@ -35,6 +35,14 @@ impl ConnectionId {
     }
 }
 
+impl ConnectionId {
+    /// The number in it, by which a connection may be told from all others of the process
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 impl fmt::Display for SocketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "socket {}", self.0)

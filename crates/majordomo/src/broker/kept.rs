@@ -19,7 +19,7 @@ pub(super) enum Kept {
 impl Kept {
     pub(super) fn pack(body: &Body) -> Self {
         let octets: usize = body.iter().map(Bytes::len).sum();
-        if octets > PACKED_LIMIT {
+        if octets > PACKED_LIMIT.max(body.len() * LARGE_FRAME) {
             return Self::Frames(body.clone());
         }
         let mut packed = BytesMut::with_capacity(octets + body.len() * LENGTH);
@@ -62,6 +62,8 @@ pub(super) fn octets(body: &Body) -> usize {
 const LENGTH: usize = 4;
 /// A longer body keeps the buffers it lies in, which are at most four times as long (256 KiB are read at once)
 const PACKED_LIMIT: usize = 64 * 1024;
+/// Many small frames would keep more than their octets: a slice takes 32
+const LARGE_FRAME: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -69,7 +71,7 @@ mod tests {
 
     #[test]
     fn what_was_packed_comes_out_again() {
-        for lengths in [&[][..], &[0], &[1], &[0, 0, 3], &[10, 0, 70_000], &[100; 20]] {
+        for lengths in [&[][..], &[0], &[1], &[0, 0, 3], &[10, 0, 70_000], &[100; 20], &[10; 20_000]] {
             let body: Body = lengths.iter().map(|length| Bytes::from(vec![b'x'; *length])).collect();
             let kept = Kept::pack(&body);
             assert_eq!(kept.unpack(), body);

@@ -286,6 +286,12 @@ impl Broker {
         self.open
     }
 
+    /// Workers there are, those in the same process included
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Whether a service has a worker now
     #[must_use]
     pub fn has_worker(&self, service: &ServiceName) -> bool {
@@ -309,6 +315,12 @@ impl Broker {
     /// Takes no new requests and no new workers from now on: whoever can be told is told `503`
     pub fn begin_stop(&mut self) {
         self.is_stopping = true;
+    }
+
+    /// Whether it takes no new requests any more
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
     }
 
     /// Ends what is left: requests with `503`, workers with DISCONNECT
