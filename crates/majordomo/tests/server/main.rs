@@ -1,4 +1,5 @@
 //! A running broker, and raw sockets that speak every wire to it at once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test")]
 
 use std::time::Duration;
 
