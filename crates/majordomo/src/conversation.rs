@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidings_socket::{Backoff, ConnectError, Context, Endpoint, Options, Socket};
+use tidings_socket::{Backoff, ConnectError, Context, Endpoint, Options, Socket, SocketError};
 use tidings_zmtp::{Message, SocketType};
 use tokio_util::sync::CancellationToken;
 
@@ -157,6 +157,7 @@ impl Conversation {
     pub(crate) fn new(id: ConversationId, context: &Context, options: &Options) -> Result<Self, Loss> {
         match context.socket_with(SocketType::Dealer, options.clone()) {
             Ok(socket) => Ok(Self { id, socket, stop: CancellationToken::new() }),
+            Err(SocketError::Closed) => Err(Loss::Refused("the context is closed".to_owned())),
             Err(error) => Err(Loss::Connection(error.to_string())),
         }
     }

@@ -21,7 +21,7 @@ pub use client::{
 };
 pub mod worker;
 pub use worker::{
-    Actions, Failure, Handler, PartialError, Request, ServeError, StopReport, Worker, WorkerBuilder, WorkerCounts,
+    Actions, Failure, Handler, PartialError, Request, ServeError, Worker, WorkerBuilder, WorkerCounts, WorkerEnd,
     blocking,
 };
 mod conversation;

@@ -3,6 +3,11 @@
 //! One dependency for an application: it re-exports the socket engine, so that
 //! `tidings::Context`, `tidings::ReqSocket` and their friends are all a user names. The program
 //! of the same name is built from this package too, behind the default feature `cli`; a library
-//! user who wants the sockets alone writes `default-features = false`.
+//! user who wants the sockets alone writes `default-features = false`, and adds the feature `services` for
+//! [`majordomo`]: clients and workers that find each other by the name of a service.
 
 pub use tidings_socket::*;
+
+#[cfg(feature = "services")]
+#[doc(inline)]
+pub use tidings_majordomo as majordomo;

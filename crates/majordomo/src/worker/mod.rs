@@ -56,7 +56,7 @@ pub struct WorkerBuilder {
 /// How a worker ended
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct StopReport {
+pub struct WorkerEnd {
     /// Who wanted it
     pub reason: EndReason,
     /// Requests that handlers still had; the broker has them back, and the handlers were told
@@ -200,7 +200,7 @@ impl Worker {
     ///
     /// # Cancel safety
     /// It goes on finishing, without a deadline, until it is dropped.
-    pub async fn stop(&self, deadline: Duration) -> StopReport {
+    pub async fn stop(&self, deadline: Duration) -> WorkerEnd {
         self.drain();
         match tokio::time::timeout(deadline, self.ended()).await {
             Ok(report) => report,
@@ -209,10 +209,10 @@ impl Worker {
     }
 
     /// As [`stop`](Self::stop), for threads without a runtime
-    pub fn stop_blocking(&self, deadline: Duration) -> StopReport {
+    pub fn stop_blocking(&self, deadline: Duration) -> WorkerEnd {
         self.drain();
         let ended = block_on(self.ended(), Some(deadline)).or_else(|| block_on(self.abandon(), None));
-        ended.unwrap_or(StopReport { reason: EndReason::Stopped, abandoned: 0 })
+        ended.unwrap_or(WorkerEnd { reason: EndReason::Stopped, abandoned: 0 })
     }
 
     /// Takes no more and finishes what it has; [`ended`](Self::ended) tells when that is done
@@ -220,7 +220,7 @@ impl Worker {
         self.link.change(|state| state.jobs.stop(now()));
     }
 
-    async fn abandon(&self) -> StopReport {
+    async fn abandon(&self) -> WorkerEnd {
         self.link.change(|state| state.jobs.abandon(now()));
         self.ended().await
     }
@@ -231,14 +231,14 @@ impl Worker {
     ///
     /// # Cancel safety
     /// Safe: it only looks.
-    pub async fn ended(&self) -> StopReport {
+    pub async fn ended(&self) -> WorkerEnd {
         self.until(|state| state.ended.filter(|_| state.closing == 0 && state.conversation.is_none())).await
     }
 
     /// As [`ended`](Self::ended), for threads without a runtime
-    pub fn ended_blocking(&self) -> StopReport {
+    pub fn ended_blocking(&self) -> WorkerEnd {
         let ended = block_on(self.ended(), None);
-        ended.unwrap_or(StopReport { reason: EndReason::Stopped, abandoned: 0 })
+        ended.unwrap_or(WorkerEnd { reason: EndReason::Stopped, abandoned: 0 })
     }
 
     /// What it has done and has
@@ -301,7 +301,7 @@ struct LinkState {
     closing: usize,
     /// When the driver wakes by itself
     armed: Option<Instant>,
-    ended: Option<StopReport>,
+    ended: Option<WorkerEnd>,
     loss: Option<Loss>,
 }
 
@@ -417,7 +417,7 @@ fn collect(state: &mut LinkState) -> Work {
             }
             JobEvent::Ended(reason) => {
                 let abandoned = state.jobs.counts().running;
-                state.ended = Some(StopReport { reason, abandoned });
+                state.ended = Some(WorkerEnd { reason, abandoned });
                 work.is_news = true;
             }
         }

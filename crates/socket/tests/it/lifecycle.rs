@@ -110,6 +110,34 @@ async fn a_peer_that_dies_and_returns_is_the_same_endpoint_and_another_connectio
 }
 
 #[tokio::test]
+async fn a_socket_tells_when_its_last_peer_is_gone() {
+    for transport in TRANSPORTS {
+        let context = Context::new();
+        let push = socket_with(&context, Push, quick().reconnect_interval(None));
+        soon(transport, push.deserted()).await;
+        let pulls = [socket(&context, Pull), socket(&context, Pull)];
+        for pull in &pulls {
+            let at = bind(pull, transport).await;
+            soon(transport, push.connect(&at).unwrap()).await.unwrap();
+        }
+        let watching = push.clone();
+        let watching = tokio::spawn(async move { watching.deserted().await });
+        let [one, other] = &pulls;
+        one.close(LONG).await;
+        eventually(transport, || connected(&push) == 1).await;
+        assert!(!watching.is_finished(), "{transport}: one is left");
+        other.close(LONG).await;
+        soon(transport, watching).await.unwrap();
+        // And when it is closed itself
+        let pull = socket(&context, Pull);
+        let at = bind(&pull, transport).await;
+        soon(transport, push.connect(&at).unwrap()).await.unwrap();
+        push.close(LONG).await;
+        soon(transport, push.deserted()).await;
+    }
+}
+
+#[tokio::test]
 async fn an_address_in_use_can_not_be_bound() {
     for transport in TRANSPORTS {
         let context = Context::new();
