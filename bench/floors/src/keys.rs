@@ -44,10 +44,10 @@ impl Keys {
     }
 
     /// A folder, which is there or is made
-    pub(crate) fn folder(&mut self) -> Result<PathBuf> {
-        let text = self.required("keys")?;
+    pub(crate) fn folder(&mut self, key: &str) -> Result<PathBuf> {
+        let text = self.required(key)?;
         if text.is_empty() {
-            return Err(Usage("keys=FOLDER is empty".to_owned()).into());
+            return Err(Usage(format!("{key}=FOLDER is empty")).into());
         }
         Ok(text.into())
     }

@@ -21,6 +21,7 @@ mod measure;
 mod opening;
 mod poll;
 mod secrets;
+mod storing;
 mod tls;
 mod zmtp;
 
@@ -58,8 +59,9 @@ fn main() -> ExitCode {
 
 type Role = fn(Keys) -> Result<Value>;
 
-const ROLES: [(&str, Role); 15] = [
+const ROLES: [(&str, Role); 16] = [
     ("accept-server", echo_server::accept_server),
+    ("append-sync", storing::append_sync),
     ("bulk-sink", bulk::sink),
     ("bulk-source", bulk::source),
     ("cipher", cipher::cipher),

@@ -20,7 +20,7 @@ use crate::keys::Keys;
 /// `server` and `client`, each as `.public` and `.secret` (Z85) and as `.crt` and `.key` (PEM, ECDSA with P-256);
 /// `authority.crt`. The server's certificate is for 127.0.0.1 and localhost.
 pub(crate) fn make_keys(mut keys: Keys) -> Result<Value> {
-    let folder = keys.folder()?;
+    let folder = keys.folder("keys")?;
     keys.finish()?;
     fs::create_dir_all(&folder).with_context(|| format!("making the folder {}", folder.display()))?;
     for name in ["server", "client"] {

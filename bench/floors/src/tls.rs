@@ -24,7 +24,7 @@ use crate::measure::{Measured, with};
 pub(crate) fn sink(mut keys: Keys) -> Result<Value> {
     let endpoint = keys.endpoint()?;
     let (size, count) = (keys.number("size")?, keys.number("count")?);
-    let acceptor = acceptor(&keys.folder()?, false)?;
+    let acceptor = acceptor(&keys.folder("keys")?, false)?;
     keys.finish()?;
     let octets = size.checked_mul(count).context("size times count is more than can be counted")?;
     on_runtime(async move {
@@ -54,7 +54,7 @@ pub(crate) fn sink(mut keys: Keys) -> Result<Value> {
 pub(crate) fn source(mut keys: Keys) -> Result<Value> {
     let endpoint = keys.endpoint()?;
     let (size, count) = (keys.number("size")?, keys.number("count")?);
-    let connector = connector(&keys.folder()?, false)?;
+    let connector = connector(&keys.folder("keys")?, false)?;
     keys.finish()?;
     let octets = size.checked_mul(count).context("size times count is more than can be counted")?;
     on_runtime(async move {
@@ -81,7 +81,7 @@ pub(crate) fn echo(mut keys: Keys) -> Result<Value> {
     let endpoint = keys.endpoint()?;
     let connections = keys.number("connections")?;
     let resume = keys.flag("resume")?;
-    let acceptor = acceptor(&keys.folder()?, resume)?;
+    let acceptor = acceptor(&keys.folder("keys")?, resume)?;
     keys.finish()?;
     allow_connections(connections)?;
     on_runtime(async move {
@@ -122,7 +122,7 @@ pub(crate) fn connect(mut keys: Keys) -> Result<Value> {
     let inflight = keys.number_if_given("inflight")?.unwrap_or(1);
     let hold = keys.flag("hold")?;
     let resume = keys.flag("resume")?;
-    let connector = connector(&keys.folder()?, resume)?;
+    let connector = connector(&keys.folder("keys")?, resume)?;
     keys.finish()?;
     allow_connections(connections)?;
     on_runtime(async move {

@@ -1,5 +1,8 @@
 //! The library's own proxy, and the ends that put load on it.
 
+use std::collections::VecDeque;
+use std::time::Instant;
+
 use anyhow::{Result, bail};
 use serde_json::json;
 use tidings_socket::{
@@ -7,7 +10,7 @@ use tidings_socket::{
 };
 
 use crate::arguments::{Arguments, Usage};
-use crate::measure::{FLUSH, Span, announce, check, flushed, print};
+use crate::measure::{FLUSH, Latencies, Span, announce, check, flushed, print};
 use crate::on_runtime;
 use crate::requests::{END, LAST_REPLY};
 use crate::routing::input_lines;
@@ -82,28 +85,43 @@ pub(crate) fn sink(mut arguments: Arguments) -> Result<()> {
     })
 }
 
-/// Keeps a number of requests on their way
+/// Keeps a number of requests on their way; with `times=yes` each round trip is timed
 pub(crate) fn client(mut arguments: Arguments) -> Result<()> {
     let (endpoint, size, count) = load(&mut arguments)?;
     let inflight: usize = arguments.needed("inflight")?;
+    let is_timed = arguments.or("times", "no".to_owned())? == "yes";
     arguments.finish()?;
     on_runtime(async move {
         let socket = DealerSocket::new(&Context::new())?;
         socket.connect(endpoint)?.await?;
         let body = vec![b'x'; size];
         // The worker may come later than we do
-        socket.send(Message::copy_from(&body)).await?;
-        check(&socket.recv().await?, size)?;
+        for _ in 0..if is_timed { count / 10 } else { 1 } {
+            socket.send(Message::copy_from(&body)).await?;
+            check(&socket.recv().await?, size)?;
+        }
+        // Replies come in the order of their requests
+        let (mut times, mut began) = (Latencies::new(count), VecDeque::with_capacity(inflight));
         let span = Span::start();
         let mut sent = 0;
         for answered in 0..count {
             while sent < count && sent - answered < inflight.max(1) {
+                if is_timed {
+                    began.push_back(Instant::now());
+                }
                 socket.send(Message::copy_from(&body)).await?;
                 sent += 1;
             }
             check(&socket.recv().await?, size)?;
+            if let Some(began) = began.pop_front() {
+                times.note(began.elapsed());
+            }
         }
-        report(count, span)?;
+        if is_timed {
+            print(&times.report(span)?)?
+        } else {
+            report(count, span)?
+        }
         socket.send(END.into()).await?;
         socket.recv().await?;
         Ok(())

@@ -60,7 +60,7 @@ impl Work {
         self.ask("handshakes", Unit::PerSecond, Pick::Told("per_second"), []).ask(
             "memory each",
             Unit::KibiOctets,
-            Pick::Seen("kib_per_connection"),
+            Pick::Seen("kib_each"),
             [],
         )
     }

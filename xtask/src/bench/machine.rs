@@ -21,6 +21,7 @@ pub(super) fn describe(libzmq: Option<&Path>) -> Value {
         "rustc": said(Path::new("rustc"), "--version"),
         "libzmq": libzmq.map(|program| said(program, "--version")),
         "libzmq_libraries": libzmq.map(libraries),
+        "nats": said(Path::new("nats-server"), "--version"),
         "crates": versions(&lock, &PACKAGES),
         "commit": said_by(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(root())),
         "load_before": load(),
@@ -66,8 +67,18 @@ fn versions(lock: &str, names: &[&str]) -> Value {
     names.iter().map(|name| ((*name).to_owned(), Value::from(version_of(name)))).collect()
 }
 
-const PACKAGES: [&str; 8] =
-    ["tidings-socket", "tokio", "zeromq", "rzmq", "dryoc", "tokio-rustls", "rustls", "aws-lc-rs"];
+const PACKAGES: [&str; 10] = [
+    "tidings-socket",
+    "tokio",
+    "zeromq",
+    "rzmq",
+    "dryoc",
+    "tokio-rustls",
+    "rustls",
+    "aws-lc-rs",
+    "async-nats",
+    "rusqlite",
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: us, libzmq, the other crates and the raw floors in turn, each end in a process of its own.
 //!
-//! `suite.rs` names the benchmarks, `works.rs` and `encrypted.rs` are the tables of what is measured and what must
-//! come out, `script.rs` says which programs that takes, `measuring.rs`, `side.rs` and `run.rs` run them, `results.rs` is
+//! `suite.rs` names the benchmarks, `works.rs`, `encrypted.rs` and `services.rs` are the tables of what is measured and
+//! what must come out, `script.rs` says which programs that takes, `measuring.rs`, `side.rs` and `run.rs` run them, `results.rs` is
 //! the raw file, `report.rs` and `picture.rs` show it.
 
 mod chart;
@@ -16,6 +16,7 @@ mod report;
 mod results;
 mod run;
 mod script;
+mod services;
 mod side;
 mod statistics;
 mod steadiness;
@@ -37,6 +38,8 @@ pub(crate) enum Bench {
     Curve(measuring::Measuring),
     /// TLS against bare tokio-rustls, and its handshakes against libzmq's CURVE
     Tls(measuring::Measuring),
+    /// Services against nats-server, majortomo's broker and the bare engine; stored requests against the disk; memory
+    Service(measuring::Measuring),
     /// Instructions and allocations per message under callgrind, against bench/instructions.json
     Instructions(crate::instructions::Instructions),
     /// Draws the tables and pictures of raw results anew
@@ -45,7 +48,7 @@ pub(crate) enum Bench {
 
 #[derive(Args)]
 pub(crate) struct Picture {
-    /// Raw results of `cargo xtask bench engine`, `curve` or `tls`; the table and the pictures go beside them
+    /// Raw results of `cargo xtask bench engine`, `curve`, `tls` or `service`; the table and the pictures go beside them
     #[arg(required = true, value_name = "RAW.json")]
     raw: Vec<PathBuf>,
 }
@@ -56,6 +59,7 @@ impl Bench {
             Self::Engine(measuring) => measuring.run(&suite::ENGINE),
             Self::Curve(measuring) => measuring.run(&suite::CURVE),
             Self::Tls(measuring) => measuring.run(&suite::TLS),
+            Self::Service(measuring) => measuring.run(&suite::SERVICE),
             Self::Instructions(instructions) => instructions.run(),
             Self::Picture(picture) => picture.run(),
         }

@@ -181,8 +181,11 @@ mod tests {
             SideResult { label: label.to_owned(), runs: vec![run], failures: vec![] }
         };
         let work = |group: &str, unit, targets: &[(Option<&str>, f64)]| {
-            let target =
-                |(against, bound): &(Option<&str>, f64)| Target { against: against.map(str::to_owned), bound: *bound };
+            let target = |(against, bound): &(Option<&str>, f64)| Target {
+                against: against.map(str::to_owned),
+                bound: *bound,
+                enough: None,
+            };
             let measure = Measure { name: String::new(), unit, targets: targets.iter().map(target).collect() };
             WorkResult {
                 group: group.to_owned(),

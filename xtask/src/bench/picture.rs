@@ -9,6 +9,7 @@ use super::curves::{Curve, curves};
 use super::encrypted::CURVE_ROUND_TRIP;
 use super::overview;
 use super::results::{Results, WorkResult};
+use super::services::{MAJORTOMO, NATS, NATS_BARE, SEQUENTIAL, STORE};
 use super::statistics::{Unit, least_and_most, median, short};
 use super::works::{
     BLOCKING_ECHO, CRATES, INPROC_ONE_THREAD, INPROC_TWO_THREADS, LIBZMQ, LIBZMQ_CURVE, LIBZMQ_NONE_FROZEN,
@@ -164,6 +165,10 @@ fn colour(label: &str) -> (u8, u8, u8) {
         NONE_FROZEN | OURS_CURVE => (110, 180, 220),
         LIBZMQ => (213, 94, 0),
         LIBZMQ_NONE_FROZEN | LIBZMQ_CURVE => (240, 165, 110),
+        NATS => (213, 94, 0),
+        NATS_BARE => (240, 165, 110),
+        MAJORTOMO => (0, 158, 115),
+        STORE => (110, 180, 220),
         "zeromq" => (0, 158, 115),
         "rzmq" => (184, 96, 150),
         BLOCKING_ECHO => (175, 180, 188),
@@ -263,6 +268,25 @@ const BARS: &[Bars] = &[
             ("TLS 1,000 connections", "1,000 connections, 64 at a time"),
         ],
     ),
+    (
+        "requests",
+        "Requests through a broker over tcp, 64 octets",
+        &[("requests, 64 in flight", "64 in flight"), ("requests, 256 in flight", "256 in flight")],
+    ),
+    (
+        "stored",
+        "Requests stored before they are answered, 256 octets, fsync",
+        &[
+            ("stored, lock-step", "one after the other"),
+            ("stored, 256 in flight", "256 in flight"),
+            ("stored, 1,024 in flight", "1,024 in flight"),
+        ],
+    ),
+    (
+        "memory-services",
+        "Memory of a broker",
+        &[("100,000 waiting requests", "100,000 waiting requests"), ("10,000 idle workers", "10,000 idle workers")],
+    ),
 ];
 
 /// File, title, work
@@ -290,18 +314,21 @@ const LATENCIES: &[(&str, &str, &str)] = &[
         "REQ/REP round trip over tcp, 64 octets, ours by the blocking API",
         "REQ/REP tcp 64 blocking API",
     ),
+    ("latency-requests", "Round trip through a broker over tcp, 64 octets", SEQUENTIAL),
     ("latency-curve", "REQ/REP round trip over tcp with CURVE, 64 octets", CURVE_ROUND_TRIP),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::super::encrypted::{curve_works, tls_works};
+    use super::super::services::service_works;
     use super::super::works::works;
     use super::*;
 
     #[test]
     fn every_picture_is_of_works_that_exist() {
-        let works: Vec<_> = works().into_iter().chain(curve_works()).chain(tls_works()).collect();
+        let works: Vec<_> =
+            works().into_iter().chain(curve_works()).chain(tls_works()).chain(service_works()).collect();
         let named = BARS.iter().flat_map(|(_, _, panels)| panels.iter().map(|(name, _)| *name));
         let named = named.chain(LATENCIES.iter().map(|(_, _, name)| *name)).chain([HALF_LOAD]);
         for name in named {

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::script::Side;
-use crate::checks::root;
+use crate::checks::{install_peers, root};
 
 /// Where the program of each side is
 pub(super) type Programs = BTreeMap<Side, PathBuf>;
@@ -21,6 +21,11 @@ pub(super) fn build(sides: &[Side]) -> Result<Programs> {
             Side::Libzmq => build_libzmq()?,
             Side::Zeromq => build_package("tidings-bench-rivals", "bench-zeromq")?,
             Side::Rzmq => build_package("tidings-bench-rivals", "bench-rzmq")?,
+            Side::Nats => build_package("tidings-bench-rivals", "bench-nats")?,
+            Side::Majortomo => {
+                install_peers()?;
+                root().join("bench/rivals/majortomo_broker.py")
+            }
             Side::Floor => build_package("tidings-bench-floors", "bench-floors")?,
         };
         programs.insert(side, program);

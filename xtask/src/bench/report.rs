@@ -68,7 +68,7 @@ fn head(out: &mut String, results: &Results) {
         out,
         "# {title}\n\n\
          {when}, {rounds} rounds{kind}. {cpu}, {cores} cores, Linux {kernel}, {rustc}. \
-         Against {libzmq}; {packages}.\n\n{reached}\n\n{steadiness}\n",
+         Against {against}; {packages}.\n\n{reached}\n\n{steadiness}\n",
         title = results.suite().title,
         when = results.when,
         rounds = results.rounds,
@@ -76,7 +76,7 @@ fn head(out: &mut String, results: &Results) {
         cores = said("cores"),
         kernel = said("kernel"),
         rustc = said("rustc"),
-        libzmq = said("libzmq"),
+        against = said(results.suite().beside.1),
         packages = packages.join(", "),
         reached = reached(results),
         steadiness = steadiness(results),
@@ -93,7 +93,7 @@ fn reached(results: &Results) -> String {
     };
     for work in &results.works {
         for (number, measure) in work.measures.iter().enumerate() {
-            let row = Row { work, measure, number };
+            let row = Row { work, measure, number, beside: results.suite().beside.0 };
             for (reached, bound) in row.reached().filter_map(|(reached, bound)| Some((reached?, bound))) {
                 count(&mut targets, verdict(measure.unit, reached, bound) == "ok");
             }
@@ -180,10 +180,11 @@ fn has_crates(work: &WorkResult) -> bool {
 fn table(out: &mut String, suite: &Suite, group: &str, works: &[&WorkResult]) {
     let has_latency = works.iter().any(|work| work.measures.iter().any(|measure| measure.unit == Unit::Nanoseconds));
     let crates = works.iter().any(|work| has_crates(work));
-    let others = crates || works.iter().any(|work| others(work).next().is_some());
+    let beside = suite.beside.0;
+    let others = crates || works.iter().any(|work| others(work, beside).next().is_some());
     let rivals = suite.rivals.iter().filter(|label| works.iter().any(|work| work.side(label).is_some()));
     let of_rivals: Vec<String> = rivals.map(|label| format!("of {label}")).collect();
-    let mut columns = vec!["work", "unit", OURS, LIBZMQ];
+    let mut columns = vec!["work", "unit", OURS, beside];
     if crates {
         columns.extend(CRATES);
     }
@@ -198,12 +199,13 @@ fn table(out: &mut String, suite: &Suite, group: &str, works: &[&WorkResult]) {
     if crates {
         columns.push("ahead of crates");
     }
-    columns.push("cpu ns/message, tidings / libzmq");
+    let cpu = format!("cpu ns/message, {OURS} / {beside}");
+    columns.push(&cpu);
     let _ = write!(out, "\n## {group}\n\n| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
     for work in works {
         for (number, measure) in work.measures.iter().enumerate() {
-            let row = Row { work, measure, number };
-            let mut cells = vec![row.name(), row.scale().0.to_owned(), row.cell(OURS), row.cell(LIBZMQ)];
+            let row = Row { work, measure, number, beside };
+            let mut cells = vec![row.name(), row.scale().0.to_owned(), row.cell(OURS), row.cell(beside)];
             if crates {
                 cells.extend(CRATES.map(|label| row.cell(label)));
             }
@@ -230,6 +232,8 @@ struct Row<'a> {
     work: &'a WorkResult,
     measure: &'a Measure,
     number: usize,
+    /// Whose column is beside ours
+    beside: &'static str,
 }
 
 impl Row<'_> {
@@ -241,7 +245,7 @@ impl Row<'_> {
     }
 
     fn scale(&self) -> (&'static str, f64) {
-        let labels = [OURS, LIBZMQ].into_iter().chain(self.work.sides.iter().map(|side| side.label.as_str()));
+        let labels = [OURS, self.beside].into_iter().chain(self.work.sides.iter().map(|side| side.label.as_str()));
         let typical = labels.into_iter().find_map(|label| self.median(label)).unwrap_or_default();
         self.measure.unit.scale(typical)
     }
@@ -283,7 +287,7 @@ impl Row<'_> {
 
     fn others(&self) -> String {
         let cells: Vec<String> =
-            others(self.work).map(|side| format!("{} {}", side.label, self.cell_of(side))).collect();
+            others(self.work, self.beside).map(|side| format!("{} {}", side.label, self.cell_of(side))).collect();
         if cells.is_empty() { none() } else { cells.join("<br>") }
     }
 
@@ -318,7 +322,7 @@ impl Row<'_> {
         if verdicts.is_empty() { none() } else { verdicts.join("<br>") }
     }
 
-    /// "p99 no worse a ratio than p50": against whom the targets are, or libzmq
+    /// "p99 no worse a ratio than p50": against whom the targets are, or who stands beside us
     fn tails(&self) -> Vec<Tail<'_>> {
         if self.measure.unit != Unit::Nanoseconds {
             return Vec::new();
@@ -326,7 +330,7 @@ impl Row<'_> {
         let mut others: Vec<&str> =
             self.measure.targets.iter().filter_map(|target| target.against.as_deref()).collect();
         if others.is_empty() {
-            others.push(LIBZMQ);
+            others.push(self.beside);
         }
         let p99 = |label: &str| self.work.side(label)?.told("p99_ns");
         let tail = |against| Some(Tail { against, p50: self.ratio(against)?, p99: p99(OURS)? / p99(against)? });
@@ -371,7 +375,7 @@ impl Row<'_> {
                 .and_then(SideResult::cpu_ns_per_message)
                 .map_or_else(none, |time| format!("{time:.0}"))
         };
-        format!("{} / {}", cpu(OURS), cpu(LIBZMQ))
+        format!("{} / {}", cpu(OURS), cpu(self.beside))
     }
 }
 
@@ -394,8 +398,8 @@ impl Tail<'_> {
 }
 
 /// Floors, and sides in another way
-fn others(work: &WorkResult) -> impl Iterator<Item = &SideResult> {
-    let named = |label: &str| [OURS, LIBZMQ].contains(&label) || CRATES.contains(&label);
+fn others<'a>(work: &'a WorkResult, beside: &'static str) -> impl Iterator<Item = &'a SideResult> {
+    let named = move |label: &str| [OURS, beside].contains(&label) || CRATES.contains(&label);
     work.sides.iter().filter(move |side| !named(&side.label))
 }
 
@@ -460,7 +464,7 @@ mod tests {
     }
 
     fn results(unit: Unit, bound: f64, sides: Vec<SideResult>) -> Results {
-        let targets = vec![Target { against: Some(LIBZMQ.to_owned()), bound }];
+        let targets = vec![Target { against: Some(LIBZMQ.to_owned()), bound, enough: None }];
         let measures = vec![Measure { name: String::new(), unit, targets }];
         let works = vec![WorkResult { group: "Group".to_owned(), name: "the work".to_owned(), measures, sides }];
         let machine = json!({"cpu": "a processor", "cores": 2, "crates": {"zeromq": "0.7"}});

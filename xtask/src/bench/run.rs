@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -10,14 +11,16 @@ use serde_json::{Value, json};
 use super::programs::Programs;
 use super::results::{Failure, Run};
 use super::script::{Amount, Contestant, Part, Side, Step};
+use super::services::Service;
 use super::side::{MemoryWatch, Process};
 use super::works::{Kind, Pick, Security, Transport, Work};
+use crate::checks::root;
 
 /// Where runs happen
 pub(super) struct Stage {
     programs: Programs,
-    /// Holds the copies of the programs, until the end
-    _copies: tempfile::TempDir,
+    /// Holds the copies of the programs, until the end, and what they store: it lies on disk
+    copies: tempfile::TempDir,
     /// Holds the sockets of ipc, whose paths must be short
     folder: tempfile::TempDir,
     /// How many endpoints were handed out: none is used twice
@@ -34,7 +37,7 @@ impl Stage {
             std::fs::copy(program, &copy).with_context(|| format!("can't copy {}", program.display()))?;
             programs.insert(*side, copy);
         }
-        Ok(Self { programs, _copies: copies, folder: tempfile::tempdir()?, endpoints: 0 })
+        Ok(Self { programs, copies, folder: tempfile::tempdir()?, endpoints: 0 })
     }
 
     /// Runs a work once on one side
@@ -46,15 +49,23 @@ impl Stage {
         patience: Duration,
     ) -> Result<Run, Failure> {
         let steps = work.steps(contestant, amount);
-        let (lines, seen) = match work.kind {
-            Kind::Idle { connections } | Kind::Handshakes { connections } => {
-                self.keep_idle(&steps, connections, patience)?
-            }
-            _ => self.play(&steps, work.one_core(), patience)?,
+        let (lines, seen) = match work.kept() {
+            Some((what, many)) => self.keep(&steps, what, many, patience)?,
+            None => self.play(&steps, work.one_core(), patience)?,
         };
+        self.clear_stores();
         let telling = steps.iter().position(|step| step.tells).unwrap_or_default();
         check_encryption(work.security_of(contestant), &steps, &lines)?;
         read_figures(work, amount, &steps, telling, lines, seen)
+    }
+
+    /// Takes away what a run has stored
+    fn clear_stores(&self) {
+        let entries = std::fs::read_dir(self.copies.path()).into_iter().flatten().flatten();
+        for store in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(STORE_PREFIX)) {
+            // What stays is taken away with the copies
+            std::fs::remove_dir_all(store.path()).ok();
+        }
     }
 
     /// Writes the keys and certificates that encrypted works take
@@ -91,7 +102,8 @@ impl Stage {
                 }
             }
         }
-        for ((step, process), line) in steps.iter().zip(&mut processes).zip(&mut lines) {
+        // Whoever is connected to another goes first
+        for ((step, process), line) in steps.iter().zip(&mut processes).zip(&mut lines).rev() {
             process.close_stdin();
             if step.part == Part::Serves {
                 *line = Some(process.json()?);
@@ -102,11 +114,12 @@ impl Stage {
         Ok((lines, watch.map_or_else(|| json!({}), MemoryWatch::finish)))
     }
 
-    /// Memory of a server before and with many connections that do nothing
-    fn keep_idle(
+    /// Memory of a server before and with so many connections, or whatever it keeps, that do nothing
+    fn keep(
         &mut self,
         steps: &[Step],
-        connections: usize,
+        what: &str,
+        many: usize,
         patience: Duration,
     ) -> Result<(Vec<Value>, Value), Failure> {
         let deadline = Instant::now() + patience;
@@ -120,19 +133,21 @@ impl Stage {
         let before = if speaks { server.ask("rss")? } else { json!({}) };
         let mut client = self.start(dialling, &endpoints, false, deadline)?;
         let dialled = client.json()?;
-        let after = if speaks { server.ask("rss")? } else { json!({}) };
-        if speaks && after["connections"].as_u64().is_some_and(|there| there < connections as u64) {
-            return Err(Failure::Failed(format!(
-                "of {connections} connections the server has {}",
-                after["connections"]
-            )));
+        let mut after = if speaks { server.ask("rss")? } else { json!({}) };
+        // What was sent may not all have been read yet
+        while speaks && after[what].as_u64().is_some_and(|there| there < many as u64) {
+            if Instant::now() > deadline {
+                return Err(Failure::Failed(format!("of {many} {what} the server has {}", after[what])));
+            }
+            thread::sleep(Duration::from_millis(20));
+            after = server.ask("rss")?;
         }
         client.close_stdin();
         client.finish()?;
         server.close_stdin();
         server.finish()?;
         let seen = match (before["rss_kib"].as_f64(), after["rss_kib"].as_f64()) {
-            (Some(before), Some(after)) => json!({"kib_per_connection": (after - before) / connections as f64}),
+            (Some(before), Some(after)) => json!({"kib_each": (after - before) / many as f64}),
             _ => json!({}),
         };
         Ok((vec![json!({"before": before, "after": after}), dialled], seen))
@@ -149,6 +164,7 @@ impl Stage {
             return Err(Failure::Failed(format!("the program of {:?} was not built", step.program)));
         };
         let program = program.clone();
+        let store = self.copies.path().join(format!("{STORE_PREFIX}{}", self.endpoints));
         let arguments: Vec<String> = step
             .arguments
             .iter()
@@ -156,6 +172,7 @@ impl Stage {
                 self.endpoints += 1;
                 fill(argument, endpoints, self.folder.path(), self.endpoints)
             })
+            .map(|argument| argument.replace("{folder}", &store.to_string_lossy()))
             .collect();
         Process::start(&program, step.role, &arguments, one_core, deadline)
     }
@@ -193,13 +210,16 @@ pub(super) fn trial_count(work: &Work) -> u64 {
         Kind::Proxy { .. } => 5000,
         Kind::Idle { .. } | Kind::Handshakes { .. } => 1,
         Kind::ConnectEcho => 200,
+        Kind::Service(Service::Requests { in_flight }) => 1000.max(100 * in_flight as u64),
+        Kind::Service(Service::Stored { in_flight }) => 200.max(20 * in_flight as u64),
+        Kind::Service(_) => 1,
     }
 }
 
 /// The amount where a trial says nothing: setting up would take too long twice, or the work does not depend on it
 pub(super) fn fixed_amount(work: &Work, rate: u64, seconds: f64) -> Option<u64> {
     match work.kind {
-        Kind::Idle { .. } | Kind::Handshakes { .. } => Some(1),
+        _ if work.kept().is_some() => Some(1),
         Kind::Publish { subscriptions, .. } if subscriptions > 1000 => Some((1_000_000.0 * seconds) as u64),
         _ if work.half_load() => Some((rate as f64 * seconds) as u64),
         _ => None,
@@ -210,7 +230,7 @@ pub(super) fn fixed_amount(work: &Work, rate: u64, seconds: f64) -> Option<u64> 
 pub(super) fn seconds(work: &Work, quick: bool) -> f64 {
     let full = match work.kind {
         // p99.9 needs its ten thousand round trips
-        Kind::ReqRep { .. } | Kind::InprocLatency { .. } => 1.2,
+        Kind::ReqRep { .. } | Kind::InprocLatency { .. } | Kind::Service(_) => 1.2,
         // Long enough to see memory grow
         Kind::SlowSubscriber => 1.5,
         _ => 0.8,
@@ -281,6 +301,7 @@ fn fill(argument: &str, endpoints: &[String], folder: &Path, number: u64) -> Str
         .replace("{new}", "tcp://127.0.0.1:*")
         .replace("{new-tls}", "tls://127.0.0.1:*")
         .replace("{keys}", &keys(folder).to_string_lossy())
+        .replace("{python}", &root().join("target/python").to_string_lossy())
         .replace("{new-ipc}", &format!("{}://{}/{number}", Transport::Ipc.name(), folder.display()));
     for (place, endpoint) in endpoints.iter().enumerate() {
         argument = argument.replace(&format!("{{{place}}}"), endpoint);
@@ -292,6 +313,8 @@ fn fill(argument: &str, endpoints: &[String], folder: &Path, number: u64) -> Str
 fn keys(folder: &Path) -> PathBuf {
     folder.join("keys")
 }
+
+const STORE_PREFIX: &str = "store-";
 
 /// No run does more, however fast a side is
 const MOST: u64 = 100_000_000;

@@ -14,6 +14,10 @@ pub(super) enum Side {
     Libzmq,
     Zeromq,
     Rzmq,
+    /// nats-server, with programs in `bench/rivals/rust`
+    Nats,
+    /// majortomo's broker
+    Majortomo,
     Floor,
 }
 
@@ -27,7 +31,8 @@ pub(super) struct Contestant {
 /// One program of a run
 ///
 /// In its arguments, `{0}` is the first endpoint that an earlier program printed, `{1}` the second; `{new}`
-/// is one to bind, `{keys}` the folder of keys and certificates.
+/// is one to bind, `{keys}` the folder of keys and certificates, `{folder}` a new one on disk, `{python}` where the
+/// Python packages are.
 pub(super) struct Step {
     pub(super) program: Side,
     pub(super) role: &'static str,
@@ -64,6 +69,9 @@ pub(super) struct Amount {
 impl Work {
     /// Who takes part, in the order of their turns
     pub(super) fn contestants(&self) -> Vec<Contestant> {
+        if let Kind::Service(service) = self.kind {
+            return service.contestants();
+        }
         let mut all = vec![contestant(Side::Ours, OURS), contestant(Side::Libzmq, LIBZMQ)];
         if self.kind == Kind::SlowSubscriber {
             // What is compared runs one right after the other
@@ -89,7 +97,8 @@ impl Work {
             | Kind::SlowSubscriber
             | Kind::Proxy { .. }
             | Kind::ConnectEcho
-            | Kind::Handshakes { .. } => &[],
+            | Kind::Handshakes { .. }
+            | Kind::Service(_) => &[],
         };
         all.extend(floors.iter().map(|label| contestant(Side::Floor, label)));
         all
@@ -152,7 +161,7 @@ impl Work {
                 let way = match side {
                     Side::Ours | Side::Rzmq => format!(" threads={threads}"),
                     Side::Floor => format!(" kind=tokio threads={threads}"),
-                    Side::Libzmq | Side::Zeromq => String::new(),
+                    Side::Libzmq | Side::Zeromq | Side::Nats | Side::Majortomo => String::new(),
                 };
                 vec![step(Part::Connects, "inproc-latency", format!("size={size} count={count}{way}")).tells()]
             }
@@ -238,6 +247,7 @@ impl Work {
                 step(Part::Serves, "idle-server", format!("{NEW_TCP} type=pull")),
                 step(Part::Holds, "dial", format!("endpoint={{0}} connections={connections} hold=yes")).tells(),
             ],
+            Kind::Service(service) => service.steps(contestant, amount),
         }
     }
 
@@ -263,7 +273,7 @@ impl Work {
 }
 
 impl Step {
-    fn new(program: Side, part: Part, role: &'static str, arguments: &str) -> Self {
+    pub(super) fn new(program: Side, part: Part, role: &'static str, arguments: &str) -> Self {
         let arguments = arguments.split_whitespace().map(str::to_owned).collect();
         Self { program, role, arguments, part, tells: false, is_load: false, watch_memory: false }
     }
@@ -287,12 +297,12 @@ impl Step {
         self
     }
 
-    fn tells(mut self) -> Self {
+    pub(super) fn tells(mut self) -> Self {
         self.tells = true;
         self
     }
 
-    fn load(mut self) -> Self {
+    pub(super) fn load(mut self) -> Self {
         self.is_load = true;
         self
     }
@@ -345,11 +355,12 @@ const AT_A_TIME: u64 = 64;
 #[cfg(test)]
 mod tests {
     use super::super::encrypted::{curve_works, tls_works};
+    use super::super::services::service_works;
     use super::super::works::works;
     use super::*;
 
     fn all_works() -> impl Iterator<Item = Work> {
-        works().into_iter().chain(curve_works()).chain(tls_works())
+        works().into_iter().chain(curve_works()).chain(tls_works()).chain(service_works())
     }
 
     const AMOUNT: Amount = Amount { count: 1000, rate: 5000 };

@@ -37,6 +37,9 @@ pub(super) struct Target {
     pub(super) against: Option<String>,
     /// At least this where more is better, at most this where less is
     pub(super) bound: f64,
+    /// A rate that is enough even where the bound is missed
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) enough: Option<f64>,
 }
 
 impl Target {
@@ -46,13 +49,18 @@ impl Target {
             Some(label) => ours / other(label)?,
             None => ours,
         };
+        // As large a part of the bound as it is of what is enough, if that is more
+        let reached = self.enough.map_or(reached, |enough| reached.max(ours / enough * self.bound));
         reached.is_finite().then_some(reached)
     }
 
     pub(super) fn describe(&self, unit: Unit) -> String {
         let relation = if unit.more_is_better() { "at least" } else { "at most" };
         match &self.against {
-            Some(label) => format!("{relation} {:.2} of {label}", self.bound),
+            Some(label) => {
+                let enough = self.enough.map_or_else(String::new, |enough| format!(", or {}/s", short(enough)));
+                format!("{relation} {:.2} of {label}{enough}", self.bound)
+            }
             None => format!("{relation} {} {}", self.bound, unit.scale(self.bound).0),
         }
     }
@@ -145,13 +153,22 @@ mod tests {
 
     #[test]
     fn a_target_is_a_ratio_unless_absolute() {
-        let ratio = Target { against: Some("libzmq".to_owned()), bound: 2.0 };
+        let ratio = Target { against: Some("libzmq".to_owned()), bound: 2.0, enough: None };
         assert_eq!(ratio.reached(6.0, |label| (label == "libzmq").then_some(4.0)), Some(1.5));
         assert_eq!(ratio.reached(6.0, |_| None), None);
         assert_eq!(ratio.reached(f64::NAN, |_| Some(4.0)), None);
-        assert_eq!(Target { against: None, bound: 8.0 }.reached(6.0, |_| None), Some(6.0));
+        assert_eq!(Target { against: None, bound: 8.0, enough: None }.reached(6.0, |_| None), Some(6.0));
         assert_eq!(ratio.describe(Unit::PerSecond), "at least 2.00 of libzmq");
-        assert_eq!(Target { against: None, bound: 8.0 }.describe(Unit::KibiOctets), "at most 8 KiB");
+        assert_eq!(Target { against: None, bound: 8.0, enough: None }.describe(Unit::KibiOctets), "at most 8 KiB");
+    }
+
+    #[test]
+    fn what_is_enough_counts_where_the_bound_is_missed() {
+        let target = Target { against: Some("disk".to_owned()), bound: 1.0, enough: Some(5000.0) };
+        assert_eq!(target.reached(5000.0, |_| Some(20_000.0)), Some(1.0));
+        assert_eq!(target.reached(4000.0, |_| Some(20_000.0)), Some(0.8));
+        assert_eq!(target.reached(2000.0, |_| Some(1000.0)), Some(2.0));
+        assert_eq!(target.describe(Unit::PerSecond), "at least 1.00 of disk, or 5,000/s");
     }
 
     #[test]

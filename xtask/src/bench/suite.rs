@@ -2,6 +2,7 @@
 
 use super::encrypted::{curve_works, tls_works};
 use super::script::Side;
+use super::services::{NATS, NATS_BARE, TWO_HOPS, service_works};
 use super::works::{BARE_TLS, LIBZMQ, LIBZMQ_CURVE, Work, works};
 
 /// One `cargo xtask bench …` that runs works in turn
@@ -12,6 +13,8 @@ pub(super) struct Suite {
     pub(super) works: fn() -> Vec<Work>,
     /// Who takes part unless `--sides` says otherwise
     pub(super) sides: &'static [Side],
+    /// Label of the column beside ours, and the key of its version in what is known of the machine
+    pub(super) beside: (&'static str, &'static str),
     /// Labels that the ratios are of; the first is also what the overview compares with
     pub(super) rivals: &'static [&'static str],
     /// Packages whose versions the report's head has
@@ -27,6 +30,7 @@ pub(super) const ENGINE: Suite = Suite {
     title: "Engine benchmark",
     works,
     sides: &[Side::Ours, Side::Libzmq, Side::Zeromq, Side::Rzmq, Side::Floor],
+    beside: (LIBZMQ, "libzmq"),
     rivals: &[LIBZMQ],
     packages: &["zeromq", "rzmq", "tokio"],
     encrypts: false,
@@ -38,6 +42,7 @@ pub(super) const CURVE: Suite = Suite {
     title: "CURVE benchmark",
     works: curve_works,
     sides: &[Side::Ours, Side::Libzmq, Side::Floor],
+    beside: (LIBZMQ, "libzmq"),
     rivals: &[LIBZMQ],
     packages: &["dryoc", "tokio"],
     encrypts: true,
@@ -56,6 +61,7 @@ pub(super) const TLS: Suite = Suite {
     title: "TLS benchmark",
     works: tls_works,
     sides: &[Side::Ours, Side::Libzmq, Side::Floor],
+    beside: (LIBZMQ, "libzmq"),
     rivals: &[BARE_TLS, LIBZMQ_CURVE],
     packages: &["tokio-rustls", "rustls", "aws-lc-rs", "tokio"],
     encrypts: true,
@@ -69,10 +75,35 @@ pub(super) const TLS: Suite = Suite {
     ],
 };
 
+pub(super) const SERVICE: Suite = Suite {
+    name: "service",
+    title: "Service benchmark",
+    works: service_works,
+    sides: &[Side::Ours, Side::Nats, Side::Majortomo, Side::Floor],
+    beside: (NATS, "nats"),
+    rivals: &[NATS, NATS_BARE, TWO_HOPS],
+    packages: &["async-nats", "rusqlite", "tokio"],
+    encrypts: false,
+    notes: &[
+        "Requests: 64 octets there and back over tcp on loopback without encryption. Client, broker and worker are a process \
+         each, and the worker answers with what it was sent.",
+        "bare, two hops: the same way with nobody who decides anything: our DEALER, our ROUTER/DEALER proxy, our DEALER. bare, \
+         one hop: DEALER and ROUTER.",
+        "nats-server: with async-nats at both ends. Its bare client is ours and does no more than the protocol asks for, to \
+         tell the server's limit from the crate's.",
+        "majortomo: its broker, with the client and the worker of ours on its wire.",
+        "Stored requests: `titanic.request` with 256 octets, answered when they are on disk (fsync). store alone: the queue \
+         beneath, without a broker. disk alone: a file that grows, with one fdatasync for as many records as are in flight. \
+         Nothing takes the requests out while they are counted.",
+        "Memory: how much the broker's resident memory grows by, for requests of 64 octets that nobody takes, and for idle \
+         workers with a connection each; bare ROUTER is what such a connection takes by itself.",
+    ],
+};
+
 impl Suite {
     /// By its name, as results have it
     pub(super) fn named(name: &str) -> Option<&'static Self> {
-        [&ENGINE, &CURVE, &TLS].into_iter().find(|suite| suite.name == name)
+        [&ENGINE, &CURVE, &TLS, &SERVICE].into_iter().find(|suite| suite.name == name)
     }
 
     pub(super) fn rival(&self) -> &'static str {

@@ -1,7 +1,8 @@
 //! The engine's table of works: what is measured, on which sides, and what must come out.
 //!
-//! `encrypted.rs` has those with CURVE and TLS.
+//! `encrypted.rs` has those with CURVE and TLS, `services.rs` those of services.
 
+use super::services::{DISK, Service};
 use super::statistics::{Target, Unit};
 
 /// One thing to measure
@@ -84,6 +85,8 @@ pub(super) enum Kind {
     Handshakes {
         connections: usize,
     },
+    /// Through a broker; `services.rs` has them
+    Service(Service),
 }
 
 /// How connections are protected
@@ -132,8 +135,8 @@ pub(super) const LIBZMQ_NONE_FROZEN: &str = "libzmq, none frozen";
 pub(super) const OURS_CURVE: &str = "tidings, CURVE";
 pub(super) const LIBZMQ_CURVE: &str = "libzmq, CURVE";
 
-pub(super) const FLOORS: [&str; 8] =
-    [TOKIO_ECHO, BLOCKING_ECHO, BULK_COPY, CHANNEL, EPOLL_ECHO, RAW_ACCEPT, CIPHER, BARE_TLS];
+pub(super) const FLOORS: [&str; 9] =
+    [TOKIO_ECHO, BLOCKING_ECHO, BULK_COPY, CHANNEL, EPOLL_ECHO, RAW_ACCEPT, CIPHER, BARE_TLS, DISK];
 pub(super) const INPROC_ONE_THREAD: &str = "REQ/REP inproc 64, one thread";
 pub(super) const INPROC_TWO_THREADS: &str = "REQ/REP inproc 64, two threads";
 pub(super) const SLOW_SUBSCRIBER: &str = "PUB to 3 SUB and a frozen one";
@@ -259,7 +262,7 @@ fn connections(works: &mut Vec<Work>) {
     let group = "Connections";
     works.extend([
         Work::new(group, "5,000 idle connections", Kind::Idle { connections: 5000 })
-            .ask("memory each", Unit::KibiOctets, Pick::Seen("kib_per_connection"), [absolute(8.0)])
+            .ask("memory each", Unit::KibiOctets, Pick::Seen("kib_each"), [absolute(8.0)])
             .ask("accepted", Unit::PerSecond, Pick::Told("per_second"), [of(RAW_ACCEPT, 0.9)])
             .quick(),
         Work::new(group, "connect, one echo, close", Kind::ConnectEcho).rate([of(LIBZMQ, 2.0)]).quick(),
@@ -327,6 +330,15 @@ impl Work {
         self
     }
 
+    /// What a server is to keep while its memory is looked at, and how much of it
+    pub(super) fn kept(&self) -> Option<(&'static str, usize)> {
+        match self.kind {
+            Kind::Idle { connections } | Kind::Handshakes { connections } => Some(("connections", connections)),
+            Kind::Service(service) => service.kept(),
+            _ => None,
+        }
+    }
+
     pub(super) fn secured(mut self, security: Security) -> Self {
         self.security = security;
         self
@@ -343,11 +355,11 @@ impl Transport {
 }
 
 pub(super) fn of(label: &str, bound: f64) -> Target {
-    Target { against: Some(label.to_owned()), bound }
+    Target { against: Some(label.to_owned()), bound, enough: None }
 }
 
-fn absolute(bound: f64) -> Target {
-    Target { against: None, bound }
+pub(super) fn absolute(bound: f64) -> Target {
+    Target { against: None, bound, enough: None }
 }
 
 pub(super) fn size_name(octets: usize) -> String {
