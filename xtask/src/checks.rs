@@ -72,18 +72,21 @@ impl Checks {
                 succeed(command.args(["--all-targets", "--", "-D", "warnings"]))
             }
             Step::Test => {
-                let peers = install_peers();
-                if let Err(error) = &peers {
+                let (peers, old) = (install_peers(), install_old_libzmq());
+                for error in [peers.as_ref().err(), old.as_ref().err()].into_iter().flatten() {
                     // In CI a missing peer is a failure; a person is told
                     if std::env::var_os("CI").is_some() {
                         bail!("{error:#}");
                     }
-                    eprintln!("without pyzmq the tests against libzmq are left out: {error:#}");
+                    eprintln!("without it the tests against it are left out: {error:#}");
                 }
                 let mut command = Command::new(env!("CARGO"));
                 command.args(["test", "--workspace", "--no-fail-fast"]).args(WITHOUT_RIVALS);
                 if let Ok(path) = peers {
                     command.env("PYTHONPATH", path);
+                }
+                if let Ok(library) = old {
+                    command.env("TIDINGS_OLD_LIBZMQ", library);
                 }
                 run_with_table(&mut command)
             }
@@ -121,16 +124,38 @@ impl Step {
 ///
 /// No virtual environment: Debian's Python can't make one without another package.
 pub(crate) fn install_peers() -> Result<PathBuf> {
-    let wanted = root().join("tests/peers/requirements.txt");
+    install("tests/peers/requirements.txt", "target/python", &[])
+}
+
+/// Puts the libzmq of old Python installations under `target/`, and returns where it is
+///
+/// It comes in a wheel for a Python of its time, which none of today can load: the library alone is wanted.
+pub(crate) fn install_old_libzmq() -> Result<PathBuf> {
+    let for_python = ["--python-version", "36", "--implementation", "cp", "--abi", "cp36m"];
+    let for_system = ["--platform", "manylinux1_x86_64", "--only-binary=:all:", "--no-deps"];
+    let path = install(
+        "tests/peers/requirements-old.txt",
+        "target/python-old",
+        &[for_python.as_slice(), for_system.as_slice()].concat(),
+    )?;
+    let folder = path.join("zmq/.libs");
+    let entries = fs::read_dir(&folder).with_context(|| format!("can't read {}", folder.display()))?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    let is_libzmq = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libzmq"));
+    paths.find(is_libzmq).with_context(|| format!("no libzmq in {}", folder.display()))
+}
+
+/// Installs what a file of requirements asks for into a folder, unless that is there
+fn install(requirements: &str, folder: &str, more: &[&str]) -> Result<PathBuf> {
+    let (wanted, path) = (root().join(requirements), root().join(folder));
     let requirements = fs::read_to_string(&wanted).with_context(|| format!("can't read {}", wanted.display()))?;
-    let path = root().join("target/python");
     let stamp = path.join("installed.txt");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == requirements) {
         return Ok(path);
     }
     let mut command = Command::new("python3");
     command.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"]).arg(&path).arg("-r").arg(&wanted);
-    command.envs([("PIP_ROOT_USER_ACTION", "ignore"), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")]);
+    command.args(more).envs([("PIP_ROOT_USER_ACTION", "ignore"), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")]);
     succeed(&mut command)?;
     fs::write(&stamp, requirements).with_context(|| format!("can't write {}", stamp.display()))?;
     Ok(path)

@@ -1,4 +1,4 @@
-//! `cargo xtask interop`: the socket crate against a real libzmq, and the table of which socket pairs work how.
+//! `cargo xtask interop`: sockets against a real libzmq and services against real peers, and the tables of what works how.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::checks::{install_peers, root, succeed};
+use crate::checks::{install_old_libzmq, install_peers, root, succeed};
 
 #[derive(Args)]
 pub(crate) struct Interop {
@@ -18,30 +18,38 @@ pub(crate) struct Interop {
 }
 
 impl Interop {
-    /// Installs pyzmq if need be, runs the tests, and prints the table at the end even if some failed
+    /// Installs the peers if need be, runs the tests, and prints the tables at the end even if some failed
     pub(crate) fn run(&self) -> Result<()> {
         let packages = if self.keep { root().join("target/python") } else { install_peers()? };
         let mut tests = Command::new(env!("CARGO"));
-        tests.args(["test", "-p", "tidings-socket", "--test", "interop", "--"]).args(&self.names);
-        tests.env("PYTHONPATH", packages).env("TIDINGS_REQUIRE_PEERS", "1");
+        tests.args([
+            "test",
+            "--no-fail-fast",
+            "-p",
+            "tidings-socket",
+            "-p",
+            "tidings-majordomo",
+            "--test",
+            "interop",
+            "--",
+        ]);
+        tests.args(&self.names).env("PYTHONPATH", packages).env("TIDINGS_REQUIRE_PEERS", "1");
+        tests.env("TIDINGS_OLD_LIBZMQ", install_old_libzmq()?);
         run_with_table(&mut tests)
     }
 }
 
-/// Runs tests, and prints the table of socket pairs and the list of who is refused how, if those were among them
+/// Runs tests, and prints the table of socket pairs, the list of who is refused how and the table of services, if those
+/// were among them
 pub(crate) fn run_with_table(tests: &mut Command) -> Result<()> {
-    let table = root().join("target/interop-table.txt");
-    // Without a table of an earlier run: a run without the matrix prints none
-    fs::remove_file(&table).ok();
-    let refused = ["ours", "theirs"].map(|part| root().join("target/interop-refused").with_extension(part));
-    refused.iter().for_each(|part| drop(fs::remove_file(part)));
-    tests.env("TIDINGS_INTEROP_REFUSED", root().join("target/interop-refused"));
-    let outcome = succeed(tests.env("TIDINGS_INTEROP_TABLE", &table));
-    if table.exists() {
-        print!("\n{}", fs::read_to_string(&table).with_context(|| format!("can't read {}", table.display()))?);
-    }
-    // Who is refused how, where those tests were among them
-    for part in refused.iter().filter(|part| part.exists()) {
+    let [table, refused, services] =
+        ["interop-table.txt", "interop-refused", "interop-services.txt"].map(|name| root().join("target").join(name));
+    let parts = [table.clone(), refused.with_extension("ours"), refused.with_extension("theirs"), services.clone()];
+    // Without what an earlier run left: a run without the matrix prints none
+    parts.iter().for_each(|part| drop(fs::remove_file(part)));
+    tests.env("TIDINGS_INTEROP_TABLE", &table).env("TIDINGS_INTEROP_REFUSED", &refused);
+    let outcome = succeed(tests.env("TIDINGS_SERVICES_TABLE", &services));
+    for part in parts.iter().filter(|part| part.exists()) {
         print!("\n{}", fs::read_to_string(part).with_context(|| format!("can't read {}", part.display()))?);
     }
     outcome

@@ -20,7 +20,7 @@ struct Arguments {
 enum Chore {
     /// Takes every check that a change must pass: format, lint, tests, fuzzing, documentation
     Test(checks::Checks),
-    /// Tests the sockets against a real libzmq, pyzmq's, and prints the table of pairs, transports and bind sides
+    /// Tests sockets against a real libzmq and services against real clients, workers and brokers; prints the tables
     Interop(interop::Interop),
     /// Measures us and a rival in turn, prints medians, spread and ratios, keeps the raw results
     #[command(subcommand)]
