@@ -17,6 +17,7 @@ mod publishing;
 mod requests;
 mod routing;
 mod security;
+mod services;
 mod soak;
 
 use std::process::ExitCode;
@@ -79,6 +80,10 @@ fn run(role: &str, words: &[String]) -> Result<bool> {
         "proxy-sink" => proxying::sink(arguments),
         "proxy-client" => proxying::client(arguments),
         "proxy-worker" => proxying::worker(arguments),
+        "service-worker" => services::worker(arguments),
+        "service-client" => services::client(arguments),
+        "service-fill" => services::fill(arguments),
+        "service-idle" => services::idle(arguments),
         _ => return Ok(false),
     }?;
     Ok(true)

@@ -15,7 +15,12 @@ pub(super) type Programs = BTreeMap<Side, PathBuf>;
 /// Builds what the sides need; the floors also hold clients that load every side
 pub(super) fn build(sides: &[Side]) -> Result<Programs> {
     let mut programs = Programs::new();
-    for side in sides.iter().copied().chain([Side::Floor]) {
+    // Workers and clients at majortomo's broker are ours
+    let ours = sides.contains(&Side::Majortomo).then_some(Side::Ours);
+    for side in sides.iter().copied().chain(ours).chain([Side::Floor]) {
+        if programs.contains_key(&side) {
+            continue;
+        }
         let program = match side {
             Side::Ours => build_ours()?,
             Side::Libzmq => build_libzmq()?,

@@ -1,0 +1,183 @@
+//! Services: clients and workers of ours, a broker, and what it keeps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use serde_json::json;
+use tidings_majordomo::wire::{ServiceName, Wire};
+use tidings_majordomo::{Client, ClientOptions, Failure, Request, Worker};
+use tidings_socket::{Context, DealerSocket, Message};
+use tokio::task::JoinSet;
+
+use crate::arguments::{Arguments, Usage};
+use crate::measure::{Latencies, Span, announce, check, print};
+use crate::on_runtime;
+use crate::requests::LAST_REPLY;
+use crate::routing::input_lines;
+
+/// Answers with what it was asked, until stdin closes
+pub(crate) fn worker(mut arguments: Arguments) -> Result<()> {
+    let endpoint: String = arguments.needed("endpoint")?;
+    let service: String = arguments.needed("service")?;
+    let wire = wire(&mut arguments)?;
+    arguments.finish()?;
+    on_runtime(async move {
+        let echo = |request: Request| async move { Ok::<_, Failure>(request.into_body()) };
+        // As many as any work here has under way; on other wires it is one whatever is said
+        let worker = Worker::builder(&Context::new(), endpoint, &*service).wire(wire).concurrency(CONCURRENCY);
+        let worker = worker.serve(echo)?;
+        if !worker.ready().await {
+            bail!("the worker ended before it was ready");
+        }
+        let span = Span::start();
+        announce(&service)?;
+        let mut lines = input_lines()?;
+        while lines.next_line().await?.is_some() {}
+        print(&json!({"cpu_seconds": span.cpu_seconds(), "wire": worker.wire().map(Wire::name)}))
+    })
+}
+
+/// Keeps a number of requests on their way
+pub(crate) fn client(mut arguments: Arguments) -> Result<()> {
+    let endpoint: String = arguments.needed("endpoint")?;
+    let load = Load::of(&mut arguments)?;
+    let in_flight: usize = arguments.needed("inflight")?;
+    let wire = wire(&mut arguments)?;
+    arguments.finish()?;
+    on_runtime(async move {
+        let options = ClientOptions::default().wire(wire).max_conversations(in_flight);
+        let client = Client::connect(&Context::new(), endpoint, options).await?;
+        let load = Arc::new(load);
+        for _ in 0..load.count / 10 {
+            load.round_trip(&client).await?;
+        }
+        let left = Arc::new(AtomicUsize::new(load.count));
+        let mut all = Latencies::new(load.count);
+        let span = Span::start();
+        let mut asking = JoinSet::new();
+        for _ in 0..in_flight {
+            let (client, load, left) = (client.clone(), load.clone(), left.clone());
+            asking.spawn(async move {
+                let mut times = Vec::with_capacity(load.count / in_flight * 2);
+                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                    let began = Instant::now();
+                    load.round_trip(&client).await?;
+                    times.push(began.elapsed());
+                }
+                anyhow::Ok(times)
+            });
+        }
+        while let Some(times) = asking.join_next().await {
+            times??.into_iter().for_each(|time| all.note(time));
+        }
+        let mut report = all.report(span)?;
+        report["wire"] = client.wire().map(Wire::name).into();
+        print(&report)
+    })
+}
+
+/// What is asked, and how often
+struct Load {
+    service: ServiceName,
+    body: Vec<u8>,
+    count: usize,
+}
+
+impl Load {
+    fn of(arguments: &mut Arguments) -> Result<Self> {
+        let service: String = arguments.needed("service")?;
+        Ok(Self {
+            service: ServiceName::new(service)?,
+            body: vec![b'x'; arguments.needed("size")?],
+            count: arguments.needed("count")?,
+        })
+    }
+
+    async fn round_trip(&self, client: &Client) -> Result<()> {
+        let reply = client.request(self.service.clone(), Message::copy_from(&self.body)).await?;
+        check(&reply.body, self.body.len())
+    }
+}
+
+/// Sends requests for which there is no worker, all at once, and stays
+///
+/// On a wire without refusals, or the broker would not let them wait.
+pub(crate) fn fill(mut arguments: Arguments) -> Result<()> {
+    let endpoint: String = arguments.needed("endpoint")?;
+    let load = Load::of(&mut arguments)?;
+    let head = match wire(&mut arguments)? {
+        Wire::Mdp01 => vec![Bytes::new(), Bytes::from_static(b"MDPC01")],
+        Wire::Majortomo => vec![Bytes::new(), Bytes::from_static(b"MDPC02"), Bytes::from_static(b"\x02")],
+        other => bail!(Usage(format!("wire={other} is neither mdp-0.1 nor majortomo"))),
+    };
+    arguments.finish()?;
+    on_runtime(async move {
+        let socket = DealerSocket::new(&Context::new())?;
+        socket.connect(endpoint)?.await?;
+        let service = load.service.bytes().clone();
+        let span = Span::start();
+        for _ in 0..load.count {
+            let more = [service.clone(), Bytes::copy_from_slice(&load.body)];
+            socket.send(Message::multipart(head.iter().cloned().chain(more))).await?;
+        }
+        told_and_held(socket, load.count, span).await
+    })
+}
+
+/// As many connections of one DEALER; with `ready=yes` each is a worker that has nothing to do
+pub(crate) fn idle(mut arguments: Arguments) -> Result<()> {
+    let endpoint: String = arguments.needed("endpoint")?;
+    let service: String = arguments.needed("service")?;
+    let connections: usize = arguments.needed("connections")?;
+    let is_ready = arguments.or("ready", "no".to_owned())? == "yes";
+    arguments.finish()?;
+    on_runtime(async move {
+        let socket = DealerSocket::new(&Context::new())?;
+        let span = Span::start();
+        let mut connecting = JoinSet::new();
+        for begun in 0..connections {
+            if begun >= ON_THEIR_WAY
+                && let Some(connected) = connecting.join_next().await
+            {
+                connected??;
+            }
+            connecting.spawn(socket.connect(&endpoint)?.into_future());
+        }
+        while let Some(connected) = connecting.join_next().await {
+            connected??;
+        }
+        // A DEALER takes its connections in turn, so that each has one
+        for _ in 0..if is_ready { connections } else { 0 } {
+            let ready = ["", "MDPW01", "\u{1}", &service].map(|frame| Bytes::copy_from_slice(frame.as_bytes()));
+            socket.send(Message::multipart(ready)).await?;
+        }
+        told_and_held(socket, connections, span).await
+    })
+}
+
+/// Says what it did, and keeps the connections until stdin closes
+async fn told_and_held(socket: DealerSocket, messages: usize, span: Span) -> Result<()> {
+    let seconds = span.seconds();
+    print(&json!({
+        "messages": messages, "seconds": seconds, "per_second": messages as f64 / seconds,
+        "cpu_seconds": span.cpu_seconds(),
+    }))?;
+    let mut lines = input_lines()?;
+    while lines.next_line().await?.is_some() {}
+    socket.close(LAST_REPLY).await;
+    Ok(())
+}
+
+fn wire(arguments: &mut Arguments) -> Result<Wire> {
+    let name = arguments.or("wire", Wire::Mdp01.name().to_owned())?;
+    Wire::from_name(&name).with_context(|| Usage(format!("wire={name} is no wire of Majordomo")))
+}
+
+/// The most that any work has under way
+const CONCURRENCY: u32 = 1024;
+
+/// As `dial` has
+const ON_THEIR_WAY: usize = 64;
