@@ -61,7 +61,10 @@ impl Target {
                 let enough = self.enough.map_or_else(String::new, |enough| format!(", or {}/s", short(enough)));
                 format!("{relation} {:.2} of {label}{enough}", self.bound)
             }
-            None => format!("{relation} {} {}", self.bound, unit.scale(self.bound).0),
+            None => {
+                let (name, factor) = unit.scale(self.bound);
+                format!("{relation} {} {name}", self.bound * factor)
+            }
         }
     }
 }
@@ -160,6 +163,8 @@ mod tests {
         assert_eq!(Target { against: None, bound: 8.0, enough: None }.reached(6.0, |_| None), Some(6.0));
         assert_eq!(ratio.describe(Unit::PerSecond), "at least 2.00 of libzmq");
         assert_eq!(Target { against: None, bound: 8.0, enough: None }.describe(Unit::KibiOctets), "at most 8 KiB");
+        let rate = Target { against: None, bound: 150e3, enough: None };
+        assert_eq!(rate.describe(Unit::PerSecond), "at least 150 k/s");
     }
 
     #[test]
