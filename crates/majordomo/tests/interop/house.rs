@@ -1,12 +1,14 @@
 //! A broker of ours, or a place at somebody else's, with clients and workers of ours.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use tidings_majordomo::broker::{BrokerConfig, BrokerStats, ServiceStats};
 use tidings_majordomo::wire::Wire;
-use tidings_majordomo::{Client, ClientOptions, Failure, Part, Request, Worker};
-use tidings_socket::Context;
+use tidings_majordomo::{Client, ClientOptions, Failure, Part, Request, Server, Worker};
+use tidings_socket::{Context, RouterSocket};
 use tidings_zmtp::Message;
 
 use crate::waiting::{PATIENCE, within};
@@ -17,23 +19,55 @@ pub(crate) struct House {
     endpoint: String,
     /// What our clients and workers speak there
     wire: Wire,
+    /// Ours, with its configuration, unless it is somebody else's
+    ours: Option<Ours>,
+}
+
+/// A broker of ours that runs
+struct Ours {
+    server: Server,
+    socket: RouterSocket,
+    config: BrokerConfig,
+}
+
+impl Ours {
+    /// Starts a broker; returns where it is, too
+    async fn start(endpoint: &str, config: BrokerConfig) -> Result<(Self, String)> {
+        let socket = RouterSocket::new(&Context::new())?;
+        let server = Server::start(socket.clone(), config.clone());
+        let endpoint = within(PATIENCE, "our broker is bound", socket.bind(endpoint)?).await??;
+        Ok((Self { server, socket, config }, endpoint.to_string()))
+    }
 }
 
 impl House {
     /// How many heartbeats a worker may miss at a broker of ours
-    pub(crate) const LIVENESS: u32 = 3;
+    pub(crate) const LIVENESS: u32 = 4;
 
+    /// With a broker that beats often enough for peers to be found gone within a test
     pub(crate) async fn open() -> Result<Self> {
-        anyhow::bail!("no broker yet")
+        Self::with("tcp://127.0.0.1:*", Duration::from_millis(250)).await
     }
 
+    /// With one that gives a silent worker up after a moment
     pub(crate) async fn quick() -> Result<Self> {
-        anyhow::bail!("no broker yet")
+        Self::with("tcp://127.0.0.1:*", Duration::from_millis(50)).await
+    }
+
+    /// With one as it comes
+    pub(crate) async fn usual() -> Result<Self> {
+        Self::with("tcp://127.0.0.1:*", BrokerConfig::default().heartbeat_interval).await
+    }
+
+    async fn with(endpoint: &str, heartbeat_interval: Duration) -> Result<Self> {
+        let config = BrokerConfig { heartbeat_interval, liveness: Self::LIVENESS, ..BrokerConfig::default() };
+        let (ours, endpoint) = Ours::start(endpoint, config).await?;
+        Ok(Self { context: Context::new(), endpoint, wire: Wire::Mdp01, ours: Some(ours) })
     }
 
     /// At a broker of others
     pub(crate) fn elsewhere(endpoint: &str, wire: Wire) -> Self {
-        Self { context: Context::new(), endpoint: endpoint.to_owned(), wire }
+        Self { context: Context::new(), endpoint: endpoint.to_owned(), wire, ours: None }
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -43,25 +77,85 @@ impl House {
     pub(crate) async fn client(&self) -> Result<Client> {
         client_of(self).await
     }
-    pub(crate) async fn has(&self, _service: &str) -> Result<()> {
-        Ok(())
+
+    /// Waits until the broker has a worker of that service
+    pub(crate) async fn has(&self, service: &str) -> Result<()> {
+        self.until(service, "has a worker", |stats| stats.workers > 0).await
     }
-    pub(crate) async fn has_no_more(&self, _service: &str) -> Result<()> {
-        Ok(())
+
+    pub(crate) async fn has_no_more(&self, service: &str) -> Result<()> {
+        self.until(service, "has no worker", |stats| stats.workers == 0).await
     }
-    pub(crate) async fn waits(&self, _service: &str) -> Result<()> {
-        Ok(())
+
+    /// Waits until a request waits there
+    pub(crate) async fn waits(&self, service: &str) -> Result<()> {
+        self.until(service, "has a request that waits", |stats| stats.waiting > 0).await
     }
-    pub(crate) async fn expired(&self, _service: &str) -> Result<()> {
-        Ok(())
+
+    /// Waits until a request of any service was given up: one that never had a worker is not remembered
+    pub(crate) async fn expired(&self) -> Result<()> {
+        self.until_so("a request is given up", |stats| stats.counters.get("expired").is_some_and(|count| *count > 0))
+            .await
     }
+
+    async fn until(&self, service: &str, what: &str, is_so: impl Fn(&ServiceStats) -> bool) -> Result<()> {
+        let is_it = |one: &ServiceStats| one.service.as_bytes() == service.as_bytes() && is_so(one);
+        self.until_so(&format!("{service} {what}"), |stats| stats.services.iter().any(is_it)).await
+    }
+
+    async fn until_so(&self, what: &str, is_so: impl Fn(&BrokerStats) -> bool) -> Result<()> {
+        let server = self.server()?;
+        // What a broker knows is asked for, as nothing tells of it
+        let mut often = tokio::time::interval(Duration::from_millis(5));
+        let looking = async {
+            loop {
+                often.tick().await;
+                if is_so(&server.stats()) {
+                    return;
+                }
+            }
+        };
+        within(PATIENCE, what, looking).await
+    }
+
+    /// What the broker has counted
+    pub(crate) fn counters(&self) -> Result<BTreeMap<&'static str, u64>> {
+        Ok(self.server()?.stats().counters)
+    }
+
+    fn server(&self) -> Result<&Server> {
+        Ok(&self.ours.as_ref().context("it is not our broker")?.server)
+    }
+
+    /// Stops the broker, which tells its workers, and starts another in its place
     pub(crate) async fn restart(self) -> Result<Self> {
-        Ok(self)
+        let server = self.server()?.clone();
+        within(PATIENCE, "our broker stops", server.stop(PATIENCE)).await?;
+        self.start_anew().await
     }
+
+    /// Ends the broker without a word, and starts another in its place
     pub(crate) async fn crash_and_restart(self) -> Result<Self> {
+        let ours = self.ours.as_ref().context("it is not our broker")?;
+        ours.socket.close(Duration::ZERO).await;
+        within(PATIENCE, "our broker ends", ours.server.ended()).await?;
+        self.start_anew().await
+    }
+
+    async fn start_anew(mut self) -> Result<Self> {
+        let ours = self.ours.take().context("it is not our broker")?;
+        let (started, _) = Ours::start(&self.endpoint, ours.config).await?;
+        self.ours = Some(started);
         Ok(self)
     }
+
+    /// Ends the test: nothing that came may have been malformed
     pub(crate) async fn close(self) -> Result<()> {
+        let server = self.server()?;
+        let malformed = server.stats().malformed;
+        ensure!(malformed.values().all(|count| *count == 0), "malformed: {malformed:?}");
+        // Peers may still have requests here
+        within(PATIENCE, "our broker stops", server.stop(Duration::ZERO)).await?;
         Ok(())
     }
 }

@@ -1,10 +1,13 @@
 //! Workers that die, freeze and block.
 
-use anyhow::{Result, ensure};
+use std::collections::VecDeque;
+
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use rustix::process::Signal;
 use tidings_socket::{Context, DealerSocket};
 use tidings_zmtp::Message;
+use tokio::sync::mpsc;
 
 use crate::house::{House, ask};
 use crate::matrix::QUICK;
@@ -35,37 +38,91 @@ async fn the_request_of_a_killed_worker_goes_to_another() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn under_load_every_request_is_answered_once_though_workers_are_killed() -> Result<()> {
+    const KILLED: usize = 6;
+    const BETWEEN: usize = 300;
+    let house = House::open().await?;
+    let more = ["handler=echo", QUICK[0]];
+    let kinds = [Kind::Guide, Kind::Domogik, Kind::Rfc18, Kind::Zproto];
+    let mut workers = VecDeque::new();
+    for kind in kinds {
+        let Some(worker) = Peer::worker(kind, Library::Current, house.endpoint(), "echo", &more).await? else {
+            return Ok(());
+        };
+        workers.push_back(worker);
+    }
+    house.has("echo").await?;
+    let client = house.client().await?;
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    for asker in 0..32 {
+        let (client, answered) = (client.clone(), answered.clone());
+        tokio::spawn(async move {
+            for number in 0.. {
+                let body = vec![Bytes::from(format!("{asker}.{number}")), Bytes::from_static(b"{}")];
+                let outcome = ask(client.clone(), "echo", body.clone()).await;
+                if answered.send(outcome.map(|answer| answer == body)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    for killed in 0..KILLED {
+        for _ in 0..BETWEEN {
+            let answer = within(PATIENCE, "an answer", answers.recv()).await?.context("nobody asks")??;
+            ensure!(answer, "an answer to another request");
+        }
+        // Whatever it has is under way
+        workers.pop_front().context("no worker")?.kill().await?;
+        let kind = kinds[killed % kinds.len()];
+        let started = Peer::worker(kind, Library::Current, house.endpoint(), "echo", &more).await?;
+        workers.push_back(started.context("it was there a moment ago")?);
+    }
+    drop(answers);
+    client.close();
+    let counters = house.counters()?;
+    ensure!(counters.get("retried").is_some_and(|count| *count > 0), "no worker had a request: {counters:?}");
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_blocks_in_its_handler_stays_and_answers() -> Result<()> {
     // With the deadline of the request, with a word for none, and on a wire that has no deadlines
     for (kind, seconds) in [(Kind::Domogik, Some(60.0)), (Kind::Domogik, None), (Kind::Guide, None)] {
-        let house = House::quick().await?;
-        let Some(mut worker) =
-            Peer::worker(kind, Library::Current, house.endpoint(), "slow", &["interval_ms=50"]).await?
-        else {
-            return Ok(());
-        };
-        let Some(mut client) = Peer::client(kind, Library::Current, house.endpoint(), &[]).await? else {
-            return Ok(());
-        };
-        house.has("slow").await?;
-        client.ask("slow", &[b"work", b"{}"], seconds).await?;
-        worker.request().await?;
-        // Its handler holds up everything: more heartbeats are due meanwhile than a worker may miss
-        let mut clock = Clockwork::start(&house).await?;
-        clock.beats(3 * House::LIVENESS).await?;
-        let known = ask(house.client().await?, "mmi.service", vec![Bytes::from_static(b"slow")]).await?;
-        ensure!(known == ["200"], "{kind:?}, {seconds:?}: the broker gave it up");
-        worker.answer(&[], &[b"done", b"{}"]).await?;
-        ensure!(client.reply().await?.last == ["done", "{}"], "{kind:?}, {seconds:?}");
-        // It is the same registration that takes the next one
-        client.ask("slow", &[b"more", b"{}"], seconds).await?;
-        let next = worker.next().await?;
-        ensure!(matches!(next["event"].as_str(), Some("action" | "request")), "{kind:?}, {seconds:?}: {next}");
-        worker.answer(&[], &[b"done", b"{}"]).await?;
-        client.reply().await?;
-        house.close().await?;
+        blocks_and_stays(House::quick().await?, "interval_ms=50", kind, seconds).await?;
     }
     Ok(())
+}
+
+/// The same with the intervals that Domogik's programs have, which nobody can change: a second each
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_domogiks_that_blocks_for_seconds_stays_and_answers() -> Result<()> {
+    blocks_and_stays(House::usual().await?, "interval_ms=1000", Kind::Domogik, Some(10.0)).await
+}
+
+async fn blocks_and_stays(house: House, interval: &str, kind: Kind, seconds: Option<f64>) -> Result<()> {
+    let Some(mut worker) = Peer::worker(kind, Library::Current, house.endpoint(), "slow", &[interval]).await? else {
+        return Ok(());
+    };
+    let Some(mut client) = Peer::client(kind, Library::Current, house.endpoint(), &[]).await? else {
+        return Ok(());
+    };
+    house.has("slow").await?;
+    client.ask("slow", &[b"work", b"{}"], seconds).await?;
+    worker.request().await?;
+    // Its handler holds up everything: more heartbeats are due meanwhile than a worker may miss
+    let mut clock = Clockwork::start(&house).await?;
+    clock.beats(House::LIVENESS + 2).await?;
+    let known = ask(house.client().await?, "mmi.service", vec![Bytes::from_static(b"slow")]).await?;
+    ensure!(known == ["200"], "{kind:?}, {seconds:?}: the broker gave it up");
+    worker.answer(&[], &[b"done", b"{}"]).await?;
+    ensure!(client.reply().await?.last == ["done", "{}"], "{kind:?}, {seconds:?}");
+    // It is the same registration that takes the next one
+    client.ask("slow", &[b"more", b"{}"], seconds).await?;
+    let next = worker.next().await?;
+    ensure!(matches!(next["event"].as_str(), Some("action" | "request")), "{kind:?}, {seconds:?}: {next}");
+    worker.answer(&[], &[b"done", b"{}"]).await?;
+    client.reply().await?;
+    house.close().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
