@@ -130,8 +130,8 @@ pub enum Retry {
     Backoff,
     /// It waits so long
     After(Duration),
-    /// It waits for nothing and the attempt counts for none: nobody had a look at it
-    Release,
+    /// It waits so long and the attempt counts for none: nobody had a look at it
+    Release(Duration),
     /// It is a dead letter at once: no attempt would do better
     Never,
 }

@@ -40,6 +40,7 @@ struct Shared {
     room: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<()>>>,
     changes: watch::Receiver<u64>,
+    outside: watch::Receiver<u64>,
     counters: Arc<Counters>,
     released: usize,
     /// Held until the writer has ended
@@ -110,6 +111,7 @@ impl Store {
         let checkpointer = Checkpointer::start(schema::open_guest(&directory)?, &path, options.durability)?;
         let (inbox, counters) = (Arc::new(Inbox::default()), Arc::new(Counters::default()));
         let (changes, changed) = watch::channel(0);
+        let (outside, changed_outside) = watch::channel(0);
         // Time goes on from the latest moment that the file has seen
         let clock: Arc<dyn Clock> = Arc::new(Onwards { behind: now.since(clock.now()), clock });
         let writer = Writer {
@@ -120,11 +122,13 @@ impl Store {
             limits,
             checkpointer,
             changes,
+            outside,
             counters: Arc::clone(&counters),
             syncing: true,
             swept_at: Timestamp::default(),
             tidied_at: now,
             data_version,
+            looked_at: std::time::Instant::now(),
         };
         let spawned = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let writer = spawned.map_err(|error| StoreError::io("start a thread for", &path, error))?;
@@ -136,6 +140,7 @@ impl Store {
             room: Arc::new(Semaphore::new(ROOM)),
             writer: Mutex::new(Some(writer)),
             changes: changed,
+            outside: changed_outside,
             counters,
             released,
             _lock: lock,
@@ -203,6 +208,11 @@ impl Store {
     /// What another process puts back is told within a second.
     pub fn changes(&self) -> Changes {
         Changes(self.shared.changes.clone())
+    }
+
+    /// Tells when another process has changed anything, within a second: it may have put entries back, or purged them
+    pub fn outside_changes(&self) -> Changes {
+        Changes(self.shared.outside.clone())
     }
 
     /// Looks at the same directory with a connection of its own, as another process would

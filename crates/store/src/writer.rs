@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
@@ -130,11 +130,13 @@ pub(crate) struct Writer {
     pub(crate) limits: Limits,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) changes: watch::Sender<u64>,
+    pub(crate) outside: watch::Sender<u64>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) syncing: bool,
     pub(crate) swept_at: Timestamp,
     pub(crate) tidied_at: Timestamp,
     pub(crate) data_version: i64,
+    pub(crate) looked_at: Instant,
 }
 
 impl Writer {
@@ -143,9 +145,7 @@ impl Writer {
         let inbox = Arc::clone(&self.inbox);
         let _closing = CloseAtEnd(&inbox);
         while let Some(jobs) = inbox.take(TICK) {
-            if jobs.is_empty() {
-                self.look_outside();
-            }
+            self.look_outside();
             let mut jobs = jobs.into_iter().peekable();
             while jobs.peek().is_some() {
                 self.commit(jobs.by_ref().take(MAX_BATCH).collect());
@@ -239,11 +239,16 @@ impl Writer {
 
     /// Another process may have put entries back into their queues
     fn look_outside(&mut self) {
+        if self.looked_at.elapsed() < TICK {
+            return;
+        }
+        self.looked_at = Instant::now();
         let version =
             self.connection.query_row("PRAGMA data_version", [], |row| row.get(0)).unwrap_or(self.data_version);
         if version != self.data_version {
             self.data_version = version;
             self.changes.send_modify(|generation| *generation += 1);
+            self.outside.send_modify(|generation| *generation += 1);
         }
     }
 

@@ -148,7 +148,10 @@ impl Batch<'_> {
                 self.bury(&entry, Cause::Refused, note)?;
                 return Ok(Settled::Done);
             }
-            Retry::Release => (entry.attempt.saturating_sub(1), 0),
+            Retry::Release(wait) => {
+                let due_at = if wait.is_zero() { 0 } else { self.now.after(*wait).column() };
+                (entry.attempt.saturating_sub(1), due_at)
+            }
             Retry::Backoff | Retry::After(_) if entry.attempt >= entry.max_attempts => {
                 self.bury(&entry, Cause::Attempts, note)?;
                 return Ok(Settled::Done);

@@ -31,7 +31,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => (1..4_u8, 1..20_u16).prop_map(|(max, time)| Operation::Lease { max, time }),
         3 => any::<u8>().prop_map(|which| Operation::Ack { which }),
         3 => any::<(u8, u8)>().prop_map(|(which, result)| Operation::Complete { which, result }),
-        4 => (any::<u8>(), 0..4_u8).prop_map(|(which, how)| Operation::Nak { which, how }),
+        4 => (any::<u8>(), 0..5_u8).prop_map(|(which, how)| Operation::Nak { which, how }),
         1 => (any::<u8>(), 1..20_u16).prop_map(|(which, time)| Operation::Extend { which, time }),
         1 => any::<u8>().prop_map(|which| Operation::Remove { which }),
         5 => (1..30_u16).prop_map(|time| Operation::Pass { time }),
@@ -219,7 +219,8 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 let retry = match how {
                     0 => Retry::Backoff,
                     1 => Retry::After(units(7)),
-                    2 => Retry::Release,
+                    2 => Retry::Release(units(0)),
+                    3 => Retry::Release(units(4)),
                     _ => Retry::Never,
                 };
                 let settled = queue.nak(ticket, retry.clone(), "said so").wait().unwrap();
@@ -231,9 +232,9 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                         prop_assert_eq!(settled, Settled::Done);
                         let spent = entry.attempt >= ATTEMPTS;
                         entry.place = match retry {
-                            Retry::Release => {
+                            Retry::Release(wait) => {
                                 entry.attempt -= 1;
-                                Place::Waiting { due: 0 }
+                                Place::Waiting { due: if wait.is_zero() { 0 } else { now + wait.as_secs() } }
                             }
                             Retry::Never => Place::Dead { until: now + KEEP },
                             _ if spent => Place::Dead { until: now + KEEP },

@@ -106,7 +106,7 @@ fn a_holder_may_give_back_refuse_or_choose_the_wait() {
     let stored = queue.enqueue(entry("one")).wait().unwrap();
     let take = || queue.lease(1, secs(30)).wait().unwrap().entries.pop();
     let held = take().unwrap();
-    queue.nak(held.ticket, Retry::Release, "").wait().unwrap();
+    queue.nak(held.ticket, Retry::Release(secs(0)), "").wait().unwrap();
     let held = take().unwrap();
     assert_eq!(held.attempt(), 1);
     queue.nak(held.ticket, Retry::After(secs(100)), "busy").wait().unwrap();
