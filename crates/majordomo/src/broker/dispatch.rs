@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::kept::Kept;
-use super::requests::{Held, Place};
+use super::requests::{Asker, Held, Place};
 use super::services::LAST_BUCKET;
 use super::workers::Linked;
 use super::{Balance, Broker, Local, Timer, Transmit, TransmitKind};
@@ -84,7 +84,11 @@ impl Broker {
         match to.link {
             Linked::Local(id) => {
                 let service = found.name.clone();
-                self.locals.push_back(Local::Request { worker: id, token, service, options, body });
+                let client = match &request.asker {
+                    Asker::Peer { peer, .. } => self.peers.get(*peer as usize).map(|peer| peer.key),
+                    Asker::Local(_) | Asker::Nobody(_) => None,
+                };
+                self.locals.push_back(Local::Request { worker: id, token, service, client, options, body });
             }
             Linked::Peer { key, wire, .. } => {
                 let order = WorkerOrder::Request { token: self.tokens.frame(token), options, body };

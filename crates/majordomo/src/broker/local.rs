@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::requests::Asker;
 use super::workers::Linked;
-use super::{Broker, Departure};
+use super::{Access, Broker, Departure, PeerKey};
 use crate::wire::{Body, ReadyOptions, RequestOptions, ServiceName, Status};
 
 /// A worker in the same process
@@ -28,6 +28,8 @@ pub enum Local {
         token: u64,
         /// The worker's service
         service: ServiceName,
+        /// Whose request it is, for [`Broker::may_call`]; `None` for a client in the same process
+        client: Option<PeerKey>,
         /// How long there is for it, and whether it was tried before
         options: RequestOptions,
         /// What is asked
@@ -150,6 +152,29 @@ impl Broker {
         self.next_local_request += 1;
         self.handle_request(now, Asker::Local(id), service.clone(), options, body);
         id
+    }
+
+    /// Whether a peer may call a service; for a worker that passes requests on in its own name
+    pub fn may_call(&mut self, peer: PeerKey, service: &ServiceName) -> bool {
+        let Some(index) = self.peer_by_key.get(&peer).copied() else { return false };
+        let serial = self.services.find(service).map(|(_, service)| service.serial);
+        self.may(index, Access::Call, service, serial)
+    }
+
+    /// How many requests the workers of a service take at once, those they have included; none of a service that is draining
+    #[must_use]
+    pub fn places(&self, service: &ServiceName) -> u32 {
+        let Some((_, found)) = self.services.find(service).filter(|(_, service)| !service.is_draining) else {
+            return 0;
+        };
+        let (mut places, mut next) = (0_u32, found.workers.front());
+        while let Some(worker) = next.and_then(|index| self.workers.get(index as usize)) {
+            if !worker.is_leaving {
+                places = places.saturating_add(worker.concurrency);
+            }
+            next = worker.of_service.next();
+        }
+        places
     }
 
     /// Takes a request back; nothing more comes for it

@@ -1,0 +1,583 @@
+//! Durable requests (RFC 9, Titanic): stored before they are acknowledged, executed when there is a worker, answered for as
+//! long as somebody may ask.
+//!
+//! To clients it is three services, to workers a client, and it lives in the broker's process with no socket between:
+//! [`Titanic`] is a local worker of `titanic.request`, `titanic.reply` and `titanic.close`, and makes local requests
+//! of the services that the stored ones are for. Each of those has a queue of its name in a [`Store`].
+//!
+//! Like the broker it has no clock and decides without waiting: what the store answers comes as an [`Outcome`], which the
+//! driver hands back. After a crash the store knows everything that was acknowledged, and all goes on.
+//!
+//! * `titanic.request`: service, body… → `200`, UUID. A key in the request's options makes it the same request again.
+//! * `titanic.reply`: UUID → `200`, reply… | `300` not yet | `400` unknown | `500` it will have none: why. Parts of a reply come
+//!   together, in their order. The first result stays; asking deletes nothing.
+//! * `titanic.close`: UUID → `200`, whether it was there or not.
+//!
+//! What a worker refuses with a status from 400 on is a dead letter at once, with one from 500 on it is tried again;
+//! what says that it can't be done now (404, 429, 499, 503, 504) costs no attempt.
+
+mod answer;
+pub mod client;
+mod runner;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidings_store::{Enqueued, Found, Leased, NewEntry, Pending, Settled, Store, StoreError, StoreStats, Uuid};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::broker::{Broker, BrokerEvent, Local, LocalReply, LocalRequestId, LocalWorkerId, PeerKey};
+use crate::wire::{Body, RequestOptions, ServiceName};
+use runner::{Runner, Running};
+
+/// Stores requests
+pub const REQUEST: &str = "titanic.request";
+/// Tells what came of them
+pub const REPLY: &str = "titanic.reply";
+/// Forgets them
+pub const CLOSE: &str = "titanic.close";
+
+/// How stored requests are executed; every number has a default
+#[derive(Clone, Debug)]
+pub struct TitanicConfig {
+    concurrency: u32,
+    lease: Duration,
+    time_limit: Option<Duration>,
+    ttl: Option<Duration>,
+    max_attempts: Option<u32>,
+}
+
+impl Default for TitanicConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            lease: Duration::from_secs(60),
+            time_limit: Some(Duration::from_secs(3600)),
+            ttl: None,
+            max_attempts: None,
+        }
+    }
+}
+
+impl TitanicConfig {
+    /// Stored requests of one service that are under way at most (default: 64); never more than its workers take at once
+    #[must_use]
+    pub fn concurrency(mut self, requests: u32) -> Self {
+        self.concurrency = requests.max(1);
+        self
+    }
+
+    /// How long the store lends a request at a time (default: 60 s); extended while it is under way
+    #[must_use]
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.lease = time.max(Duration::from_secs(1));
+        self
+    }
+
+    /// How long one attempt may take, its wait for a worker included (default: 1 h)
+    #[must_use]
+    pub fn time_limit(mut self, time: Option<Duration>) -> Self {
+        self.time_limit = time;
+        self
+    }
+
+    /// How long a stored request is of use: without a result by then it is a dead letter (default: for ever)
+    #[must_use]
+    pub fn ttl(mut self, ttl: Option<Duration>) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How often it is tried (default: the store's)
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: Option<u32>) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+}
+
+/// What was done since it was made
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct TitanicStats {
+    /// Requests acknowledged as stored
+    pub stored: u64,
+    /// Those that had been stored before
+    pub duplicates: u64,
+    /// Requests that were not stored: malformed, not permitted, no room
+    pub not_stored: u64,
+    /// Questions for a reply that were answered with one
+    pub answered: u64,
+    /// Questions for a reply that is not there yet
+    pub pending: u64,
+    /// Questions for a reply that is unknown
+    pub unknown: u64,
+    /// Questions for the reply of a dead letter
+    pub dead: u64,
+    /// Requests that were closed
+    pub closed: u64,
+    /// Attempts at workers
+    pub attempts: u64,
+    /// Results kept
+    pub completed: u64,
+    /// Attempts that failed and will be repeated
+    pub retried: u64,
+    /// Requests that were given up
+    pub given_up: u64,
+    /// Results that came when there was one already, or the request was closed
+    pub late: u64,
+    /// Operations that the store could not do
+    pub store_errors: u64,
+    /// Requests under way at workers now
+    pub running: u64,
+}
+
+/// The part of a broker that keeps requests on disk
+pub struct Titanic {
+    store: Store,
+    config: TitanicConfig,
+    workers: Option<Workers>,
+    /// Requests of clients that have no answer yet, by worker
+    owed: HashMap<LocalWorkerId, usize>,
+    leaving: HashSet<LocalWorkerId>,
+    is_stopping: bool,
+    runners: HashMap<ServiceName, Runner>,
+    /// Services to be looked at
+    dirty: VecDeque<ServiceName>,
+    /// Services with something due and no worker
+    blocked: HashSet<ServiceName>,
+    look_at_blocked: Option<Instant>,
+    timers: BTreeSet<(Instant, ServiceName)>,
+    running: HashMap<LocalRequestId, Running>,
+    running_by_id: HashMap<Uuid, LocalRequestId>,
+    next_extension: Option<Instant>,
+    /// Operations of the store under way
+    pending: usize,
+    outcomes: UnboundedSender<Happened>,
+    inbox: UnboundedReceiver<Happened>,
+    stats: TitanicStats,
+}
+
+#[derive(Clone, Copy)]
+struct Workers {
+    request: LocalWorkerId,
+    reply: LocalWorkerId,
+    close: LocalWorkerId,
+}
+
+/// A request of a client that is to be answered
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    worker: LocalWorkerId,
+    token: u64,
+}
+
+/// What the store has answered, to be handed to [`Titanic::handle_outcome`]
+#[derive(Debug)]
+pub struct Outcome(Happened);
+
+#[derive(Debug)]
+enum Happened {
+    Stored(Owed, ServiceName, Result<Enqueued, StoreError>),
+    Found(Owed, Result<Found, StoreError>),
+    Removed(Owed, Uuid, Result<Settled, StoreError>),
+    Leased(ServiceName, Result<Leased, StoreError>),
+    Completed(ServiceName, tidings_store::Ticket, Result<Settled, StoreError>),
+    /// Given back or up; true if it was given up
+    Returned(ServiceName, bool, Result<Settled, StoreError>),
+    Extended,
+    /// Another process has changed the store
+    Outside,
+    Surveyed(Result<StoreStats, StoreError>),
+}
+
+impl Titanic {
+    /// Durable requests in `store`, which is for them alone
+    #[must_use]
+    pub fn new(store: Store, config: TitanicConfig) -> Self {
+        let (outcomes, inbox) = unbounded_channel();
+        Self {
+            store,
+            config,
+            workers: None,
+            owed: HashMap::new(),
+            leaving: HashSet::new(),
+            is_stopping: false,
+            runners: HashMap::new(),
+            dirty: VecDeque::new(),
+            blocked: HashSet::new(),
+            look_at_blocked: None,
+            timers: BTreeSet::new(),
+            running: HashMap::new(),
+            running_by_id: HashMap::new(),
+            next_extension: None,
+            pending: 0,
+            outcomes,
+            inbox,
+            stats: TitanicStats::default(),
+        }
+    }
+
+    /// Registers its services with the broker and goes on with what the store has; `false` if the broker has no room for it
+    ///
+    /// Belongs in a tokio runtime, as all that follows.
+    pub fn attach(&mut self, broker: &mut Broker, now: Instant) -> bool {
+        let mut add = |service: &'static str| {
+            let service = ServiceName::new(Bytes::from_static(service.as_bytes())).ok()?;
+            broker.add_local_worker(now, &service, CONCURRENCY)
+        };
+        let (Some(request), Some(reply), Some(close)) = (add(REQUEST), add(REPLY), add(CLOSE)) else { return false };
+        self.workers = Some(Workers { request, reply, close });
+        let (mut changes, outcomes) = (self.store.outside_changes(), self.outcomes.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    changed = changes.changed() => {
+                        if !changed || outcomes.send(Happened::Outside).is_err() {
+                            return;
+                        }
+                    }
+                    () = outcomes.closed() => return,
+                }
+            }
+        });
+        self.survey();
+        true
+    }
+
+    /// Something from [`Broker::poll_local`]; hands it back if it is not for this
+    pub fn handle_local(&mut self, broker: &mut Broker, now: Instant, local: Local) -> Option<Local> {
+        match local {
+            Local::Request { worker, token, client, options, body, .. } if self.is_ours(worker) => {
+                *self.owed.entry(worker).or_default() += 1;
+                self.handle_request(broker, now, Owed { worker, token }, client, options, body);
+            }
+            // It is answered all the same: what is stored is stored
+            Local::Cancel { worker, .. } if self.is_ours(worker) => {}
+            Local::Drain { worker } if self.is_ours(worker) => {
+                self.leaving.insert(worker);
+                self.leave(broker, now, worker);
+            }
+            Local::Partial { request, body } if self.running.contains_key(&request) => {
+                self.handle_partial(request, body);
+            }
+            Local::Final { request, body } if self.running.contains_key(&request) => self.handle_final(request, body),
+            Local::Refused { request, status, text } if self.running.contains_key(&request) => {
+                self.handle_refused(now, request, status, &text);
+            }
+            other => return Some(other),
+        }
+        self.pump(broker, now);
+        None
+    }
+
+    /// Something that happened in the broker: a worker may be there for what waits
+    pub fn handle_event(&mut self, broker: &mut Broker, now: Instant, event: &BrokerEvent) {
+        if let BrokerEvent::WorkerReady { service, .. } = event
+            && self.runners.contains_key(service)
+        {
+            self.blocked.remove(service);
+            self.touch(service);
+            self.pump(broker, now);
+        }
+    }
+
+    /// Waits for the store's next answer
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping the future.
+    pub async fn outcome(&mut self) -> Outcome {
+        match self.inbox.recv().await {
+            Some(happened) => Outcome(happened),
+            // It has a sender itself, so there is always one
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The store's next answer, if it is there already
+    pub fn try_outcome(&mut self) -> Option<Outcome> {
+        self.inbox.try_recv().ok().map(Outcome)
+    }
+
+    /// The store has answered
+    pub fn handle_outcome(&mut self, broker: &mut Broker, now: Instant, outcome: Outcome) {
+        if !matches!(outcome.0, Happened::Outside) {
+            self.pending -= 1;
+        }
+        match outcome.0 {
+            Happened::Stored(owed, service, result) => self.on_stored(broker, now, owed, &service, result),
+            Happened::Found(owed, result) => self.on_found(broker, now, owed, result),
+            Happened::Removed(owed, id, result) => self.on_removed(broker, now, owed, id, result),
+            Happened::Leased(service, result) => self.on_leased(broker, now, &service, result),
+            Happened::Completed(service, ticket, result) => self.on_completed(&service, ticket, result),
+            Happened::Returned(service, given_up, result) => self.on_returned(&service, given_up, result),
+            Happened::Extended => {}
+            Happened::Outside => self.survey(),
+            Happened::Surveyed(Ok(stats)) => self.on_surveyed(&stats),
+            Happened::Surveyed(Err(_unreadable)) => self.stats.store_errors += 1,
+        }
+        self.pump(broker, now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.timers.first().map(|(due, _service)| *due);
+        [due, self.next_extension, self.look_at_blocked].into_iter().flatten().min()
+    }
+
+    /// Time has passed
+    pub fn handle_timeout(&mut self, broker: &mut Broker, now: Instant) {
+        while let Some((due, service)) = self.timers.first().filter(|(due, _service)| *due <= now).cloned() {
+            self.timers.remove(&(due, service.clone()));
+            if let Some(runner) = self.runners.get_mut(&service) {
+                runner.timer = None;
+            }
+            self.touch(&service);
+        }
+        if self.look_at_blocked.is_some_and(|moment| moment <= now) {
+            self.look_at_blocked = None;
+            for service in std::mem::take(&mut self.blocked) {
+                self.touch(&service);
+            }
+        }
+        if self.next_extension.is_some_and(|moment| moment <= now) {
+            self.extend(broker, now);
+        }
+        self.pump(broker, now);
+    }
+
+    /// Hands out nothing more; what is under way may come to its end
+    pub fn begin_stop(&mut self) {
+        self.is_stopping = true;
+    }
+
+    /// Whether nothing is under way: no request at a worker, no operation of the store, no client without its answer
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.pending == 0 && self.owed.values().all(|owed| *owed == 0)
+    }
+
+    /// What was done
+    #[must_use]
+    pub fn stats(&self) -> TitanicStats {
+        TitanicStats { running: self.running.len() as u64, ..self.stats }
+    }
+
+    /// Where it keeps its requests
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn is_ours(&self, worker: LocalWorkerId) -> bool {
+        self.workers.is_some_and(|workers| [workers.request, workers.reply, workers.close].contains(&worker))
+    }
+
+    fn handle_request(
+        &mut self,
+        broker: &mut Broker,
+        now: Instant,
+        owed: Owed,
+        client: Option<PeerKey>,
+        options: RequestOptions,
+        body: Body,
+    ) {
+        let Some(workers) = self.workers else { return };
+        if owed.worker == workers.request {
+            return self.handle_store(broker, now, owed, client, options, body);
+        }
+        // Further frames mean nothing, RFC 9 has none
+        let Some(id) = body.first().and_then(|frame| answer::read_id(frame)) else {
+            self.stats.unknown += 1;
+            return self.answer(broker, now, owed, answer::status(400, "this is no UUID of 32 hexadecimal digits"));
+        };
+        if owed.worker == workers.reply {
+            self.ask(self.store.find(id), move |found| Happened::Found(owed, found));
+        } else {
+            self.ask(self.store.remove(id), move |settled| Happened::Removed(owed, id, settled));
+        }
+    }
+
+    /// RFC 9, `titanic.request`
+    fn handle_store(
+        &mut self,
+        broker: &mut Broker,
+        now: Instant,
+        owed: Owed,
+        client: Option<PeerKey>,
+        options: RequestOptions,
+        body: Body,
+    ) {
+        let refuse = |titanic: &mut Self, broker: &mut Broker, text: &str| {
+            titanic.stats.not_stored += 1;
+            titanic.answer(broker, now, owed, answer::status(400, text));
+        };
+        let mut frames = body.into_iter();
+        let Some(Ok(service)) = frames.next().map(ServiceName::new) else {
+            return refuse(self, broker, "the first frame has to be the name of a service");
+        };
+        let reserved = [&b"mmi."[..], b"titanic."].iter().any(|prefix| service.as_bytes().starts_with(prefix));
+        if reserved {
+            return refuse(self, broker, "the broker's own services answer at once: ask them directly");
+        }
+        // Otherwise this would be a way around the rules
+        if client.is_some_and(|client| !broker.may_call(client, &service)) {
+            return refuse(self, broker, "this client may not call the service");
+        }
+        let mut entry = NewEntry::new(frames);
+        if let Some(key) = options.key {
+            entry = entry.key(key);
+        }
+        if let Some(ttl) = self.config.ttl {
+            entry = entry.ttl(ttl);
+        }
+        if let Some(attempts) = self.config.max_attempts {
+            entry = entry.max_attempts(attempts);
+        }
+        let queue = match self.store.queue(service.bytes().clone()) {
+            Ok(queue) => queue,
+            Err(error) => return refuse(self, broker, &error.to_string()),
+        };
+        self.ask(queue.enqueue(entry), move |stored| Happened::Stored(owed, service, stored));
+    }
+
+    fn on_stored(
+        &mut self,
+        broker: &mut Broker,
+        now: Instant,
+        owed: Owed,
+        service: &ServiceName,
+        result: Result<Enqueued, StoreError>,
+    ) {
+        match result {
+            Ok(stored) => {
+                self.stats.stored += 1;
+                self.stats.duplicates += u64::from(stored.duplicate);
+                self.answer(broker, now, owed, answer::with(200, [answer::write_id(stored.id)]));
+                if !stored.duplicate {
+                    self.on_due(service);
+                }
+            }
+            Err(error) => {
+                self.stats.not_stored += 1;
+                // What won't get better by asking again, and what may
+                let code = match &error {
+                    StoreError::TooLarge { .. } | StoreError::Conflict { .. } | StoreError::BadName { .. } => 400,
+                    _ => 500,
+                };
+                self.answer(broker, now, owed, answer::status(code, &error.to_string()));
+            }
+        }
+    }
+
+    /// RFC 9, `titanic.reply`
+    fn on_found(&mut self, broker: &mut Broker, now: Instant, owed: Owed, result: Result<Found, StoreError>) {
+        let body = match result {
+            Ok(Found::Done { result, .. }) => {
+                self.stats.answered += 1;
+                answer::with(200, result)
+            }
+            Ok(Found::Pending { attempts: 0, .. }) => {
+                self.stats.pending += 1;
+                answer::status(300, "it waits")
+            }
+            Ok(Found::Pending { attempts, .. }) => {
+                self.stats.pending += 1;
+                answer::status(300, &format!("attempt {attempts}"))
+            }
+            Ok(Found::Unknown) => {
+                self.stats.unknown += 1;
+                answer::status(400, "unknown")
+            }
+            Ok(Found::Dead { cause, note, .. }) => {
+                self.stats.dead += 1;
+                let said = if note.is_empty() { String::new() } else { format!(": {note}") };
+                answer::status(500, &format!("a dead letter, as {cause}{said}"))
+            }
+            Err(error) => {
+                self.stats.store_errors += 1;
+                answer::status(500, &error.to_string())
+            }
+        };
+        self.answer(broker, now, owed, body);
+    }
+
+    /// RFC 9, `titanic.close`
+    fn on_removed(
+        &mut self,
+        broker: &mut Broker,
+        now: Instant,
+        owed: Owed,
+        id: Uuid,
+        result: Result<Settled, StoreError>,
+    ) {
+        match result {
+            Ok(settled) => {
+                self.stats.closed += u64::from(settled.is_done());
+                // Nobody will ask for its result
+                if let Some(request) = self.running_by_id.get(&id).copied() {
+                    broker.cancel_local_request(now, request);
+                    self.end(request);
+                }
+                self.answer(broker, now, owed, answer::with(200, []));
+            }
+            Err(error) => {
+                self.stats.store_errors += 1;
+                self.answer(broker, now, owed, answer::status(500, &error.to_string()));
+            }
+        }
+    }
+
+    fn answer(&mut self, broker: &mut Broker, now: Instant, owed: Owed, body: Body) {
+        broker.local_reply(now, owed.worker, owed.token, LocalReply::Final(body));
+        if let Some(count) = self.owed.get_mut(&owed.worker) {
+            *count = count.saturating_sub(1);
+        }
+        self.leave(broker, now, owed.worker);
+    }
+
+    /// A worker that was told to drain goes when all its requests are answered
+    fn leave(&mut self, broker: &mut Broker, now: Instant, worker: LocalWorkerId) {
+        if self.leaving.contains(&worker) && self.owed.get(&worker).is_none_or(|owed| *owed == 0) {
+            self.leaving.remove(&worker);
+            broker.remove_local_worker(now, worker);
+        }
+    }
+
+    /// Has the store do something, and its answer come as an outcome
+    fn ask<T: Send + 'static>(
+        &mut self,
+        operation: Pending<T>,
+        happened: impl FnOnce(Result<T, StoreError>) -> Happened + Send + 'static,
+    ) {
+        self.pending += 1;
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            // Nobody waits for it once the broker is gone
+            let _unheard = outcomes.send(happened(operation.await));
+        });
+    }
+
+    /// Looks for queues that have something, after the start and when another process was at them
+    fn survey(&mut self) {
+        self.ask(self.store.stats(), Happened::Surveyed);
+    }
+}
+
+impl std::fmt::Debug for Titanic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Titanic")
+            .field("store", &self.store)
+            .field("runners", &self.runners.len())
+            .field("running", &self.running.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Requests of clients that are with the store at once; more of them wait in the broker's queues, with its bounds
+const CONCURRENCY: u32 = 4096;
