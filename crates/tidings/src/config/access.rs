@@ -25,7 +25,6 @@ enum Who {
 }
 
 impl AccessRule {
-    #[cfg_attr(not(test), expect(dead_code, reason = "the broker that asks comes next"))]
     /// Whether somebody with these roles, or nobody in particular, may
     pub(crate) fn allows<'a>(&self, roles: Option<impl IntoIterator<Item = &'a str>>, service: &[u8]) -> bool {
         let name = self.service.as_bytes();

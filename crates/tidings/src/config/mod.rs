@@ -14,7 +14,7 @@ mod settings;
 pub(crate) use settings::{LogFormat, LogLevel, Settings};
 
 mod sizes;
-pub(crate) use sizes::{Durability, Octets};
+pub(crate) use sizes::Octets;
 
 mod source;
 pub(crate) use source::{Origin, Sources};

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use tidings::Overflow;
+use tidings_store::Durability;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::source::a_type;
-use super::{AccessRule, Durability, HttpListener, Listener, Octets, Origin, Protection};
+use super::{AccessRule, HttpListener, Listener, Octets, Origin, Protection};
 use crate::cli::units;
 
 /// A value and where it comes from
@@ -142,10 +143,11 @@ settings! {
     service_durable: bool = true, "service.durable", false;
     /// Where the store is; empty: the state directory ($STATE_DIRECTORY, ~/.local/state/tidings, /var/lib/tidings)
     store_directory: Directory = Directory::default(), "store.directory", false;
-    /// When a request counts as stored: "fsync" (it is on disk), "interval:200ms" (it will be by then), "memory" (never)
+    /// When a request counts as stored: "fsync" (it is on the disk), "interval:200ms" (it will be by then), "memory" (the
+    /// operating system has it)
     store_durability: Durability = Durability::Fsync, "store.durability", false;
     /// Most octets that the store holds; then requests are refused until some are done
-    store_max_octets: Octets = Octets(1 << 30), "store.max-octets", false;
+    store_max_octets: Octets = Octets(4 << 30), "store.max-octets", false;
     /// How long a request, and then its reply, is kept for whoever asks
     store_ttl: Duration = Duration::from_secs(7 * 24 * 3600), "store.ttl", false;
     /// Whether the event forwarder runs
@@ -395,7 +397,7 @@ string_setting!(
 string_setting!(
     Durability,
     "a string: \"fsync\", \"interval:200ms\" or \"memory\"",
-    |text: &str| text.parse(),
+    |text: &str| text.parse().map_err(|error: tidings_store::DurabilityError| (error.to_string(), None)),
     Durability::to_string
 );
 string_setting!(String, "a string", |text: &str| Ok::<_, TextError>(text.to_owned()), String::clone);

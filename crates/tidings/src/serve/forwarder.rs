@@ -3,7 +3,7 @@
 use tidings::{Context, Endpoint, Options, Proxy, ProxyHandle, SocketType};
 
 use super::keys::NodeKeys;
-use super::side::Side;
+use super::side::{Bound, Side};
 use super::status::Health;
 use crate::cli::{Exit, Failure};
 use crate::config::Settings;
@@ -13,6 +13,12 @@ pub(super) struct Forwarder {
     inlet: Side,
     outlet: Side,
     handle: ProxyHandle,
+}
+
+/// What is listened on for the sake of a reload
+pub(super) struct Added {
+    inlet: Bound,
+    outlet: Bound,
 }
 
 impl Forwarder {
@@ -27,8 +33,9 @@ impl Forwarder {
         health: &Health,
     ) -> Result<Self, Failure> {
         let open = |name, flag, socket_type| {
-            let options = with_settings(Options::of(socket_type), settings);
-            Side::open(context, name, flag, socket_type, options, keys)
+            let socket = context.socket_with(socket_type, with_settings(Options::of(socket_type), settings));
+            let socket = socket.map_err(|error| Failure::new(Exit::Usage, "socket", format!("{name}: {error}")))?;
+            Ok::<_, Failure>(Side::new(name, flag, socket, keys))
         };
         let mut inlet = open("events.in", "--events-in", SocketType::Xsub)?;
         let mut outlet = open("events.out", "--events-out", SocketType::Xpub)?;
@@ -48,25 +55,34 @@ impl Forwarder {
         [&self.inlet, &self.outlet].into_iter().flat_map(|side| side.endpoints().map(|endpoint| (side.name, endpoint)))
     }
 
-    /// Applies what a reload may change: all of it or, on an error, nothing
+    /// Listens where a reload wants it to besides: all of it or, on an error, nothing
     ///
     /// # Errors
     /// What can't be listened on; everything is as it was.
-    pub(super) async fn apply(&mut self, settings: &Settings) -> Result<(), Failure> {
-        let outlet_added = self.outlet.bind_new(&settings.events_out.value).await?;
-        let inlet_added = match self.inlet.bind_new(&settings.events_in.value).await {
-            Ok(added) => added,
+    pub(super) async fn bind_new(&self, settings: &Settings) -> Result<Added, Failure> {
+        let outlet = self.outlet.bind_new(&settings.events_out.value).await?;
+        match self.inlet.bind_new(&settings.events_in.value).await {
+            Ok(inlet) => Ok(Added { inlet, outlet }),
             Err(failure) => {
-                self.outlet.give_up(&outlet_added);
-                return Err(failure);
+                self.outlet.give_up(&outlet);
+                Err(failure)
             }
-        };
-        self.outlet.settle(outlet_added, &settings.events_out.value);
-        self.inlet.settle(inlet_added, &settings.events_in.value);
+        }
+    }
+
+    /// Applies the rest of what a reload may change
+    pub(super) fn settle(&mut self, added: Added, settings: &Settings) {
+        self.outlet.settle(added.outlet, &settings.events_out.value);
+        self.inlet.settle(added.inlet, &settings.events_in.value);
         for side in [&self.inlet, &self.outlet] {
             side.socket.set_options(|options| with_settings(options, settings));
         }
-        Ok(())
+    }
+
+    /// Listens no longer on what was added
+    pub(super) fn give_up(&self, added: &Added) {
+        self.outlet.give_up(&added.outlet);
+        self.inlet.give_up(&added.inlet);
     }
 
     /// Waits for the end of the forwarder, which only comes on its own if something is wrong

@@ -83,19 +83,20 @@ fn log(event: &Event, budget: &mut LineBudget) {
 }
 
 /// Bounds how many lines strangers can make us write
-struct LineBudget {
+#[derive(Debug)]
+pub(super) struct LineBudget {
     second: Instant,
     written: u32,
     withheld: u64,
 }
 
 impl LineBudget {
-    fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self { second: now, written: 0, withheld: 0 }
     }
 
     /// Whether a line may be written, and how many were withheld in the second that has just ended
-    fn take(&mut self, now: Instant) -> (bool, u64) {
+    pub(super) fn take(&mut self, now: Instant) -> (bool, u64) {
         let mut withheld = 0;
         if now.duration_since(self.second) >= Duration::from_secs(1) {
             withheld = std::mem::take(&mut self.withheld);

@@ -1,5 +1,6 @@
-//! `tidings serve`: the daemon. It hosts the event forwarder and a page that tells how it is doing.
+//! `tidings serve`: the daemon. It hosts the service broker, the event forwarder, and a page that tells how they are doing.
 
+mod access;
 mod descriptors;
 mod forwarder;
 mod http;
@@ -9,12 +10,13 @@ mod log;
 mod metrics;
 mod notify;
 mod reload;
+mod services;
 mod side;
 mod status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
@@ -26,17 +28,24 @@ use self::http::Page;
 use self::keys::{NodeKeys, WARN_AGAIN};
 use self::lifecycle::Lifecycle;
 use self::log::LogControl;
+use self::services::Services;
 use self::status::{Health, State};
 use crate::cli::{Exit, Failure, Talk};
 use crate::config::{LogFormat, LogLevel, Settings, Sources};
 
-/// Host the event forwarder, and a page with health and metrics
+/// Host the service broker, the event forwarder, and a page with health and metrics
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
     /// The configuration; without it everything listens on loopback with its defaults
     #[arg(long, short, value_name = "FILE", env = "TIDINGS_CONFIG")]
     config: Option<PathBuf>,
+    /// Where clients and workers of services connect (service.listen); repeatable
+    #[arg(long, value_name = "ENDPOINT")]
+    service: Vec<String>,
+    /// Where durable requests are kept (store.directory)
+    #[arg(long, value_name = "DIRECTORY")]
+    store: Option<PathBuf>,
     /// Where publishers connect (events.in); repeatable
     #[arg(long, value_name = "ENDPOINT")]
     events_in: Vec<String>,
@@ -83,6 +92,12 @@ pub(crate) fn run(args: ServeArgs, talk: Talk) -> Result<(), Failure> {
 
 fn sources(args: &ServeArgs) -> Result<Sources, Failure> {
     let mut sources = Sources::new(args.config.clone());
+    if !args.service.is_empty() {
+        sources.flag("--service", "service.listen", args.service.join(","));
+    }
+    if let Some(directory) = &args.store {
+        sources.flag("--store", "store.directory", directory.display().to_string());
+    }
     if !args.events_in.is_empty() {
         sources.flag("--events-in", "events.in", args.events_in.join(","));
     }
@@ -125,15 +140,20 @@ async fn serve(
     if let Some(keys) = &keys {
         health.keeps(keys.clone());
     }
-    let mut forwarder = match settings.events_enabled.value {
+    let forwarder = match settings.events_enabled.value {
         true => Some(Forwarder::start(&context, &settings, keys.as_ref(), &health).await?),
         false => None,
     };
+    let services = match settings.service_enabled.value {
+        true => Some(Services::start(&context, &settings, keys.as_ref(), &health).await?),
+        false => None,
+    };
+    let mut parts = Parts { forwarder, services };
     let page = match settings.http_enabled.value {
         true => Some(Page::start(settings.http_listen.value, Arc::clone(&health)).await?),
         false => None,
     };
-    health.listens(forwarder.as_ref(), page.as_ref());
+    health.listens(&parts, page.as_ref());
     health.enter(State::Ready);
     announce(&health, settings.log_format.value, talk)?;
     notify::ready(ready_fd)?;
@@ -144,8 +164,14 @@ async fn serve(
     warn_again.tick().await;
     loop {
         let ended = async {
-            match &forwarder {
+            match &parts.forwarder {
                 Some(forwarder) => forwarder.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        let broker_ended = async {
+            match &parts.services {
+                Some(services) => services.ended().await,
                 None => std::future::pending().await,
             }
         };
@@ -155,9 +181,9 @@ async fn serve(
             _ = signals.hangup.recv() => {
                 notify::reloading();
                 let keys_good = keys.as_ref().is_none_or(NodeKeys::reload);
-                let applied = reload::reload(&mut settings, sources, forwarder.as_mut(), log).await && keys_good;
+                let applied = reload::reload(&mut settings, sources, &mut parts, log).await && keys_good;
                 health.reloaded(applied);
-                health.listens(forwarder.as_ref(), page.as_ref());
+                health.listens(&parts, page.as_ref());
                 notify::reloaded();
                 tracing::info!(applied, "reload finished");
             }
@@ -167,20 +193,29 @@ async fn serve(
                 }
             }
             _ = signals.user.recv() => tracing::info!(status = %health.status(), "state"),
-            () = ended => {
-                health.enter(State::Draining);
-                return Err(Failure::new(Exit::Partial, "forwarder", "the event forwarder ended on its own")
-                    .hint("this is a bug: please report it with the log"));
-            }
+            () = ended => return Err(ended_on_its_own(&health, "forwarder", "the event forwarder")),
+            () = broker_ended => return Err(ended_on_its_own(&health, "broker", "the service broker")),
         }
     }
-    drain(&context, forwarder, page, &health, settings.shutdown_deadline.value, talk).await
+    drain(&context, parts, page, &health, settings.shutdown_deadline.value, talk).await
+}
+
+/// What others connect to
+struct Parts {
+    forwarder: Option<Forwarder>,
+    services: Option<Services>,
+}
+
+fn ended_on_its_own(health: &Health, code: &'static str, what: &str) -> Failure {
+    health.enter(State::Draining);
+    Failure::new(Exit::Partial, code, format!("{what} ended on its own"))
+        .hint("this is a bug: please report it with the log")
 }
 
 /// Stops taking in, delivers what is queued within the deadline, and ends
 async fn drain(
     context: &Context,
-    forwarder: Option<Forwarder>,
+    parts: Parts,
     page: Option<Page>,
     health: &Health,
     deadline: Duration,
@@ -189,10 +224,21 @@ async fn drain(
     notify::stopping();
     health.enter(State::Draining);
     tracing::info!(deadline = ?deadline, "draining");
-    if let Some(forwarder) = forwarder {
-        forwarder.stop().await;
-    }
-    let report = context.close(deadline).await;
+    let begun = Instant::now();
+    let answering = async {
+        match parts.services {
+            Some(services) => services.stop(deadline).await,
+            None => 0,
+        }
+    };
+    let forwarding = async {
+        if let Some(forwarder) = parts.forwarder {
+            forwarder.stop().await;
+        }
+    };
+    // What is queued for subscribers leaves meanwhile
+    let (unanswered, ()) = tokio::join!(answering, forwarding);
+    let report = context.close(deadline.saturating_sub(begun.elapsed())).await;
     for unflushed in &report.unflushed {
         tracing::warn!(
             endpoint = %unflushed.endpoint, messages = unflushed.messages, octets = unflushed.octets,
@@ -204,7 +250,10 @@ async fn drain(
     }
     if talk.json {
         let unflushed: u64 = report.unflushed.iter().map(|unflushed| unflushed.messages).sum();
-        say_json(talk, &json!({ "ok": true, "event": "stopped", "flushed": report.flushed, "unflushed": unflushed }))?;
+        say_json(
+            talk,
+            &json!({ "ok": true, "event": "stopped", "flushed": report.flushed, "unflushed": unflushed, "unanswered": unanswered }),
+        )?;
     }
     tracing::info!("ended");
     Ok(())
@@ -236,12 +285,18 @@ fn announce(health: &Health, format: LogFormat, talk: Talk) -> Result<(), Failur
         descriptors::limit()
     ));
     let of = |name| listeners.iter().find(|listener| listener.name == name).map(|listener| listener.endpoint.as_str());
-    if let (Some(inlet), Some(outlet)) = (of("events.in"), of("events.out")) {
-        let flag = |endpoint: &str, usual: &str| match endpoint == usual {
-            true => String::new(),
-            false => format!(" --endpoint {endpoint}"),
-        };
+    let flag = |endpoint: &str, usual: &str| match endpoint == usual {
+        true => String::new(),
+        false => format!(" --endpoint {endpoint}"),
+    };
+    if let Some(service) = of("service") {
+        let flag = flag(service, "tcp://127.0.0.1:4830");
         talk.say("try, in two other shells:");
+        talk.say(format_args!("  tidings svc work upper{flag} -- tr a-z A-Z"));
+        talk.say(format_args!("  tidings svc call upper --raw hello{flag}"));
+    }
+    if let (Some(inlet), Some(outlet)) = (of("events.in"), of("events.out")) {
+        talk.say(if of("service").is_some() { "or:" } else { "try, in two other shells:" });
         talk.say(format_args!("  tidings event sub{}", flag(outlet, "tcp://127.0.0.1:4832")));
         talk.say(format_args!("  tidings event pub hello world{}", flag(inlet, "tcp://127.0.0.1:4831")));
     }

@@ -11,7 +11,7 @@ use crate::cli::Failure;
 /// # Errors
 /// When `--ready-fd` is no pipe that can be written to.
 pub(super) fn ready(fd: Option<u32>) -> Result<(), Failure> {
-    tell(&[NotifyState::Ready, NotifyState::Status("forwarding events")]);
+    tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let Some(fd) = fd else { return Ok(()) };
     // Opened by name: adopting a bare number needs unsafe code, and a pipe does not mind
     let written = std::fs::OpenOptions::new()

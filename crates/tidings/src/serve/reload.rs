@@ -1,16 +1,12 @@
 //! SIGHUP: read everything again, say what changes, and apply all of it or nothing.
 
-use super::forwarder::Forwarder;
+use super::Parts;
 use super::log::LogControl;
+use crate::cli::Failure;
 use crate::config::{Settings, Sources};
 
 /// Reads the sources again; whether the running configuration is now what they say
-pub(super) async fn reload(
-    settings: &mut Settings,
-    sources: &Sources,
-    forwarder: Option<&mut Forwarder>,
-    log: &LogControl,
-) -> bool {
+pub(super) async fn reload(settings: &mut Settings, sources: &Sources, parts: &mut Parts, log: &LogControl) -> bool {
     let mut new = match sources.load() {
         Ok(new) => new,
         Err(problems) => {
@@ -23,9 +19,7 @@ pub(super) async fn reload(
         tracing::info!("reload: nothing has changed");
         return true;
     }
-    if let Some(forwarder) = forwarder
-        && let Err(failure) = forwarder.apply(&new).await
-    {
+    if let Err(failure) = apply(parts, &new).await {
         tracing::error!("reload refused, nothing has changed: {failure}");
         return false;
     }
@@ -39,6 +33,33 @@ pub(super) async fn reload(
     new.keep_until_restart(settings);
     *settings = new;
     true
+}
+
+/// All of it or, on an error, nothing
+async fn apply(parts: &mut Parts, new: &Settings) -> Result<(), Failure> {
+    let events = match &parts.forwarder {
+        Some(forwarder) => Some(forwarder.bind_new(new).await?),
+        None => None,
+    };
+    let service = match &parts.services {
+        Some(services) => match services.bind_new(new).await {
+            Ok(added) => Some(added),
+            Err(failure) => {
+                if let (Some(forwarder), Some(added)) = (&parts.forwarder, &events) {
+                    forwarder.give_up(added);
+                }
+                return Err(failure);
+            }
+        },
+        None => None,
+    };
+    if let (Some(forwarder), Some(added)) = (&mut parts.forwarder, events) {
+        forwarder.settle(added, new);
+    }
+    if let (Some(services), Some(added)) = (&mut parts.services, service) {
+        services.settle(added, new);
+    }
+    Ok(())
 }
 
 struct Change {

@@ -1,6 +1,6 @@
 //! A socket that the daemon listens with: its listeners, what protects each, and their change at a reload.
 
-use tidings::{BindError, Context, Endpoint, Options, Socket, SocketType};
+use tidings::{BindError, Endpoint, Options, Socket};
 
 use super::keys::NodeKeys;
 use crate::cli::{Exit, Failure};
@@ -13,26 +13,16 @@ pub(super) struct Side {
     flag: &'static str,
     pub(super) socket: Socket,
     keys: Option<NodeKeys>,
-    bound: Vec<(Listener, Endpoint)>,
+    bound: Bound,
 }
 
+/// Listeners, and where each really listens
+pub(super) type Bound = Vec<(Listener, Endpoint)>;
+
 impl Side {
-    /// A socket that does not listen yet
-    ///
-    /// # Errors
-    /// Options that don't go together.
-    pub(super) fn open(
-        context: &Context,
-        name: &'static str,
-        flag: &'static str,
-        socket_type: SocketType,
-        options: Options,
-        keys: Option<&NodeKeys>,
-    ) -> Result<Self, Failure> {
-        let socket = context
-            .socket_with(socket_type, options)
-            .map_err(|error| Failure::new(Exit::Usage, "socket", format!("{name}: {error}")))?;
-        Ok(Self { name, flag, socket, keys: keys.cloned(), bound: Vec::new() })
+    /// A socket that does not listen yet; the key of its listeners, and the flag that sets it
+    pub(super) fn new(name: &'static str, flag: &'static str, socket: Socket, keys: Option<&NodeKeys>) -> Self {
+        Self { name, flag, socket, keys: keys.cloned(), bound: Vec::new() }
     }
 
     /// Listens
@@ -49,8 +39,8 @@ impl Side {
     ///
     /// # Errors
     /// What can't be listened on.
-    pub(super) async fn bind_new(&self, listeners: &[Listener]) -> Result<Vec<(Listener, Endpoint)>, Failure> {
-        let mut added: Vec<(Listener, Endpoint)> = Vec::new();
+    pub(super) async fn bind_new(&self, listeners: &[Listener]) -> Result<Bound, Failure> {
+        let mut added = Bound::new();
         for listener in listeners {
             if self.bound.iter().any(|(bound, _)| bound == listener) {
                 continue;
@@ -117,7 +107,7 @@ impl Side {
     }
 
     /// Takes over what was added, and gives up what is no longer wanted
-    pub(super) fn settle(&mut self, added: Vec<(Listener, Endpoint)>, wanted: &[Listener]) {
+    pub(super) fn settle(&mut self, added: Bound, wanted: &[Listener]) {
         let is_wanted = |bound: &Listener| wanted.contains(bound);
         let (kept, given_up): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.bound).into_iter().partition(|(bound, _)| is_wanted(bound));

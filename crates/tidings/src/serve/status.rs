@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidings::{Socket, SocketStats};
 
+use super::Parts;
 use super::descriptors;
 use super::forwarder::Forwarder;
 use super::http::Page;
 use super::keys::NodeKeys;
 use super::lifecycle::{Counts, Lifecycle};
+use super::services::{BrokerView, Services};
 
 /// How far the daemon is
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +58,7 @@ pub(super) struct Health {
     applied: AtomicU64,
     refused: AtomicU64,
     keys: Mutex<Option<NodeKeys>>,
+    broker: Mutex<Option<BrokerView>>,
 }
 
 impl Health {
@@ -70,6 +73,7 @@ impl Health {
             applied: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             keys: Mutex::default(),
+            broker: Mutex::default(),
         }
     }
 
@@ -80,6 +84,15 @@ impl Health {
 
     pub(super) fn keys(&self) -> Option<NodeKeys> {
         lock(&self.keys).clone()
+    }
+
+    /// Includes the broker in all figures
+    pub(super) fn serves(&self, broker: BrokerView) {
+        *lock(&self.broker) = Some(broker);
+    }
+
+    pub(super) fn broker(&self) -> Option<BrokerView> {
+        lock(&self.broker).clone()
     }
 
     pub(super) fn enter(&self, state: State) {
@@ -100,8 +113,13 @@ impl Health {
     }
 
     /// Notes where everything listens now
-    pub(super) fn listens(&self, forwarder: Option<&Forwarder>, page: Option<&Page>) {
-        let events = forwarder.into_iter().flat_map(Forwarder::listeners).map(|(name, endpoint)| Listening {
+    pub(super) fn listens(&self, parts: &Parts, page: Option<&Page>) {
+        let service = parts.services.iter().flat_map(Services::endpoints).map(|endpoint| Listening {
+            name: "service",
+            endpoint: endpoint.to_string(),
+            purpose: "clients and workers connect here",
+        });
+        let events = parts.forwarder.iter().flat_map(Forwarder::listeners).map(|(name, endpoint)| Listening {
             name,
             endpoint: endpoint.to_string(),
             purpose: if name == "events.in" { "publishers connect here" } else { "subscribers connect here" },
@@ -111,7 +129,7 @@ impl Health {
             endpoint: format!("http://{}", page.address()),
             purpose: "page, /healthz, /readyz, /metrics, /status.json",
         });
-        *lock(&self.listening) = events.chain(page).collect();
+        *lock(&self.listening) = service.chain(events).chain(page).collect();
     }
 
     pub(super) fn listeners(&self) -> Vec<Listening> {
@@ -188,6 +206,7 @@ impl Health {
             "keys": self.keys().map(|keys| json!({
                 "keystore": keys.status(), "admitted": keys.admitted(), "refused": keys.refused(),
             })),
+            "services": self.broker().map(|broker| broker.to_json()),
             "descriptors": { "open": descriptors::open(), "limit": descriptors::limit() },
             "resident_octets": descriptors::resident_octets(),
         })
@@ -219,19 +238,27 @@ impl Totals {
         let mut totals = Self::default();
         for Watched { name, stats } in sockets {
             totals.dropped += stats.dropped;
-            // The other direction carries subscriptions, which nobody takes for messages
+            // The other direction of events carries subscriptions, which nobody takes for messages
             match *name {
-                "events.in" => {
-                    totals.received += stats.received;
-                    totals.received_octets += stats.received_octets;
-                }
+                "events.in" => totals.take_in(stats),
+                "events.out" => totals.give_out(stats),
                 _ => {
-                    totals.sent += stats.sent;
-                    totals.sent_octets += stats.sent_octets;
+                    totals.take_in(stats);
+                    totals.give_out(stats);
                 }
             }
         }
         totals
+    }
+
+    fn take_in(&mut self, stats: &SocketStats) {
+        self.received += stats.received;
+        self.received_octets += stats.received_octets;
+    }
+
+    fn give_out(&mut self, stats: &SocketStats) {
+        self.sent += stats.sent;
+        self.sent_octets += stats.sent_octets;
     }
 
     fn to_json(self) -> Value {

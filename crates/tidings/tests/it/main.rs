@@ -7,6 +7,7 @@
 //! |---|---|
 //! | each socket pattern between two processes, its flags and its exit codes | `sock`, `sock_later` |
 //! | the daemon: events, page, signals, reload | `serve` |
+//! | the broker, `svc` in all its verbs, durable requests | `services` |
 //! | Domogik's configuration and events | `domogik` |
 //! | encrypted pairs, strangers, the doctor | `security` |
 //! | keys: made, shown, trusted, revoked, rotated | `keys` |
@@ -14,11 +15,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on has failed")]
 
+mod daemon;
 mod domogik;
 mod keys;
 mod process;
 mod security;
 mod serve;
+mod services;
 mod sock;
 mod sock_later;
 mod usage;

@@ -204,8 +204,20 @@ fn the_daemon_listens_beyond_this_host_with_keys_alone() {
         assert!(refused.err.contains(part), "{part}: {}", refused.err);
     }
     let any = "tcp://0.0.0.0:*";
-    let serve =
-        ["serve", "--events-in", any, "--events-out", any, "--http", "127.0.0.1:0", "--json", "--keys", "hub-keys"];
+    let serve = [
+        "serve",
+        "--set",
+        "service.enabled=false",
+        "--events-in",
+        any,
+        "--events-out",
+        any,
+        "--http",
+        "127.0.0.1:0",
+        "--json",
+        "--keys",
+        "hub-keys",
+    ];
     let mut daemon = tidings_in(home, &serve);
     let ready: Value = serde_json::from_str(&daemon.line()).unwrap();
     let endpoint = |name: &str| {

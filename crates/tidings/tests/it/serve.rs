@@ -7,53 +7,8 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{DEADLINE, Process, run, start, tidings};
-
-/// A daemon on ephemeral ports
-struct Daemon {
-    process: Process,
-    inlet: String,
-    outlet: String,
-    http: String,
-}
-
-impl Daemon {
-    fn start(more: &[&str]) -> Self {
-        let any = "tcp://127.0.0.1:*";
-        let fixed = ["serve", "--events-in", any, "--events-out", any, "--http", "127.0.0.1:0", "--json"];
-        Self::ready(tidings(&[&fixed, more].concat()))
-    }
-
-    fn ready(mut process: Process) -> Self {
-        let ready: Value = serde_json::from_str(&process.line()).unwrap();
-        assert_eq!(ready["event"], "ready");
-        let of = |name: &str| {
-            let listeners = ready["listeners"].as_array().unwrap();
-            let listener = listeners.iter().find(|listener| listener["name"] == name).unwrap();
-            listener["endpoint"].as_str().unwrap().to_owned()
-        };
-        let (inlet, outlet) = (of("events.in"), of("events.out"));
-        let http = of("http").strip_prefix("http://").unwrap().to_owned();
-        Self { process, inlet, outlet, http }
-    }
-
-    /// Status code and body
-    fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.http).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-    }
-
-    fn metric(&self, sample: &str) -> Option<u64> {
-        let (_, body) = self.get("/metrics");
-        let line = body.lines().find(|line| line.starts_with(sample))?;
-        line.rsplit_once(' ').unwrap().1.parse().ok()
-    }
-}
+use crate::daemon::{Daemon, SERVE};
+use crate::process::{DEADLINE, run, start, tidings};
 
 #[test]
 fn events_pass_through_and_are_counted() {
@@ -163,7 +118,7 @@ fn the_page_answers() {
     let (code, status) = daemon.get("/status.json");
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!((code, &status["state"]), (200, &Value::from("ready")));
-    assert_eq!(status["sockets"].as_array().unwrap().len(), 2);
+    assert_eq!(status["sockets"].as_array().unwrap().len(), 3);
     assert_eq!(daemon.get("/nothing").0, 404);
     assert_eq!(daemon.metric("tidings_ready"), Some(1));
     assert!(daemon.metric("tidings_descriptors_limit").unwrap() > 0);
@@ -203,9 +158,10 @@ fn it_ends_well_on_sigterm_and_sigint() {
 
 #[test]
 fn without_json_it_prints_where_it_listens_and_how_to_try_it() {
-    let any = "tcp://127.0.0.1:*";
-    let mut daemon = tidings(&["serve", "--events-in", any, "--events-out", any, "--http", "127.0.0.1:0"]);
+    let mut daemon = tidings(&SERVE);
     daemon.said("is ready");
+    let line = daemon.said("service");
+    assert!(line.contains("tcp://127.0.0.1:"), "{line}");
     let line = daemon.said("events.in");
     assert!(line.contains("tcp://127.0.0.1:"), "{line}");
     daemon.said("tidings event pub hello world --endpoint tcp://127.0.0.1:");
@@ -219,7 +175,7 @@ fn a_reload_applies_all_or_nothing() {
     let file = directory.path().join("tidings.toml");
     let write = |out: &str, more: &str| {
         let text = format!(
-            "[events]\nin = [\"tcp://127.0.0.1:*\"]\nout = [{out}]\n{more}\n[http]\nlisten = \"127.0.0.1:0\"\n"
+            "[service]\nenabled = false\n[events]\nin = [\"tcp://127.0.0.1:*\"]\nout = [{out}]\n{more}\n[http]\nlisten = \"127.0.0.1:0\"\n"
         );
         std::fs::write(&file, text).unwrap();
     };
@@ -263,21 +219,23 @@ fn a_reload_applies_all_or_nothing() {
 fn a_port_in_use_is_named_with_a_way_out() {
     let daemon = Daemon::start(&[]);
     let port = daemon.inlet.rsplit_once(':').unwrap().1;
-    let second =
-        run(&["serve", "--events-in", &daemon.inlet, "--events-out", "tcp://127.0.0.1:*", "--http", "127.0.0.1:0"]);
+    let with = |flag: &str, value: &str| {
+        let mut args = SERVE;
+        let place = args.iter().position(|arg| *arg == flag).unwrap();
+        args[place + 1] = value;
+        run(&args)
+    };
+    let second = with("--events-in", &daemon.inlet);
     assert_eq!(second.code, Some(3), "{}", second.err);
     for part in [port, "events.in", "--events-in"] {
         assert!(second.err.contains(part), "{part}: {}", second.err);
     }
-    let second = run(&[
-        "serve",
-        "--events-in",
-        "tcp://127.0.0.1:*",
-        "--events-out",
-        "tcp://127.0.0.1:*",
-        "--http",
-        &daemon.http,
-    ]);
+    let second = with("--service", &daemon.service);
+    assert_eq!(second.code, Some(3), "{}", second.err);
+    for part in [daemon.service.rsplit_once(':').unwrap().1, "service.listen", "--service"] {
+        assert!(second.err.contains(part), "{part}: {}", second.err);
+    }
+    let second = with("--http", &daemon.http);
     assert_eq!(second.code, Some(3), "{}", second.err);
     for part in [daemon.http.rsplit_once(':').unwrap().1, "http.listen", "--http"] {
         assert!(second.err.contains(part), "{part}: {}", second.err);
@@ -294,10 +252,10 @@ fn a_listener_beyond_this_host_is_refused_unless_allowed() {
 #[test]
 fn readiness_is_written_to_a_pipe() {
     let program = env!("CARGO_BIN_EXE_tidings");
-    let any = "tcp://127.0.0.1:*";
+    let serve = SERVE.map(|arg| format!("'{arg}'")).join(" ");
     // The shell makes the pipe; `head` ends when the line end has come, and the daemon is killed with the guard
     let script = format!(
-        "{{ '{program}' serve --quiet --events-in '{any}' --events-out '{any}' --http 127.0.0.1:0 --ready-fd 3 3>&1 >/dev/null & \
+        "{{ '{program}' {serve} --quiet --ready-fd 3 3>&1 >/dev/null & \
          echo $! >&4; wait; }} 4>&2 | head -c 1 | od -An -c"
     );
     let mut shell = start(Command::new("sh").args(["-c", &script]));

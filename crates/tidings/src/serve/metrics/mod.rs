@@ -3,8 +3,12 @@
 //! The figures live in the sockets; the page is written from one snapshot. It is aggregated per
 //! socket, never per peer, and labels take values from fixed sets, so that its size is bounded.
 
-use std::fmt::Write as _;
+mod services;
+mod text;
 
+pub(super) use services::Labels;
+
+use self::text::Text;
 use super::descriptors;
 use super::status::{Health, State, Watched};
 
@@ -49,6 +53,10 @@ pub(super) fn page(health: &Health, format: Format) -> String {
     page.value(&[], u64::try_from(health.started().as_second()).unwrap_or_default());
 
     per_socket(&mut page, &sockets);
+
+    if let Some(broker) = health.broker() {
+        services::write(&mut page, &broker.stats(), broker.labels());
+    }
 
     page.counter("tidings_connection_events", "Lifecycle events of connections, by name");
     page.by_name("event", &counts.events);
@@ -154,112 +162,9 @@ fn per_socket(page: &mut Text, sockets: &[Watched]) {
     }
 }
 
-/// Writes families and samples
-struct Text {
-    text: String,
-    format: Format,
-    /// The family being written
-    name: &'static str,
-}
-
-impl Text {
-    fn new(format: Format) -> Self {
-        Self { text: String::new(), format, name: "" }
-    }
-
-    /// Begins a family of gauges; its values follow
-    fn gauge(&mut self, name: &'static str, help: &str) {
-        self.family(name, name, "gauge", help);
-    }
-
-    /// Begins a family of counters; its totals follow
-    fn counter(&mut self, name: &'static str, help: &str) {
-        // OpenMetrics names the family without the suffix that its samples have; Prometheus with it
-        match self.format {
-            Format::OpenMetrics => self.family(name, name, "counter", help),
-            Format::Prometheus => self.family(name, &format!("{name}_total"), "counter", help),
-        }
-    }
-
-    fn family(&mut self, name: &'static str, shown: &str, kind: &str, help: &str) {
-        self.name = name;
-        self.line(format_args!("# HELP {shown} {help}\n# TYPE {shown} {kind}\n"));
-    }
-
-    fn value(&mut self, labels: &[(&str, &str)], value: u64) {
-        self.sample("", labels, value);
-    }
-
-    fn signed(&mut self, labels: &[(&str, &str)], value: i64) {
-        self.sample("", labels, value);
-    }
-
-    fn total(&mut self, labels: &[(&str, &str)], value: u64) {
-        self.sample("_total", labels, value);
-    }
-
-    fn by_name(&mut self, label: &str, counts: &std::collections::BTreeMap<&'static str, u64>) {
-        for (name, count) in counts {
-            self.total(&[(label, name)], *count);
-        }
-    }
-
-    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
-        let name = self.name;
-        match labels.is_empty() {
-            true => self.line(format_args!("{name}{suffix} {value}\n")),
-            false => self.line(format_args!("{name}{suffix}{{{}}} {value}\n", labels.join(","))),
-        }
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing into a String can't fail
-        self.text.write_fmt(line).ok();
-    }
-
-    fn end(mut self) -> String {
-        if self.format == Format::OpenMetrics {
-            self.text.push_str("# EOF\n");
-        }
-        self.text
-    }
-}
-
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn text(format: Format) -> String {
-        let mut page = Text::new(format);
-        page.counter("a", "Things");
-        page.total(&[("kind", "say \"x\"")], 3);
-        page.gauge("b", "Others");
-        page.value(&[], 1);
-        page.end()
-    }
-
-    #[test]
-    fn prometheus_text() {
-        assert_eq!(
-            text(Format::Prometheus),
-            "# HELP a_total Things\n# TYPE a_total counter\na_total{kind=\"say \\\"x\\\"\"} 3\n\
-             # HELP b Others\n# TYPE b gauge\nb 1\n"
-        );
-    }
-
-    #[test]
-    fn openmetrics_text() {
-        assert_eq!(
-            text(Format::OpenMetrics),
-            "# HELP a Things\n# TYPE a counter\na_total{kind=\"say \\\"x\\\"\"} 3\n\
-             # HELP b Others\n# TYPE b gauge\nb 1\n# EOF\n"
-        );
-    }
 
     #[test]
     fn the_reader_chooses_the_format() {
