@@ -44,7 +44,7 @@ struct Shared {
     counters: Arc<Counters>,
     released: usize,
     /// Held until the writer has ended
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 /// What a store holds and has done since it was opened
@@ -143,7 +143,7 @@ impl Store {
             outside: changed_outside,
             counters,
             released,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -243,7 +243,7 @@ impl Store {
         self.shared.released
     }
 
-    /// Finishes what is under way, and lets go of the directory's database
+    /// Finishes what is under way, and lets go of the directory
     ///
     /// Blocks until that is done. Other handles answer [`StoreError::Closed`] from then on.
     pub fn close(&self) {
@@ -285,6 +285,7 @@ impl Shared {
         if let Some(writer) = writer {
             // A panic of it has been reported by then
             let _ended = writer.join();
+            *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 }

@@ -47,6 +47,11 @@ pub enum Local {
         /// Who
         worker: LocalWorkerId,
     },
+    /// For whoever asked by [`Broker::tell_workers`]: a service has a worker more
+    Ready {
+        /// Which
+        service: ServiceName,
+    },
     /// For a client: a part of the reply
     Partial {
         /// The request
@@ -152,6 +157,11 @@ impl Broker {
         self.next_local_request += 1;
         self.handle_request(now, Asker::Local(id), service.clone(), options, body);
         id
+    }
+
+    /// Has [`Local::Ready`] told of every worker that registers from now on
+    pub fn tell_workers(&mut self) {
+        self.tells_workers = true;
     }
 
     /// Whether a peer may call a service; for a worker that passes requests on in its own name

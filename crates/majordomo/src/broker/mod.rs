@@ -110,6 +110,7 @@ pub struct Broker {
     next_worker: u64,
     local_workers: HashMap<LocalWorkerId, u32>,
     next_local_request: u64,
+    tells_workers: bool,
     requests: Slab<Request>,
     /// Requests by their clients' numbers; clients choose those, so that the hash has to be keyed (std's is)
     by_client_id: HashMap<(u32, u64), u32>,
@@ -166,6 +167,7 @@ impl Broker {
             next_worker: 1,
             local_workers: HashMap::new(),
             next_local_request: 1,
+            tells_workers: false,
             requests: Slab::new(),
             by_client_id: HashMap::new(),
             keys: Keys::default(),

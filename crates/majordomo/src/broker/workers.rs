@@ -220,6 +220,9 @@ impl Broker {
         self.services.occupy(service);
         self.counters.count(Counter::WorkerReady);
         if let Some((service, is_first)) = name {
+            if self.tells_workers {
+                self.locals.push_back(Local::Ready { service: service.clone() });
+            }
             if is_first {
                 let service = service.clone();
                 self.tell(|| BrokerEvent::ServiceUp { service });

@@ -29,8 +29,8 @@ use bytes::Bytes;
 use tidings_store::{Enqueued, Found, Leased, NewEntry, Pending, Settled, Store, StoreError, StoreStats, Uuid};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::broker::{Broker, BrokerEvent, Local, LocalReply, LocalRequestId, LocalWorkerId, PeerKey};
-use crate::wire::{Body, RequestOptions, ServiceName};
+use crate::broker::{Broker, Local, LocalReply, LocalRequestId, LocalWorkerId, PeerKey};
+use crate::wire::{Body, RequestOptions, ServiceName, Status};
 use runner::{Runner, Running};
 
 /// Stores requests
@@ -174,6 +174,8 @@ struct Workers {
 struct Owed {
     worker: LocalWorkerId,
     token: u64,
+    /// It has an idempotency key, so that the broker would repeat the answer to those who try again
+    is_keyed: bool,
 }
 
 /// What the store has answered, to be handed to [`Titanic::handle_outcome`]
@@ -232,6 +234,7 @@ impl Titanic {
         };
         let (Some(request), Some(reply), Some(close)) = (add(REQUEST), add(REPLY), add(CLOSE)) else { return false };
         self.workers = Some(Workers { request, reply, close });
+        broker.tell_workers();
         let (mut changes, outcomes) = (self.store.outside_changes(), self.outcomes.clone());
         tokio::spawn(async move {
             loop {
@@ -254,13 +257,18 @@ impl Titanic {
         match local {
             Local::Request { worker, token, client, options, body, .. } if self.is_ours(worker) => {
                 *self.owed.entry(worker).or_default() += 1;
-                self.handle_request(broker, now, Owed { worker, token }, client, options, body);
+                let owed = Owed { worker, token, is_keyed: options.key.is_some() };
+                self.handle_request(broker, now, owed, client, options, body);
             }
             // It is answered all the same: what is stored is stored
             Local::Cancel { worker, .. } if self.is_ours(worker) => {}
             Local::Drain { worker } if self.is_ours(worker) => {
                 self.leaving.insert(worker);
                 self.leave(broker, now, worker);
+            }
+            Local::Ready { service } => {
+                self.blocked.remove(&service);
+                self.touch(&service);
             }
             Local::Partial { request, body } if self.running.contains_key(&request) => {
                 self.handle_partial(request, body);
@@ -273,17 +281,6 @@ impl Titanic {
         }
         self.pump(broker, now);
         None
-    }
-
-    /// Something that happened in the broker: a worker may be there for what waits
-    pub fn handle_event(&mut self, broker: &mut Broker, now: Instant, event: &BrokerEvent) {
-        if let BrokerEvent::WorkerReady { service, .. } = event
-            && self.runners.contains_key(service)
-        {
-            self.blocked.remove(service);
-            self.touch(service);
-            self.pump(broker, now);
-        }
     }
 
     /// Waits for the store's next answer
@@ -470,7 +467,10 @@ impl Titanic {
                     StoreError::TooLarge { .. } | StoreError::Conflict { .. } | StoreError::BadName { .. } => 400,
                     _ => 500,
                 };
-                self.answer(broker, now, owed, answer::status(code, &error.to_string()));
+                match code {
+                    500 => self.fail(broker, now, owed, &error),
+                    _ => self.answer(broker, now, owed, answer::status(code, &error.to_string())),
+                }
             }
         }
     }
@@ -528,13 +528,27 @@ impl Titanic {
             }
             Err(error) => {
                 self.stats.store_errors += 1;
-                self.answer(broker, now, owed, answer::status(500, &error.to_string()));
+                self.fail(broker, now, owed, &error);
             }
         }
     }
 
+    /// The store could not; it may be able to later, so nobody must be told so once and for all
+    fn fail(&mut self, broker: &mut Broker, now: Instant, owed: Owed, error: &StoreError) {
+        let text = error.to_string();
+        let reply = match owed.is_keyed {
+            true => LocalReply::Refused { status: Status::WORKER_FAILED, text: text.into() },
+            false => LocalReply::Final(answer::status(500, &text)),
+        };
+        self.reply(broker, now, owed, reply);
+    }
+
     fn answer(&mut self, broker: &mut Broker, now: Instant, owed: Owed, body: Body) {
-        broker.local_reply(now, owed.worker, owed.token, LocalReply::Final(body));
+        self.reply(broker, now, owed, LocalReply::Final(body));
+    }
+
+    fn reply(&mut self, broker: &mut Broker, now: Instant, owed: Owed, reply: LocalReply) {
+        broker.local_reply(now, owed.worker, owed.token, reply);
         if let Some(count) = self.owed.get_mut(&owed.worker) {
             *count = count.saturating_sub(1);
         }
