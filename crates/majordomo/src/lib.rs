@@ -29,7 +29,7 @@ pub use conversation::{Action, ConversationId, Loss, Retry};
 mod inline;
 pub mod titanic;
 pub use titanic::client::{Durable, DurableError};
-pub use titanic::{Titanic, TitanicConfig, TitanicStats};
+pub use titanic::{DurableRequests, Titanic, TitanicConfig, TitanicStats};
 
 /// A number that nobody outside can foresee, to seed waits with
 fn random() -> u64 {

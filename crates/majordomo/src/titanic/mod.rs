@@ -19,6 +19,8 @@
 mod answer;
 pub mod client;
 mod runner;
+mod serving;
+pub use serving::{DurableRequests, NoRoom};
 #[cfg(test)]
 mod tests;
 

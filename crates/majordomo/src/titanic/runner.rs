@@ -219,6 +219,9 @@ impl Titanic {
     fn give_back(&mut self, service: ServiceName, ticket: Ticket, retry: Retry, note: String) {
         let Ok(queue) = self.store.queue(service.bytes().clone()) else { return };
         let given_up = retry == Retry::Never;
+        if given_up {
+            tracing::info!(%service, entry = ticket.seq, note, "a durable request is a dead letter");
+        }
         let returned = queue.nak(ticket, retry, note);
         self.ask(returned, move |settled| Happened::Returned(service, given_up, settled));
     }
