@@ -20,5 +20,4 @@ mod source;
 pub(crate) use source::{Origin, Sources};
 
 mod state;
-#[allow(unused_imports, reason = "its users come next: the durable service and `queue`")]
 pub(crate) use state::store_directory;

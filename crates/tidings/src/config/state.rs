@@ -12,12 +12,10 @@ use crate::cli::Failure;
 ///
 /// # Errors
 /// None is named, and there is no home directory to put one in.
-#[allow(dead_code, reason = "its users come next: the durable service and `queue`")]
 pub(crate) fn store_directory(configured: Option<PathBuf>) -> Result<PathBuf, Failure> {
     find(configured, rustix::process::geteuid().is_root(), |name| std::env::var_os(name))
 }
 
-#[allow(dead_code, reason = "as above")]
 fn find(
     configured: Option<PathBuf>,
     is_root: bool,

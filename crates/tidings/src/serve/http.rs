@@ -109,12 +109,12 @@ async fn ready(Shared(health): Shared<Arc<Health>>) -> impl IntoResponse {
 async fn metrics(Shared(health): Shared<Arc<Health>>, headers: HeaderMap) -> impl IntoResponse {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept);
-    ([(header::CONTENT_TYPE, format.content_type())], metrics::page(&health, format))
+    ([(header::CONTENT_TYPE, format.content_type())], metrics::page(&health, format).await)
 }
 
 async fn status(Shared(health): Shared<Arc<Health>>) -> impl IntoResponse {
     let headers = [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    (headers, axum::Json(health.status()))
+    (headers, axum::Json(health.status().await))
 }
 
 /// The page loads nothing from elsewhere and can be framed by nobody

@@ -2,6 +2,7 @@
 
 mod access;
 mod descriptors;
+mod durable;
 mod forwarder;
 mod http;
 mod keys;
@@ -192,7 +193,7 @@ async fn serve(
                     keys.warn_of_ends();
                 }
             }
-            _ = signals.user.recv() => tracing::info!(status = %health.status(), "state"),
+            _ = signals.user.recv() => tracing::info!(status = %health.status().await, "state"),
             () = ended => return Err(ended_on_its_own(&health, "forwarder", "the event forwarder")),
             () = broker_ended => return Err(ended_on_its_own(&health, "broker", "the service broker")),
         }

@@ -9,6 +9,7 @@ use tidings_majordomo::Server;
 use tidings_majordomo::broker::{BrokerConfig, BrokerStats};
 
 use super::access::Rules;
+use super::durable::{Durable, DurableView, Stored};
 use super::keys::NodeKeys;
 use super::metrics::Labels;
 use super::side::{Bound, Side};
@@ -21,6 +22,7 @@ pub(super) struct Services {
     side: Side,
     server: Server,
     rules: Arc<Rules>,
+    durable: Option<Durable>,
 }
 
 /// What the page knows the broker by
@@ -28,6 +30,7 @@ pub(super) struct Services {
 pub(super) struct BrokerView {
     server: Server,
     labels: Arc<Labels>,
+    durable: Option<DurableView>,
 }
 
 impl Services {
@@ -49,11 +52,16 @@ impl Services {
         };
         let mut side = Side::new("service.listen", "--service", Socket::from(socket.clone()), keys);
         // It sets options of its own, which listeners take over: so it is there before they are
-        let (server, _locals) = Server::builder(socket, config(settings)).permit(permit).start();
+        let (server, locals) = Server::builder(socket, config(settings)).permit(permit).start();
+        let durable = match settings.service_durable.value {
+            true => Some(Durable::start(settings, &server, locals).await?),
+            false => None,
+        };
         side.listen(&settings.service_listen.value).await?;
         health.watches("service", side.socket.clone());
-        health.serves(BrokerView { server: server.clone(), labels: Arc::default() });
-        Ok(Self { side, server, rules })
+        let view = durable.as_ref().map(Durable::view);
+        health.serves(BrokerView { server: server.clone(), labels: Arc::default(), durable: view });
+        Ok(Self { side, server, rules, durable })
     }
 
     /// Where it really listens
@@ -84,7 +92,13 @@ impl Services {
     /// Takes no newcomers, waits for requests under way and ends; how many requests got no answer
     pub(super) async fn stop(self, deadline: Duration) -> usize {
         self.side.give_up_all();
+        if let Some(durable) = &self.durable {
+            durable.begin_stop();
+        }
         let report = self.server.stop(deadline).await;
+        if let Some(durable) = self.durable {
+            durable.stop().await;
+        }
         match report.is_complete() {
             true => tracing::info!(workers = report.workers, "all requests were answered, workers were sent home"),
             false => tracing::warn!(
@@ -106,6 +120,14 @@ impl BrokerView {
     /// Which services have a label of their own
     pub(super) fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// Durable requests, if any are kept
+    pub(super) async fn stored(&self) -> Option<Stored> {
+        match &self.durable {
+            Some(durable) => Some(durable.stored().await),
+            None => None,
+        }
     }
 
     /// For `/status.json`: the services with the most to do, in bounded number

@@ -166,7 +166,12 @@ impl Health {
     }
 
     /// Everything, for `/status.json`; its size is bounded whatever the number of peers
-    pub(super) fn status(&self) -> Value {
+    pub(super) async fn status(&self) -> Value {
+        let broker = self.broker();
+        let stored = match &broker {
+            Some(broker) => broker.stored().await,
+            None => None,
+        };
         let sockets = self.sockets();
         let totals = Totals::of(&sockets);
         let counts = self.counts();
@@ -206,7 +211,8 @@ impl Health {
             "keys": self.keys().map(|keys| json!({
                 "keystore": keys.status(), "admitted": keys.admitted(), "refused": keys.refused(),
             })),
-            "services": self.broker().map(|broker| broker.to_json()),
+            "services": broker.map(|broker| broker.to_json()),
+            "durable": stored.map(|stored| stored.to_json()),
             "descriptors": { "open": descriptors::open(), "limit": descriptors::limit() },
             "resident_octets": descriptors::resident_octets(),
         })

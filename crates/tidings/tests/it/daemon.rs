@@ -37,6 +37,12 @@ impl Daemon {
         Self::ready(tidings(&[&SERVE[..], &["--json"], more].concat()))
     }
 
+    /// Starts one that keeps durable requests in a directory
+    pub(crate) fn durable(store: &std::path::Path) -> Self {
+        let durable = ["--json", "--set", "service.durable=true", "--store", store.to_str().unwrap()];
+        Self::ready(tidings(&[&SERVE[..], &durable].concat()))
+    }
+
     /// Waits until it listens; it was started with `--json`
     pub(crate) fn ready(mut process: Process) -> Self {
         let ready: Value = serde_json::from_str(&process.line()).unwrap();

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | each socket pattern between two processes, its flags and its exit codes | `sock`, `sock_later` |
 //! | the daemon: events, page, signals, reload | `serve` |
-//! | the broker, `svc` in all its verbs, durable requests | `services` |
+//! | the broker, and `svc` in all its verbs | `services` |
+//! | durable requests, and the store they are in | `durable` |
 //! | Domogik's configuration and events | `domogik` |
 //! | encrypted pairs, strangers, the doctor | `security` |
 //! | keys: made, shown, trusted, revoked, rotated | `keys` |
@@ -17,6 +18,7 @@
 
 mod daemon;
 mod domogik;
+mod durable;
 mod keys;
 mod process;
 mod security;

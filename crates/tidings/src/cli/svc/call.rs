@@ -41,7 +41,7 @@ pub(crate) struct CallArgs {
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     timeout: Duration,
     /// A second request with the same key is answered with the reply to the first one
-    #[arg(long, value_name = "KEY", conflicts_with = "durable")]
+    #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Give it to one worker at most, also if that one dies
     #[arg(long, conflicts_with = "durable")]
@@ -227,12 +227,14 @@ fn request(client: &Client, args: &CallArgs, body: Message) -> tidings_majordomo
 
 async fn durable_call(client: &Client, link: &Link, question: &Question, args: &CallArgs) -> Result<(), Failure> {
     let begun = Instant::now();
-    let submitted = durable::submit(client, link, &args.service, question.fill(0), args.timeout);
-    let uuid = tokio::select! {
+    let key = args.idempotency_key.as_deref();
+    let submitted = durable::submit(client, link, &args.service, question.fill(0), key);
+    let id = tokio::select! {
         biased;
-        uuid = submitted => uuid?,
+        id = submitted => id?,
         _ = link.stop.stopped() => return Err(stopped()),
     };
+    let uuid = id.simple().to_string();
     if args.submit_only {
         let line = match link.talk.json {
             true => json!({ "ok": true, "service": args.service, "uuid": uuid }).to_string(),
@@ -241,7 +243,7 @@ async fn durable_call(client: &Client, link: &Link, question: &Question, args: &
         return printed(link.talk.data(line)).map(|_| ());
     }
     link.talk.say(format_args!("stored as {uuid}; `tidings svc reply {uuid}` fetches the reply later"));
-    let fetched = durable::fetch(client, link, &uuid, args.timeout.saturating_sub(begun.elapsed()));
+    let fetched = durable::fetch(client, link, id, args.timeout.saturating_sub(begun.elapsed()));
     let reply = tokio::select! {
         biased;
         reply = fetched => reply?,
@@ -251,7 +253,7 @@ async fn durable_call(client: &Client, link: &Link, question: &Question, args: &
     };
     let printed = args.output.printer(&args.service, args.raw, link.talk).print(&reply, false, begun.elapsed())?;
     // Whoever has not read it may fetch it again
-    if printed { durable::close(client, link, &uuid).await } else { Ok(()) }
+    if printed { durable::close(client, link, id).await } else { Ok(()) }
 }
 
 impl ReplyOutput {

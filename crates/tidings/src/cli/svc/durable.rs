@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use tidings::Message;
-use tidings_majordomo::Client;
+use tidings_majordomo::titanic::client::Progress;
 use tidings_majordomo::wire::Status;
-use tokio::time::sleep;
+use tidings_majordomo::{Client, DurableError};
+use uuid::Uuid;
 
 use super::broker::{BrokerArgs, Link};
 use super::call::{ReplyOutput, waited};
-use crate::cli::output::escape;
 use crate::cli::units::{self, display_duration};
 use crate::cli::{Exit, Failure, Talk};
 
@@ -21,7 +21,8 @@ pub(crate) struct ReplyArgs {
     #[command(flatten)]
     broker: BrokerArgs,
     /// The UUID that `svc call --durable` said
-    uuid: String,
+    #[arg(value_parser = uuid)]
+    uuid: Uuid,
     /// Longest wait for the reply; then the exit code is 5; 0 only looks
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     timeout: Duration,
@@ -45,11 +46,11 @@ pub(super) async fn run(args: ReplyArgs, talk: Talk) -> Result<(), Failure> {
     let client = args.broker.client(&link).await?;
     let reply = tokio::select! {
         biased;
-        reply = fetch(&client, &link, &args.uuid, args.timeout) => reply?,
+        reply = fetch(&client, &link, args.uuid, args.timeout) => reply?,
         _ = link.stop.stopped() => return Err(Failure::new(Exit::Partial, "stopped", "stopped while waiting for the reply")),
     };
     let printed = args.output.printer("titanic.reply", args.raw, talk).print(&reply, false, begun.elapsed())?;
-    if printed && !args.keep { close(&client, &link, &args.uuid).await } else { Ok(()) }
+    if printed && !args.keep { close(&client, &link, args.uuid).await } else { Ok(()) }
 }
 
 /// Hands a request over; when this returns it is kept, and bears the UUID
@@ -61,106 +62,84 @@ pub(super) async fn submit(
     link: &Link,
     service: &str,
     body: Message,
-    timeout: Duration,
-) -> Result<String, Failure> {
-    let frames = std::iter::once(Bytes::copy_from_slice(service.as_bytes())).chain(body.into_frames());
-    let answer = ask(client, link, REQUEST, Message::multipart(frames), timeout).await?;
-    match (status_of(&answer), answer.frame(1)) {
-        (Some(200), Some(uuid)) => Ok(escape(uuid)),
-        _ => Err(unexpected(REQUEST, &answer)),
-    }
+    key: Option<&str>,
+) -> Result<Uuid, Failure> {
+    let key = key.map(|key| Bytes::copy_from_slice(key.as_bytes()));
+    client.durable().submit(service, body, key).await.map_err(|error| failed(link, service, None, error))
 }
 
 /// Waits until the reply is there, asking ever more rarely
 ///
 /// # Errors
 /// Nobody knows the request (1), the time is over (5), refused (4).
-pub(super) async fn fetch(client: &Client, link: &Link, uuid: &str, timeout: Duration) -> Result<Message, Failure> {
+pub(super) async fn fetch(client: &Client, link: &Link, uuid: Uuid, timeout: Duration) -> Result<Message, Failure> {
     let begun = Instant::now();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let answer = ask(client, link, REPLY, Message::from(uuid.to_owned()), ANSWER).await?;
-        match status_of(&answer) {
-            Some(200) => {
-                link.talk.progress_done();
-                return Ok(answer.into_frames().into_iter().skip(1).collect());
-            }
-            Some(300) => {}
-            Some(400) => {
-                return Err(Failure::new(
-                    Exit::Negative,
-                    "unknown-uuid",
-                    format!("the broker knows no request {uuid}"),
-                )
-                .hint("it was closed, its time is over, or another broker has it"));
-            }
-            _ => return Err(unexpected(REPLY, &answer)),
+    let durable = client.durable();
+    let waiting = async {
+        match timeout.is_zero() {
+            // To look is no wait
+            true => match durable.progress(uuid).await? {
+                Progress::Done(reply) => Ok(reply),
+                Progress::Pending(_) => Err(DurableError::DeadlinePassed(timeout)),
+            },
+            false => durable.wait(uuid, timeout).await,
         }
-        let left = timeout.saturating_sub(begun.elapsed());
-        if left.is_zero() {
-            link.talk.progress_done();
-            let message = format!("{uuid}: no reply within {}", display_duration(timeout));
-            return Err(Failure::new(Exit::Deadline, "deadline", message)
-                .hint(format!("the request goes on; `tidings svc reply {uuid}` fetches its reply")));
+    };
+    tokio::pin!(waiting);
+    let mut tick = tokio::time::interval(PROGRESS);
+    let waited = loop {
+        tokio::select! {
+            biased;
+            waited = &mut waiting => break waited,
+            _ = tick.tick() => link.talk.progress(format_args!("{}: waiting for {}", uuid.simple(), waited(begun))),
         }
-        link.talk.progress(format_args!("{uuid}: waiting for {}", waited(begun)));
-        sleep(pause.min(left)).await;
-        pause = (pause * 2).min(LAST_PAUSE);
-    }
+    };
+    link.talk.progress_done();
+    waited.map_err(|error| failed(link, "titanic.reply", Some(uuid), error))
 }
 
 /// Has the broker forget request and reply
 ///
 /// # Errors
 /// No answer.
-pub(super) async fn close(client: &Client, link: &Link, uuid: &str) -> Result<(), Failure> {
-    let answer = ask(client, link, CLOSE, Message::from(uuid.to_owned()), ANSWER).await?;
-    match status_of(&answer) {
-        Some(200) => Ok(()),
-        _ => Err(unexpected(CLOSE, &answer)),
+pub(super) async fn close(client: &Client, link: &Link, uuid: Uuid) -> Result<(), Failure> {
+    client.durable().close(uuid).await.map_err(|error| failed(link, "titanic.close", Some(uuid), error))
+}
+
+fn failed(link: &Link, service: &str, uuid: Option<Uuid>, error: DurableError) -> Failure {
+    let id = uuid.map(|uuid| uuid.simple().to_string()).unwrap_or_default();
+    match error {
+        DurableError::Request(error) => {
+            let none = error.status() == Some(Status::NO_SUCH_SERVICE);
+            let failure = link.unanswered(service, error);
+            match none {
+                true => failure.hint("the broker keeps no requests: `service.durable = true` has it do so"),
+                false => failure,
+            }
+        }
+        DurableError::Refused(text) if uuid.is_some() => {
+            Failure::new(Exit::Negative, "unknown-uuid", format!("{id}: {text}"))
+                .hint("it was closed, its time is over, or another broker has it")
+        }
+        DurableError::Failed(text) if uuid.is_some() => {
+            Failure::new(Exit::Refused, "no-reply", format!("{id} will have no reply: {text}"))
+                .hint("`tidings queue dead` shows why, and can have it tried again")
+        }
+        DurableError::DeadlinePassed(after) => {
+            let message = format!("{id}: no reply within {}", display_duration(after));
+            Failure::new(Exit::Deadline, "deadline", message)
+                .hint(format!("the request goes on; `tidings svc reply {id}` fetches its reply"))
+        }
+        error => Failure::new(Exit::Refused, "refused", format!("{service}: {error}")),
     }
 }
 
-async fn ask(
-    client: &Client,
-    link: &Link,
-    service: &'static str,
-    body: Message,
-    timeout: Duration,
-) -> Result<Message, Failure> {
-    let reply = client.request(service, body).deadline(timeout).await;
-    reply.map(|reply| reply.body).map_err(|error| {
-        let none = error.status() == Some(Status::NO_SUCH_SERVICE);
-        let failure = link.unanswered(service, error);
-        match none {
-            true => failure.hint("the broker keeps no requests: `service.durable = true` has it do so"),
-            false => failure,
-        }
-    })
+fn uuid(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| format!("'{text}' is no UUID of 32 hexadecimal digits"))
 }
 
-/// The three digits in front, whatever text follows
-fn status_of(answer: &Message) -> Option<u16> {
-    answer.first().get(..3).and_then(Status::from_digits).map(Status::code)
-}
-
-fn unexpected(service: &str, answer: &Message) -> Failure {
-    Failure::new(Exit::Refused, "refused", format!("{service}: {}", escape(answer.first())))
-}
-
-/// Takes requests
-const REQUEST: &str = "titanic.request";
-/// Gives replies
-const REPLY: &str = "titanic.reply";
-/// Forgets both
-const CLOSE: &str = "titanic.close";
-
-/// The first pause between two questions for a reply, which doubles up to the last
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Longest wait for an answer of the broker itself
-const ANSWER: Duration = Duration::from_secs(10);
+/// How often progress is said
+const PROGRESS: Duration = Duration::from_secs(1);
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

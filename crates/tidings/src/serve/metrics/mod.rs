@@ -39,7 +39,7 @@ impl Format {
 }
 
 /// The whole page
-pub(super) fn page(health: &Health, format: Format) -> String {
+pub(super) async fn page(health: &Health, format: Format) -> String {
     let mut page = Text::new(format);
     let sockets = health.sockets();
     let counts = health.counts();
@@ -56,6 +56,9 @@ pub(super) fn page(health: &Health, format: Format) -> String {
 
     if let Some(broker) = health.broker() {
         services::write(&mut page, &broker.stats(), broker.labels());
+        if let Some(stored) = broker.stored().await {
+            services::write_stored(&mut page, &stored);
+        }
     }
 
     page.counter("tidings_connection_events", "Lifecycle events of connections, by name");

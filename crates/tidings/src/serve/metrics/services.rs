@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidings_majordomo::broker::{BrokerStats, ServiceStats};
 use tidings_majordomo::wire::{ServiceName, Status};
 
+use super::super::durable::Stored;
 use super::text::Text;
 
 /// Which services have a label of their own: the first ones that were seen with a worker, for as long as the process runs
@@ -68,6 +69,34 @@ pub(super) fn write(page: &mut Text, stats: &BrokerStats, labels: &Labels) {
         let sum: f64 = group.services.iter().map(|service| service.latency.sum().as_secs_f64()).sum();
         let count = group.sum(|service| service.latency.count());
         page.buckets(("service", &group.label), &BOUNDS.map(up_to), count, sum);
+    }
+}
+
+/// Writes what there is of durable requests
+pub(super) fn write_stored(page: &mut Text, stored: &Stored) {
+    page.counter("tidings_durable", "What was done with durable requests, by name");
+    let done = serde_json::to_value(stored.done).unwrap_or_default();
+    for (name, count) in done.as_object().into_iter().flatten() {
+        // How many are under way now goes up and down: that is `leased` below
+        if name != "running" {
+            page.total(&[("name", name)], count.as_u64().unwrap_or_default());
+        }
+    }
+    if let Some(store) = &stored.store {
+        page.gauge("tidings_store_entries", "Entries in the store, by state");
+        for (state, count) in stored.entries() {
+            page.value(&[("state", state)], count);
+        }
+        page.gauge("tidings_store_octets", "Octets that the entries count for");
+        page.value(&[], store.octets);
+        page.gauge("tidings_store_max_octets", "Octets that they may");
+        page.value(&[], store.max_octets);
+        page.counter("tidings_store_commits", "Transactions that were written");
+        page.total(&[], store.commits);
+        page.counter("tidings_store_operations", "Operations in them");
+        page.total(&[], store.operations);
+        page.counter("tidings_store_failures", "Transactions that failed");
+        page.total(&[], store.failed);
     }
 }
 
