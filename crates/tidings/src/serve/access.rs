@@ -54,7 +54,8 @@ impl Rules {
         let roles = origin.property("Roles").filter(|_| known).and_then(|roles| std::str::from_utf8(roles).ok());
         let roles = if known { Some(roles.unwrap_or_default()) } else { None };
         let may = self.judge(Caller { roles, is_local: is_local(&origin.address) }, access, service.as_bytes());
-        if !may {
+        // The broker itself tells of workers that it turned away
+        if !may && access != Access::Work {
             self.note(origin, access, service);
         }
         may
@@ -67,11 +68,7 @@ impl Rules {
             tracing::warn!(lines = withheld, "more were not permitted; the metrics count them all");
         }
         if allowed {
-            let what = match access {
-                Access::Call => "call",
-                Access::Work => "work",
-                Access::Administer => "drain",
-            };
+            let what = if access == Access::Call { "call" } else { "drain" };
             let user = origin.user_id.escape_ascii();
             tracing::warn!(event = "not-permitted", peer = %origin.address, %user, what, %service, "a peer may not do that");
         }

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::daemon::Daemon;
 use crate::process::{run, tidings};
 
 /// As Domogik's package installs it
@@ -63,6 +64,77 @@ fn what_can_not_be_taken_over_is_named() {
     let typo = run(&["import", "domogik", &path.replace("mq.cfg", "mp.cfg")]);
     assert_eq!(typo.code, Some(2));
     assert!(typo.err.contains(&format!("did you mean '{path}'?")), "{}", typo.err);
+}
+
+/// Frames as digits, a space between each two
+fn hex(frames: &[&[u8]]) -> String {
+    let digits = |frame: &&[u8]| frame.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    frames.iter().map(digits).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn an_installation_goes_on_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (directory.path().join("domogik-mq.cfg"), directory.path().join("tidings.toml"));
+    let (old, new) = (old.to_str().unwrap(), new.to_str().unwrap());
+    fs::write(old, SAMPLE).unwrap();
+    assert_eq!(run(&["import", "domogik", old, "-o", new]).code, Some(0));
+    // Other ports than Domogik's, which the machine of the test may use
+    let daemon = Daemon::start(&["-c", new]);
+
+    // A worker as Domogik's are: READY, and a reply with the envelope of the request
+    let mut worker =
+        tidings(&["sock", "dealer", "-c", &daemon.service, "--stdin", "--hex", "-d", " ", "--output", "hex"]);
+    worker.tell(&hex(&[b"", b"MDPW01", b"\x01", b"dbmanager"]));
+    assert!(worker.line().starts_with(&hex(&[b"", b"MDPW01", b"\x04"])), "a heartbeat, so that READY has arrived");
+    // The seed's exchange, by a client with a timeout of 10 seconds
+    let mut client = tidings(&[
+        "sock",
+        "req",
+        "-c",
+        &daemon.service,
+        "--timeout",
+        "20s",
+        "-d",
+        "|",
+        "MDPC01",
+        "dbmanager",
+        "10",
+        "config.get",
+        "{\"id\": \"diskfree\"}",
+    ]);
+    let request = loop {
+        let line = worker.line();
+        if line.starts_with(&hex(&[b"", b"MDPW01", b"\x02"])) {
+            break line;
+        }
+    };
+    let frames: Vec<&str> = request.split(' ').collect();
+    let [_, _, _, envelope, "", action, data] = frames[..] else { panic!("{request}") };
+    assert_eq!((action, data), (&hex(&[b"config.get"])[..], &hex(&[b"{\"id\": \"diskfree\"}"])[..]));
+    let head = hex(&[b"", b"MDPW01", b"\x03"]);
+    worker.tell(&format!("{head} {envelope}  {}", hex(&[b"config.result", b"{\"value\": 1}"])));
+    assert_eq!(client.line(), "MDPC01|dbmanager|config.result|{\"value\": 1}");
+
+    // A publisher and a subscriber as Domogik's, through the forwarder
+    let mut subscriber =
+        tidings(&["sock", "sub", "-c", &daemon.outlet, "-s", "device", "-n", "1", "-d", "|", "--timeout", "20s"]);
+    let published = run(&[
+        "event",
+        "pub",
+        "--domogik",
+        "device.update",
+        "{\"id\": 1}",
+        "-e",
+        &daemon.inlet,
+        "--wait-subs",
+        "1",
+        "--timeout",
+        "20s",
+    ]);
+    assert_eq!(published.code, Some(0), "{}", published.err);
+    let line = subscriber.line();
+    assert!(line.starts_with("device.update.") && line.ends_with(".0_1|{\"id\": 1}"), "{line}");
 }
 
 #[test]

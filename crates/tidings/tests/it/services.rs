@@ -377,6 +377,9 @@ fn rules_say_who_may_and_a_reload_changes_them() {
     assert!(refused.err.contains("403 not permitted") && refused.err.contains("service.call"), "{}", refused.err);
     assert_eq!(svc(&daemon, &["drain", "echo"]).code, Some(4));
     daemon.process.said("not-permitted");
+    let turned_away = tidings(&["svc", "work", "other", "-e", &daemon.service, "--", "cat"]).finish();
+    assert_eq!(turned_away.code, Some(4), "{}", turned_away.err);
+    assert!(turned_away.err.contains("service.work"), "{}", turned_away.err);
 
     write(&format!(", \"{second}\""), "");
     daemon.process.signal(Signal::HUP);

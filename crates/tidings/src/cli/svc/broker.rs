@@ -130,7 +130,7 @@ impl Link {
         };
         match error {
             RequestError::Refused { status, text } => {
-                let words = if text.is_empty() { String::new() } else { format!(": {text}") };
+                let words = if text.is_empty() || text == status.words() { String::new() } else { format!(": {text}") };
                 let failure = Failure::new(exit, code_of(status), format!("{service}: {status}{words}"));
                 match advice(status) {
                     Some(advice) => failure.hint(advice),

@@ -195,3 +195,70 @@ const BOUNDS: [u64; 14] = [
     1 << 25,
     1 << 27,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tidings::Message;
+    use tidings_majordomo::broker::{Broker, BrokerConfig, PeerKey};
+
+    use super::super::Format;
+    use super::*;
+
+    fn ready(broker: &mut Broker, now: Instant, workers: std::ops::Range<u64>) {
+        for worker in workers {
+            let frames = ["".into(), "MDPW01".into(), "\u{1}".into(), format!("service-{worker:04}")];
+            broker.handle_message(now, PeerKey(worker), Message::multipart(frames));
+        }
+    }
+
+    fn page(broker: &Broker, now: Instant, labels: &Labels) -> String {
+        let mut page = Text::new(Format::Prometheus);
+        write(&mut page, &broker.stats(now), labels);
+        page.end()
+    }
+
+    #[test]
+    fn services_beyond_the_first_hundred_share_a_label_for_good() {
+        let now = Instant::now();
+        let (mut broker, labels) = (Broker::new(BrokerConfig::default(), 1, now), Labels::default());
+        ready(&mut broker, now, 100..250);
+        let first = page(&broker, now, &labels);
+        assert_eq!(first.matches("tidings_service_workers{service=").count(), NAMED + 1);
+        assert!(first.contains("tidings_service_workers{service=\"other\"} 50\n"), "{first}");
+        // One that comes first by name does not take anybody's place
+        ready(&mut broker, now, 0..1);
+        let second = page(&broker, now, &labels);
+        assert!(second.contains("tidings_service_workers{service=\"other\"} 51\n"), "{second}");
+        assert!(second.contains("{service=\"service-0100\"}") && !second.contains("service-0000"), "{second}");
+        assert!(
+            second.contains("tidings_service_latency_seconds_bucket{service=\"other\",le=\"+Inf\"} 0\n"),
+            "{second}"
+        );
+    }
+
+    #[test]
+    fn a_histogram_counts_upwards() {
+        let now = Instant::now();
+        let (mut broker, labels) = (Broker::new(BrokerConfig::default(), 1, now), Labels::default());
+        ready(&mut broker, now, 0..1);
+        let request = ["", "MDPC01", "service-0000", "x"].map(bytes::Bytes::from);
+        broker.handle_message(now, PeerKey(7), Message::multipart(request));
+        let order = loop {
+            let transmit = broker.poll_transmit().expect("the worker is given the request");
+            if transmit.message.frame_count() > 4 {
+                break transmit.message.into_frames();
+            }
+        };
+        let reply = ["".into(), "MDPW01".into(), "\u{3}".into(), order[3].clone(), "".into(), "y".into()];
+        broker.handle_message(now + Duration::from_micros(300), PeerKey(0), Message::multipart(reply));
+        let text = page(&broker, now, &labels);
+        for (bound, count) in [("0.000128", 0), ("0.000256", 0), ("0.000512", 1), ("134.217728", 1), ("+Inf", 1)] {
+            let sample =
+                format!("tidings_service_latency_seconds_bucket{{service=\"service-0000\",le=\"{bound}\"}} {count}\n");
+            assert!(text.contains(&sample), "no {sample} in {text}");
+        }
+        assert!(text.contains("tidings_service_latency_seconds_sum{service=\"service-0000\"} 0.0003\n"), "{text}");
+    }
+}

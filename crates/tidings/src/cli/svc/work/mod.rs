@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::json;
 use tidings::Message;
 use tidings_majordomo::wire::Status;
-use tidings_majordomo::{Failure as Refused, Handler, Request, ServeError, Worker};
+use tidings_majordomo::{Failure as Refused, Handler, Loss, Request, ServeError, Worker};
 use tokio::sync::Notify;
 
 use self::job::{Content, FAILED, Job, Refusal};
@@ -132,7 +132,7 @@ async fn attend(args: &WorkArgs, link: &Link, worker: &mut Worker, errand: &Erra
                     told.ready(args, link, worker);
                 }
             }
-            _ = look.tick() => told.look(link, worker),
+            _ = look.tick() => told.look(args, link, worker)?,
         }
     }
 }
@@ -143,24 +143,41 @@ struct Told {
     is_ready: bool,
     /// Looks without a broker
     missed: u32,
+    /// Those of them for which the broker itself had ended the conversation
+    turned_away: u32,
 }
 
 impl Told {
     fn ready(&mut self, args: &WorkArgs, link: &Link, worker: &Worker) {
-        (self.is_ready, self.missed) = (true, 0);
+        self.is_ready = true;
         let wire = worker.wire().map_or("", |wire| wire.name());
         link.talk.say(format_args!("ready for '{}' at {} ({wire})", args.service, link.endpoint));
     }
 
-    fn look(&mut self, link: &Link, worker: &Worker) {
+    /// Tells when the broker is gone
+    ///
+    /// # Errors
+    /// The broker is there, and does not want this worker.
+    fn look(&mut self, args: &WorkArgs, link: &Link, worker: &Worker) -> Result<(), Failure> {
         if worker.wire().is_some() {
-            return;
+            (self.missed, self.turned_away) = (0, 0);
+            return Ok(());
         }
         self.missed += 1;
+        let loss = worker.last_loss();
+        // A broker that goes says the same, but then the next attempt finds nobody
+        self.turned_away = if loss == Some(Loss::Disconnected) { self.turned_away + 1 } else { 0 };
+        if self.turned_away == TURNED_AWAY {
+            let message = format!("the broker at {} does not take this worker for '{}'", link.endpoint, args.service);
+            return Err(Failure::new(Exit::Refused, "turned-away", message).hint(
+                "its log says why: mostly its `service.work` rules, or a name that is the broker's own (mmi., titanic.)",
+            ));
+        }
         if std::mem::take(&mut self.is_ready) || self.missed == 2 {
-            let why = worker.last_loss().map_or_else(|| link.watch.obstacle(), |loss| loss.to_string());
+            let why = loss.map_or_else(|| link.watch.obstacle(), |loss| loss.to_string());
             link.talk.say(format_args!("no broker: {why}; trying again (Ctrl-C ends, `tidings serve` starts one)"));
         }
+        Ok(())
     }
 }
 
@@ -241,6 +258,9 @@ impl Handler for Shared {
 
 /// How often is looked whether the broker is there still, for the person at the terminal
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Looks after which a broker that ends every conversation is taken to mean it
+const TURNED_AWAY: u32 = 3;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
