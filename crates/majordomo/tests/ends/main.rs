@@ -5,9 +5,11 @@
 //! | `scripted.rs` | a broker that says what a test has it say, over a ROUTER |
 //! | `client.rs` | requests, cancellation, reconnection, blocking |
 //! | `worker.rs` | handlers, panics, parts, stopping |
+//! | `house.rs` | both, with the real broker between them |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod client;
+mod house;
 mod scripted;
 mod worker;
