@@ -1,4 +1,4 @@
-//! The five ZeroMQ patterns, each as a program in `src/bin`.
+//! The five ZeroMQ patterns and services, each as a program in `src/bin`.
 //!
 //! This library is empty: it has the Rust of README and of the book compiled and run as tests.
 

@@ -58,6 +58,30 @@ fn exclusive_pair() {
 }
 
 #[test]
+fn service() {
+    let program = Program { path: env!("CARGO_BIN_EXE_service"), name: "service" };
+    program.shows_all_ends(&["broker", "worker", "client"]);
+    let (broker, endpoint) = program.listener("broker");
+    let worker = program.start(&["worker", &endpoint]);
+    worker.is_ready();
+    program.start(&["client", &endpoint]).prints("client");
+    worker.has_printed("worker");
+    broker.has_printed("broker");
+}
+
+#[test]
+fn service_in_parts() {
+    let program = Program { path: env!("CARGO_BIN_EXE_service_in_parts"), name: "service_in_parts" };
+    program.shows_all_ends(&["worker", "client"]);
+    let broker = Program { path: env!("CARGO_BIN_EXE_service"), name: "service" };
+    let (_broker, endpoint) = broker.listener("broker");
+    let worker = program.start(&["worker", &endpoint]);
+    worker.is_ready();
+    program.start(&["client", &endpoint]).prints("client");
+    worker.has_printed("worker");
+}
+
+#[test]
 fn a_wrong_argument_is_answered_with_the_usage() {
     for (name, path) in [
         ("request_reply", env!("CARGO_BIN_EXE_request_reply")),
@@ -65,6 +89,8 @@ fn a_wrong_argument_is_answered_with_the_usage() {
         ("publish_subscribe", env!("CARGO_BIN_EXE_publish_subscribe")),
         ("push_pull", env!("CARGO_BIN_EXE_push_pull")),
         ("exclusive_pair", env!("CARGO_BIN_EXE_exclusive_pair")),
+        ("service", env!("CARGO_BIN_EXE_service")),
+        ("service_in_parts", env!("CARGO_BIN_EXE_service_in_parts")),
     ] {
         let output = Command::new(path).arg("nonsense").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -134,6 +160,12 @@ impl End {
         let status = self.child.wait().unwrap();
         let said: Vec<String> = self.err.iter().collect();
         assert!(status.success(), "{} {end}: {status}, {said:?}", self.program);
+    }
+
+    /// Says that it has found its broker
+    fn is_ready(&self) {
+        let said = self.err.recv_timeout(DEADLINE);
+        assert_eq!(said.as_deref(), Ok("ready"), "{}", self.program);
     }
 
     /// Has printed what it should, and goes on
