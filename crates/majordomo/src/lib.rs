@@ -23,8 +23,7 @@
 //!     Ok::<_, Failure>(("foo.this.result", json!({"another_key": value})))
 //! });
 //! let worker = Worker::builder(&context, &endpoint, "test_rep").serve(actions)?;
-//! # worker.ready().await;
-//! # while _server.workers(None).is_empty() { tokio::task::yield_now().await }
+//! worker.ready().await;
 //!
 //! let client = Client::connect(&context, &endpoint, ClientOptions::default()).await?;
 //! let request = Message::new("foo.this.do", json!({"a_key": 7}));

@@ -172,6 +172,10 @@ impl Broker {
             Ok(service) => {
                 let worker = self.register(now, Linked::Peer { peer, key, wire }, service, options);
                 self.set_side(peer, WorkerSide::Registered(worker));
+                if wire.is_numbered() {
+                    // READY has no answer in any specification; workers of ours know by this that they are registered
+                    self.send_order(worker, WorkerOrder::Heartbeat);
+                }
                 self.dispatch(now, service);
             }
             Err(why) => {

@@ -100,7 +100,7 @@ pub enum JobEvent {
         /// Why
         cause: CancelCause,
     },
-    /// A conversation has begun, on this wire
+    /// The broker has registered the worker, on this wire; brokers other than ours don't say so, and are believed to
     Ready(Wire),
     /// A conversation ended or did not come about; another one follows
     Lost(Loss),
@@ -193,6 +193,8 @@ enum State {
 struct Open {
     id: ConversationId,
     wire: Wire,
+    /// The broker has answered READY, or never does
+    is_registered: bool,
     /// When the broker is taken for dead
     silent_at: Instant,
     /// Whether it was given one interval more, because this side may have been asleep
@@ -248,6 +250,7 @@ impl Jobs {
         let open = Open {
             id: conversation,
             wire,
+            is_registered: !wire.is_numbered(),
             silent_at: now + self.silence(wire),
             was_spared: false,
             beat_at: now + self.config.heartbeat_interval,
@@ -260,7 +263,9 @@ impl Jobs {
         let options =
             ReadyOptions { concurrency: self.config.concurrency, heartbeat: Some(self.config.heartbeat_interval) };
         self.say(now, WorkerCommand::Ready { service: self.config.service.clone(), options });
-        self.events.push_back(JobEvent::Ready(wire));
+        if !wire.is_numbered() {
+            self.events.push_back(JobEvent::Ready(wire));
+        }
     }
 
     /// The conversation ended by itself, or did not come about
@@ -288,8 +293,12 @@ impl Jobs {
         if let State::Open(open) = &mut self.state {
             (open.silent_at, open.was_spared) = (silent_at, false);
         }
+        if order != WorkerOrder::Disconnect {
+            self.waits.on_heard();
+            self.on_registered(wire);
+        }
         match order {
-            WorkerOrder::Disconnect => return self.lose(now, Loss::Disconnected),
+            WorkerOrder::Disconnect => self.lose(now, Loss::Disconnected),
             WorkerOrder::Heartbeat => {}
             WorkerOrder::Cancel { token } => self.on_cancel(now, &token),
             WorkerOrder::Drain => self.drain(now, EndReason::Drained),
@@ -300,7 +309,6 @@ impl Jobs {
                 self.on_request(now, token, NewJob { id: JobId(0), body, deadline, attempt, key, takes_parts });
             }
         }
-        self.waits.on_heard();
     }
 
     /// A handler is done; whatever it came to goes to the broker, if that still waits for it
@@ -423,6 +431,12 @@ impl Jobs {
         }
     }
 
+    /// Whether the broker has registered it, as far as its wire tells
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        matches!(&self.state, State::Open(open) if open.is_registered)
+    }
+
     /// Whether it is done for good
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -454,6 +468,15 @@ impl Jobs {
         if let Ok(message) = command.encode(open.wire) {
             open.beat_at = now + self.config.heartbeat_interval;
             self.transmits.push_back(Outgoing { conversation: open.id, message });
+        }
+    }
+
+    /// Brokers of ours answer READY with a heartbeat, or with a request at once
+    fn on_registered(&mut self, wire: Wire) {
+        if let State::Open(open) = &mut self.state
+            && !std::mem::replace(&mut open.is_registered, true)
+        {
+            self.events.push_back(JobEvent::Ready(wire));
         }
     }
 

@@ -179,14 +179,15 @@ impl Worker {
         }
     }
 
-    /// Waits until it has registered with the broker; false if it ended first
+    /// Waits until the broker has registered it; false if it ended first
     ///
-    /// Events of the context tell why it takes long, and [`last_loss`](Self::last_loss).
+    /// From then on the service can be called. Brokers other than ours don't answer a worker: with them it is enough that
+    /// READY was said. Events of the context tell why it takes long, and [`last_loss`](Self::last_loss).
     ///
     /// # Cancel safety
     /// Safe: it only looks.
     pub async fn ready(&self) -> bool {
-        self.until(|state| (state.jobs.wire().is_some()).then_some(true).or(state.ended.map(|_| false))).await
+        self.until(|state| state.jobs.is_registered().then_some(true).or(state.ended.map(|_| false))).await
     }
 
     /// As [`ready`](Self::ready), for threads without a runtime

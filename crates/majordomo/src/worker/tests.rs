@@ -28,6 +28,9 @@ impl Test {
         test.jobs = Jobs::new(JobsConfig { wire, concurrency, ..JobsConfig::new("echo".parse().unwrap()) }, 7);
         let id = test.opened(None);
         assert!(matches!(test.said()[..], [WorkerCommand::Ready { .. }]));
+        if wire.is_numbered() {
+            test.order(id, WorkerOrder::Heartbeat);
+        }
         assert!(matches!(test.events()[..], [JobEvent::Ready(said)] if said == wire));
         (test, id)
     }
@@ -115,6 +118,22 @@ fn ready_comes_first_and_says_what_it_can() {
     let said = test.said();
     let [WorkerCommand::Ready { service, options }] = &said[..] else { panic!("{said:?}") };
     assert_eq!((service.to_string().as_str(), options.concurrency, options.heartbeat), ("echo", 8, Some(1000 * MS)));
+}
+
+#[test]
+fn our_broker_says_that_it_has_registered_the_worker() {
+    let mut test = Test::new(1);
+    let first = test.opened(Some(Wire::Tidings));
+    test.order(first, WorkerOrder::Disconnect);
+    assert!(matches!(test.events()[..], [JobEvent::Lost(Loss::Disconnected)]), "it was turned away");
+    test.jobs.poll_action();
+    test.advance();
+    let second = test.opened(Some(Wire::Tidings));
+    assert!(test.events().is_empty() && !test.jobs.is_registered());
+    test.order(second, WorkerOrder::Heartbeat);
+    test.order(second, WorkerOrder::Heartbeat);
+    assert!(matches!(test.events()[..], [JobEvent::Ready(Wire::Tidings)]));
+    assert!(test.jobs.is_registered());
 }
 
 #[test]
@@ -283,7 +302,8 @@ fn handlers_of_a_conversation_before_keep_their_places() {
     test.said();
     test.events();
     test.request(next, "00000002");
-    assert!(test.events().is_empty(), "one at a time was declared, and one still runs");
+    let events = test.events();
+    assert!(matches!(events[..], [JobEvent::Ready(_)]), "one at a time was declared, and one still runs: {events:?}");
     test.done(old.id, "late");
     let new = test.started();
     assert_eq!(test.said(), [], "the old reply has no conversation any more");

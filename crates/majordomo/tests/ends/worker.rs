@@ -27,6 +27,7 @@ async fn ours(worker: impl FnOnce(WorkerBuilder) -> Worker) -> (Scripted, Worker
     let worker = worker(builder(&context, &broker));
     let ready = broker.hear().await;
     assert!(ready.is_ready());
+    broker.order(&ready, WorkerOrder::Heartbeat).await;
     (broker, worker, ready)
 }
 
@@ -346,9 +347,14 @@ fn a_worker_needs_no_runtime_of_its_caller() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let broker = runtime.block_on(Scripted::ours(&context));
     let worker = builder(&context, &broker).serve(blocking(|request: Request| Ok(request.into_body()))).unwrap();
+    let ready = runtime.block_on(async {
+        let ready = broker.hear().await;
+        broker.order(&ready, WorkerOrder::Heartbeat).await;
+        ready
+    });
+    // The context's own thread receives it
     assert!(worker.ready_blocking());
     runtime.block_on(async {
-        let ready = broker.hear().await;
         broker.ask(&ready, "00000001", "x").await;
         assert_eq!(final_reply(&broker, "00000001").await, b"x");
     });

@@ -11,6 +11,8 @@ fn a_silent_worker_is_dead_after_four_intervals() {
     for wire in Wire::ALL {
         let mut stage = Stage::new();
         let worker = stage.worker(wire, "echo", 1);
+        // One says to a worker of ours that it is registered
+        assert_eq!(stage.messages(worker).len(), usize::from(wire.is_numbered()), "{wire}");
         stage.wait(Duration::from_millis(3900));
         assert_eq!(stage.service("echo").workers, 1, "{wire}");
         stage.wait(Duration::from_millis(200));
@@ -66,7 +68,7 @@ fn a_worker_says_how_often_it_beats() {
     let options = ReadyOptions { concurrency: 1, heartbeat: Some(Duration::from_millis(100)) };
     stage.work(worker, WorkerCommand::Ready { service: name("echo"), options });
     stage.wait(Duration::from_millis(390));
-    assert_eq!(stage.messages(worker).len(), 3);
+    assert_eq!(stage.messages(worker).len(), 4);
     assert_eq!(stage.service("echo").workers, 1);
     stage.wait(Duration::from_millis(20));
     assert_eq!(stage.service("echo").workers, 0);
