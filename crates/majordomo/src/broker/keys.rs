@@ -125,6 +125,26 @@ impl Keys {
         }
     }
 
+    /// What has to be true of keys at any time
+    pub(super) fn check(&self, requests: &Slab<Request>) -> Result<(), String> {
+        let octets: usize = self.entries.iter().map(|(_, entry)| entry.octets).sum();
+        if octets != self.octets || self.entries.len() != self.by_name.len() {
+            return Err(format!("{octets} octets of {} keys, not {}", self.entries.len(), self.octets));
+        }
+        for (index, entry) in &self.entries {
+            let is_sound = match &entry.state {
+                State::Executing(request) => {
+                    requests.get(*request as usize).is_some_and(|request| request.key == Some(index as u32))
+                }
+                State::Done(_) => entry.joiners.is_empty(),
+            };
+            if !is_sound {
+                return Err(format!("key {index} stands for nothing"));
+            }
+        }
+        Ok(())
+    }
+
     /// A request waits with others no longer
     pub(super) fn part(&mut self, index: u32, requests: &mut Slab<Request>, request: u32) {
         if let Some(entry) = self.entries.get_mut(index as usize) {

@@ -22,6 +22,7 @@ use tidings_zmtp::Message;
 
 use crate::wire::{self, ClientCommand, Command, Incoming, ReturnPath, Role, ServiceName, Status, WorkerOrder};
 
+mod check;
 mod config;
 pub use config::{Balance, BrokerConfig};
 mod counters;
@@ -292,6 +293,12 @@ impl Broker {
     #[must_use]
     pub fn worker_count(&self) -> usize {
         self.workers.len()
+    }
+
+    /// Requests that wait for a service
+    #[must_use]
+    pub fn waiting(&self, service: &ServiceName) -> usize {
+        self.services.find(service).map_or(0, |(_, service)| service.queue.len())
     }
 
     /// Whether a service has a worker now

@@ -105,7 +105,7 @@ impl Asker {
     }
 
     /// By which it can be found again to be taken back
-    fn number(&self) -> Option<(u32, u64)> {
+    pub(super) fn number(&self) -> Option<(u32, u64)> {
         match self {
             Self::Peer { peer, wire, id, .. } if wire.is_numbered() => Some((*peer, *id)),
             Self::Local(LocalRequestId(id)) => Some((LOCAL, *id)),

@@ -130,9 +130,13 @@ impl Broker {
             self.counters.count_malformed(crate::wire::Malformed::UnexpectedCommand);
             return self.dismiss(now, worker, Departure::Malformed);
         }
+        // A worker that takes no more is given no more, not even because it was heard from
+        if matches!(command, WorkerCommand::Disconnect | WorkerCommand::Draining) {
+            self.set_leaving(worker);
+        }
         self.hear(now, worker);
         match command {
-            WorkerCommand::Heartbeat | WorkerCommand::Ready { .. } => {}
+            WorkerCommand::Heartbeat | WorkerCommand::Draining | WorkerCommand::Ready { .. } => {}
             WorkerCommand::Partial { token, body } => self.handle_answer(now, worker, &token, Answer::Partial(body)),
             WorkerCommand::Final { token, body } => self.handle_answer(now, worker, &token, Answer::Final(body)),
             WorkerCommand::Refused { token, status, text } => {
@@ -142,7 +146,6 @@ impl Broker {
                 self.set_side(peer, WorkerSide::Dismissed);
                 self.remove_worker(now, worker, Departure::Disconnected);
             }
-            WorkerCommand::Draining => self.set_leaving(worker),
         }
     }
 
