@@ -338,7 +338,8 @@ impl World {
     fn note_sent(&mut self, peer: PeerKey, wire: Wire, message: &Message) {
         let Ok(order) = WorkerOrder::decode(message.clone(), wire) else { return };
         match order {
-            WorkerOrder::Request { token, .. } => {
+            WorkerOrder::Request { token, options, .. } => {
+                assert!(options.attempt <= self.config.max_attempts, "it was given to enough workers");
                 let worker = self.registered.get_mut(&peer).expect("a worker that registered and is there");
                 assert!(worker.owes.insert(token), "a token is used twice");
                 assert!(
