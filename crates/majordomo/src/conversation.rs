@@ -228,7 +228,7 @@ pub(crate) fn socket_options(given: Options) -> Options {
         "0" => given.heartbeat_interval(Some(PING_INTERVAL)).heartbeat_timeout(Some(PING_TIMEOUT)),
         _ => given,
     };
-    given.reconnect_interval(None).send_timeout(None).recv_timeout(None).send_hwm(0).linger(Some(FAREWELL))
+    given.reconnect_interval(None).send_timeout(None).recv_timeout(None).linger(Some(FAREWELL))
 }
 
 /// Messages received under one lock

@@ -133,7 +133,8 @@ impl Client {
             timeout,
             context: context.clone(),
             endpoint,
-            options: socket_options(socket),
+            // Requests have a bound of their own
+            options: socket_options(socket).send_hwm(0),
         });
         context.spawn(drive(Alive(shared.clone())));
         Ok(Self { handle: Arc::new(Handle { shared }) })

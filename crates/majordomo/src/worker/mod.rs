@@ -101,7 +101,8 @@ impl WorkerBuilder {
         self.with(|config| config.retry.refused = wait)
     }
 
-    /// The socket's options: security, heartbeats, transport; see [`ClientOptions::socket`](crate::ClientOptions::socket)
+    /// The socket's options: security, heartbeats, transport, and `send_hwm`: replies and their parts wait while as many are
+    /// queued. For the rest see [`ClientOptions::socket`](crate::ClientOptions::socket)
     pub fn socket(mut self, options: Options) -> Self {
         self.options = options;
         self

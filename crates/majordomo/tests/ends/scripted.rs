@@ -37,10 +37,15 @@ impl Scripted {
     }
 
     pub(crate) async fn bind(context: &Context, endpoint: &str, is_ours: bool) -> Self {
-        let mut options = Options::new().router_mandatory(true);
+        let mut options = Options::new();
         if is_ours {
             options = options.metadata(format!("{TIDINGS_PROPERTY}:{TIDINGS_PROPERTY_VALUE}"));
         }
+        Self::bind_with(context, endpoint, options).await
+    }
+
+    pub(crate) async fn bind_with(context: &Context, endpoint: &str, options: Options) -> Self {
+        let options = options.router_mandatory(true);
         let socket = RouterSocket::with_options(context, options).unwrap();
         let endpoint = socket.bind(endpoint).unwrap().await.unwrap().to_string();
         Self { socket, endpoint }

@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::scripted::{DEADLINE, Heard, Scripted};
 
 fn builder(context: &Context, broker: &Scripted) -> WorkerBuilder {
-    Worker::builder(context, &broker.endpoint, "echo").reconnect(Duration::from_millis(1), Duration::from_millis(20))
+    // The broker of these tests sends no heartbeats by itself
+    let builder = Worker::builder(context, &broker.endpoint, "echo").silence(DEADLINE);
+    builder.reconnect(Duration::from_millis(1), Duration::from_millis(20))
 }
 
 async fn echo(request: Request) -> Result<Frames, Failure> {
@@ -183,6 +185,44 @@ async fn parts_come_before_the_reply_and_stop_when_nobody_waits() {
 }
 
 #[tokio::test]
+async fn parts_wait_for_a_broker_that_does_not_read() {
+    let sent = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = sent.clone();
+    let handler = move |request: Request| {
+        let sent = counted.clone();
+        async move {
+            // Far more than the system's buffers hold
+            for _ in 0..4096 {
+                request.partial(vec![0; 64 << 10]).await?;
+                sent.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+            Ok("done")
+        }
+    };
+    let narrow = tidings_socket::Options::new().send_hwm(4).recv_hwm(4);
+    let context = Context::new();
+    let broker = Scripted::bind_with(&context, "tcp://127.0.0.1:*", narrow.clone()).await;
+    let worker = builder(&context, &broker).wire(Wire::Tidings).socket(narrow).serve(handler).unwrap();
+    let ready = broker.hear().await;
+    broker.ask(&ready, "00000001", "x").await;
+    // Nobody reads: it gets as far as there is room between them, and no further however often it gets its turn
+    let mut before = 0;
+    let mut idle_turns = 0;
+    while idle_turns < 2000 && before < 4096 {
+        tokio::task::yield_now().await;
+        let now = sent.load(std::sync::atomic::Ordering::SeqCst);
+        idle_turns = if now == before && now > 0 { idle_turns + 1 } else { 0 };
+        before = now;
+    }
+    assert!(before < 4096, "nothing held it up");
+    let mut parts = 0;
+    while let WorkerCommand::Partial { .. } = broker.hear_more().await.worker() {
+        parts += 1;
+    }
+    assert_eq!((parts, worker.stats().partials), (4096, 4096));
+}
+
+#[tokio::test]
 async fn a_handler_knows_deadline_attempt_and_key() {
     let (tell, mut told) = mpsc::unbounded_channel();
     let handler = move |request: Request| {
@@ -229,7 +269,7 @@ async fn a_restarted_broker_is_told_ready_again() {
 async fn disconnect_and_silence_mean_a_new_socket_and_ready_again() {
     let context = Context::new();
     let broker = Scripted::ours(&context).await;
-    let worker = builder(&context, &broker).heartbeat_interval(Duration::from_millis(20)).serve(echo).unwrap();
+    let worker = builder(&context, &broker).silence(Duration::from_millis(80)).serve(echo).unwrap();
     let first = broker.hear().await;
     broker.order(&first, WorkerOrder::Disconnect).await;
     let second = loop {
