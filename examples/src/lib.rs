@@ -13,3 +13,7 @@ mod getting_started {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/src/socket-types.md")]
 mod socket_types {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/src/services.md")]
+mod services {}

@@ -215,6 +215,48 @@ fn a_worker_that_stops_finishes_what_it_has() {
 }
 
 #[test]
+fn a_request_outlives_its_worker_unless_it_must_not_be_repeated() {
+    let daemon = Daemon::start(&[]);
+    let directory = tempfile::tempdir().unwrap();
+    let pipes = ["begun", "go", "begun2", "go2"].map(|name| pipe(directory.path(), name));
+    let [begun, go, begun2, go2] = &pipes;
+    let script = |begun: &Path, go: &Path| format!("echo x > {}; cat {}", begun.display(), go.display());
+    let call = |more: &[&str]| {
+        tidings(&[&["svc", "call", "frail", "--raw", "x", "--timeout", "20s", "-e", &daemon.service], more].concat())
+    };
+    let mut first = work(&daemon, "frail", &["--", "sh", "-c", &script(begun, go)]);
+    let call_once = call(&["--not-repeatable"]);
+    read_pipe(begun.clone());
+    first.signal(Signal::KILL);
+    let once = call_once.finish();
+    assert_eq!(once.code, Some(4), "{}", once.err);
+    assert!(once.err.contains("502 worker gone"), "{}", once.err);
+    // The command is an orphan now, and waits for this
+    write_pipe(go, "late");
+
+    first = work(&daemon, "frail", &["--", "sh", "-c", &script(begun2, go2)]);
+    let mut call_again = call(&[]);
+    read_pipe(begun2.clone());
+    first.signal(Signal::KILL);
+    let _second = work(&daemon, "frail", &["--", "sh", "-c", "echo again $TIDINGS_ATTEMPT"]);
+    assert_eq!(call_again.line(), "again 2");
+    write_pipe(go2, "late");
+}
+
+#[test]
+fn a_worker_ends_after_so_many_requests() {
+    let daemon = Daemon::start(&[]);
+    let worker = work(&daemon, "twice", &["-n", "2", "--raw", "--keep-newline", "--", "cat"]);
+    let reply = svc(&daemon, &["call", "twice", "a.b", "{}"]);
+    assert_eq!(reply.out, ["a.b\\n{}"], "both frames as lines: {}", reply.err);
+    let object = json(&svc(&daemon, &["call", "twice", "--raw", "x\n", "--json"]));
+    assert_eq!(object["frames"], serde_json::json!(["x\n"]));
+    let ended = worker.finish();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("2 requests answered"), "{}", ended.err);
+}
+
+#[test]
 fn a_service_is_drained_from_afar() {
     let daemon = Daemon::start(&[]);
     let worker = work(&daemon, "echo", &["--", "cat"]);

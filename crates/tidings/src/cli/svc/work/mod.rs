@@ -122,8 +122,8 @@ async fn attend(args: &WorkArgs, link: &Link, worker: &mut Worker, errand: &Erra
             biased;
             _ = link.stop.stopped() => return Ok(()),
             () = errand.reached(args.count) => return Ok(()),
-            report = worker.ended() => {
-                link.talk.say(format_args!("the broker drained '{}': {report:?}", args.service));
+            _ = worker.ended() => {
+                link.talk.say(format_args!("the broker drained '{}'", args.service));
                 return Ok(());
             }
             failure = link.watch.hopeless() => return Err(failure),
