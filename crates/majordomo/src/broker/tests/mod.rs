@@ -6,5 +6,6 @@ mod keys;
 mod liveness;
 mod local;
 mod mmi;
+mod operations;
 mod stage;
 mod strangers;
