@@ -471,3 +471,34 @@ fn beyond_this_host_keys_and_roles_decide() {
     assert_eq!(in_clear.code, Some(4), "{}", in_clear.err);
     assert!(in_clear.err.contains("CURVE") || in_clear.err.contains("keys"), "{}", in_clear.err);
 }
+
+/// The first block of this language in the chapter on services
+fn block(language: &str) -> String {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/services.md")).unwrap();
+    let block = page.split(&format!("```{language}\n")).nth(1).and_then(|rest| rest.split("```").next());
+    block.expect("the block is there").to_owned()
+}
+
+#[test]
+fn the_book_has_every_status_and_its_rules_and_worker_are_right() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/services.md")).unwrap();
+    for status in tidings::majordomo::wire::Status::ALL {
+        assert!(page.contains(&format!("| {} |", status.code())), "services.md does not explain {status}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let rules = directory.path().join("tidings.toml");
+    let toml = page
+        .split("```toml\n")
+        .map(|rest| rest.split("```").next().unwrap())
+        .find(|block| block.starts_with("[service]"));
+    fs::write(&rules, format!("{}\n[security]\nkeys = \"keys\"\n", toml.unwrap())).unwrap();
+    let checked = run(&["check", rules.to_str().unwrap()]);
+    assert_eq!(checked.code, Some(0), "{}", checked.err);
+
+    let daemon = Daemon::start(&[]);
+    let program = directory.path().join("worker.py");
+    fs::write(&program, block("python")).unwrap();
+    let _worker = work(&daemon, "dbmanager", &["--jsonl", "--", "python3", program.to_str().unwrap()]);
+    let reply = svc(&daemon, &["call", "dbmanager", "config.get", "{}"]);
+    assert_eq!(reply.out, ["config.result {\"value\": 21.5}"], "{}", reply.err);
+}
