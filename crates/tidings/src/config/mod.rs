@@ -13,11 +13,11 @@ pub(crate) use problem::{Place, Problem, Problems};
 mod settings;
 pub(crate) use settings::{LogFormat, LogLevel, Settings};
 
-mod sizes;
-pub(crate) use sizes::Octets;
-
 mod source;
 pub(crate) use source::{Origin, Sources};
 
 mod state;
 pub(crate) use state::store_directory;
+
+mod values;
+pub(crate) use values::Octets;
