@@ -455,12 +455,13 @@ impl Broker {
         let service = request.service;
         // It never got there
         request.attempts = request.attempts.saturating_sub(1);
+        let is_shared = request.key.is_some_and(|key| self.keys.has_joiners(key));
         match request.body {
-            super::requests::Held::Spent if request.is_wanted() => {
+            _ if !request.is_wanted() && !is_shared => self.discard(index),
+            super::requests::Held::Spent => {
                 let words = Bytes::from_static(Status::UNAVAILABLE.words().as_bytes());
                 self.refuse(now, index, Status::UNAVAILABLE, words, Counter::NotRepeated);
             }
-            super::requests::Held::Spent => self.discard(index),
             _ => {
                 self.requeue(now, index);
             }

@@ -447,6 +447,21 @@ fn a_request_that_can_not_be_sent_goes_to_another_worker() {
 }
 
 #[test]
+fn a_request_that_can_not_be_sent_and_that_nobody_wants_is_not_kept() {
+    let mut stage = Stage::new();
+    let (worker, client) = (stage.worker(Wire::Tidings, "echo", 1), stage.peer(Wire::Tidings));
+    let options = keyed("k");
+    let command = ClientCommand::Request { id: 1, service: name("echo"), options, body: body("hi") };
+    let now = stage.now();
+    stage.broker.handle_message(now, client.peer, command.encode(Wire::Tidings).unwrap());
+    let transmit = stage.broker.poll_transmit().unwrap();
+    stage.broker.handle_gone(now, client.peer);
+    stage.broker.handle_unsent(now, worker.peer, transmit.kind, Unsent::Full);
+    assert_eq!(stage.broker.waiting(&name("echo")), 0);
+    assert!(stage.is_at_rest());
+}
+
+#[test]
 fn a_service_runs_dry() {
     let mut stage = Stage::new();
     let (ours, plain) = (stage.worker(Wire::Tidings, "echo", 1), stage.worker(Wire::Mdp01, "echo", 1));
