@@ -80,6 +80,7 @@ fn run(role: &str, words: &[String]) -> Result<bool> {
         "proxy-sink" => proxying::sink(arguments),
         "proxy-client" => proxying::client(arguments),
         "proxy-worker" => proxying::worker(arguments),
+        "service-broker" => services::broker(arguments),
         "service-worker" => services::worker(arguments),
         "service-client" => services::client(arguments),
         "service-fill" => services::fill(arguments),

@@ -2,21 +2,66 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use serde_json::json;
+use tidings_majordomo::broker::BrokerConfig;
 use tidings_majordomo::wire::{ServiceName, Wire};
-use tidings_majordomo::{Client, ClientOptions, Failure, Request, Worker};
-use tidings_socket::{Context, DealerSocket, Message};
+use tidings_majordomo::{Client, ClientOptions, Failure, Request, Server, Worker};
+use tidings_socket::{Context, DealerSocket, Message, RouterSocket};
 use tokio::task::JoinSet;
 
 use crate::arguments::{Arguments, Usage};
-use crate::measure::{Latencies, Span, announce, check, print};
+use crate::measure::{Latencies, Span, announce, check, print, resident_kib};
 use crate::on_runtime;
 use crate::requests::LAST_REPLY;
 use crate::routing::input_lines;
+
+/// A broker as it comes; with `keep=yes` one that keeps more than usual and for longer
+///
+/// Says its memory and what it keeps for each line of stdin, until that closes.
+pub(crate) fn broker(mut arguments: Arguments) -> Result<()> {
+    let endpoint: String = arguments.needed("endpoint")?;
+    let keeps = arguments.or("keep", "no".to_owned())? == "yes";
+    arguments.finish()?;
+    let config = if keeps { keeping() } else { BrokerConfig::default() };
+    on_runtime(async move {
+        let socket = RouterSocket::new(&Context::new())?;
+        let server = Server::start(socket.clone(), config);
+        announce(socket.bind(endpoint)?.await?)?;
+        let span = Span::start();
+        let mut lines = input_lines()?;
+        while lines.next_line().await?.is_some() {
+            // Before the figures, which take memory themselves
+            let rss = resident_kib()?;
+            let stats = server.stats();
+            let waiting: usize = stats.services.iter().map(|service| service.waiting).sum();
+            print(&json!({"rss_kib": rss, "waiting": waiting, "workers": stats.workers}))?;
+        }
+        let stats = server.stats();
+        server.stop(Duration::ZERO).await;
+        print(&json!({
+            "messages": stats.counters.get("replies"), "refused": stats.counters.get("refused"),
+            "cpu_seconds": span.cpu_seconds(),
+        }))
+    })
+}
+
+/// Nothing is refused or given up while memory is looked at
+fn keeping() -> BrokerConfig {
+    BrokerConfig {
+        heartbeat_interval: Duration::from_secs(60),
+        request_age: Duration::from_secs(600),
+        max_waiting: 1_000_000,
+        max_waiting_octets: 1 << 30,
+        max_total_octets: 1 << 30,
+        max_per_client: 1_000_000,
+        max_workers: 100_000,
+        ..BrokerConfig::default()
+    }
+}
 
 /// Answers with what it was asked, until stdin closes
 pub(crate) fn worker(mut arguments: Arguments) -> Result<()> {

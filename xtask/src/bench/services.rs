@@ -138,7 +138,7 @@ impl Service {
             Self::Waiting { requests } => {
                 let broker = match label {
                     MAJORTOMO => format!("{NEW} packages={{python}}"),
-                    _ => NEW.to_owned(),
+                    _ => format!("{NEW} keep=yes"),
                 };
                 let wire = if label == MAJORTOMO { " wire=majortomo" } else { " wire=mdp-0.1" };
                 vec![
@@ -153,12 +153,15 @@ impl Service {
                 ]
             }
             Self::IdleWorkers { workers } => {
-                let (server, ready) = match label {
-                    ROUTER => ("idle-server", "no"),
-                    _ => ("service-broker", "yes"),
+                let (server, keep, ready) = match label {
+                    ROUTER => ("idle-server", "", "no"),
+                    _ => ("service-broker", " keep=yes", "yes"),
                 };
                 let idle = format!("endpoint={{0}} {SERVICE} connections={workers} ready={ready}");
-                vec![step(Part::Serves, server, NEW.to_owned()), ours(Part::Holds, "service-idle", idle).tells().load()]
+                vec![
+                    step(Part::Serves, server, format!("{NEW}{keep}")),
+                    ours(Part::Holds, "service-idle", idle).tells().load(),
+                ]
             }
         }
     }
