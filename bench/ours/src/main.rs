@@ -83,6 +83,8 @@ fn run(role: &str, words: &[String]) -> Result<bool> {
         "service-broker" => services::broker(arguments),
         "service-worker" => services::worker(arguments),
         "service-client" => services::client(arguments),
+        "service-store" => services::store(arguments),
+        "store-enqueue" => services::enqueue(arguments),
         "service-fill" => services::fill(arguments),
         "service-idle" => services::idle(arguments),
         _ => return Ok(false),

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use tidings_majordomo::broker::BrokerConfig;
 use tidings_majordomo::wire::{ServiceName, Wire};
 use tidings_majordomo::{Client, ClientOptions, Failure, Request, Server, Worker};
 use tidings_socket::{Context, DealerSocket, Message, RouterSocket};
+use tidings_store::{NewEntry, Store, StoreOptions};
 use tokio::task::JoinSet;
 
 use crate::arguments::{Arguments, Usage};
@@ -95,33 +96,87 @@ pub(crate) fn client(mut arguments: Arguments) -> Result<()> {
     on_runtime(async move {
         let options = ClientOptions::default().wire(wire).max_conversations(in_flight);
         let client = Client::connect(&Context::new(), endpoint, options).await?;
-        let load = Arc::new(load);
-        for _ in 0..load.count / 10 {
+        let (count, load) = (load.count, Arc::new(load));
+        for _ in 0..count / 10 {
             load.round_trip(&client).await?;
         }
-        let left = Arc::new(AtomicUsize::new(load.count));
-        let mut all = Latencies::new(load.count);
-        let span = Span::start();
-        let mut asking = JoinSet::new();
-        for _ in 0..in_flight {
-            let (client, load, left) = (client.clone(), load.clone(), left.clone());
-            asking.spawn(async move {
-                let mut times = Vec::with_capacity(load.count / in_flight * 2);
-                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    let began = Instant::now();
-                    load.round_trip(&client).await?;
-                    times.push(began.elapsed());
-                }
-                anyhow::Ok(times)
-            });
-        }
-        while let Some(times) = asking.join_next().await {
-            times??.into_iter().for_each(|time| all.note(time));
-        }
-        let mut report = all.report(span)?;
+        let asking = client.clone();
+        let mut report = keep_going(count, in_flight, move || {
+            let (client, load) = (asking.clone(), load.clone());
+            async move { load.round_trip(&client).await }
+        })
+        .await?;
         report["wire"] = client.wire().map(Wire::name).into();
         print(&report)
     })
+}
+
+/// Has a number of requests stored at a time, each answered when it is on disk
+pub(crate) fn store(mut arguments: Arguments) -> Result<()> {
+    let endpoint: String = arguments.needed("endpoint")?;
+    let load = Load::of(&mut arguments)?;
+    let in_flight: usize = arguments.needed("inflight")?;
+    arguments.finish()?;
+    on_runtime(async move {
+        let client = Client::connect(&Context::new(), endpoint, ClientOptions::default()).await?;
+        let (count, load, durable) = (load.count, Arc::new(load), client.durable());
+        let report = keep_going(count, in_flight, move || {
+            let (durable, load) = (durable.clone(), load.clone());
+            async move {
+                durable.submit(load.service.clone(), Message::copy_from(&load.body), None).await?;
+                Ok(())
+            }
+        });
+        print(&report.await?)
+    })
+}
+
+/// The store beneath, without a broker and its connections
+pub(crate) fn enqueue(mut arguments: Arguments) -> Result<()> {
+    let folder: String = arguments.needed("folder")?;
+    let size: usize = arguments.needed("size")?;
+    let count: usize = arguments.needed("count")?;
+    let in_flight: usize = arguments.needed("inflight")?;
+    arguments.finish()?;
+    on_runtime(async move {
+        let store = Store::open(folder, StoreOptions::default())?;
+        let (queue, body) = (store.queue("echo")?, Bytes::from(vec![b'x'; size]));
+        let report = keep_going(count, in_flight, move || {
+            let stored = queue.enqueue(NewEntry::new([body.clone()]));
+            async move {
+                stored.await?;
+                Ok(())
+            }
+        });
+        print(&report.await?)
+    })
+}
+
+/// Does something so often, with so many under way, and tells how long each took
+async fn keep_going<F>(count: usize, in_flight: usize, once: impl Fn() -> F + Clone + Send + 'static) -> Result<Value>
+where
+    F: Future<Output = Result<()>> + Send,
+{
+    let left = Arc::new(AtomicUsize::new(count));
+    let mut all = Latencies::new(count);
+    let span = Span::start();
+    let mut going = JoinSet::new();
+    for _ in 0..in_flight {
+        let (once, left) = (once.clone(), left.clone());
+        going.spawn(async move {
+            let mut times = Vec::with_capacity(count / in_flight * 2);
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                let began = Instant::now();
+                once().await?;
+                times.push(began.elapsed());
+            }
+            anyhow::Ok(times)
+        });
+    }
+    while let Some(times) = going.join_next().await {
+        times??.into_iter().for_each(|time| all.note(time));
+    }
+    all.report(span)
 }
 
 /// What is asked, and how often
