@@ -14,6 +14,7 @@ use crate::measure::{FLUSH, Latencies, Span, announce, check, flushed, print};
 use crate::on_runtime;
 use crate::requests::{END, LAST_REPLY};
 use crate::routing::input_lines;
+use crate::services::WARM_UP;
 
 /// Binds both sides and passes messages until stdin closes
 pub(crate) fn proxy(mut arguments: Arguments) -> Result<()> {
@@ -96,7 +97,7 @@ pub(crate) fn client(mut arguments: Arguments) -> Result<()> {
         socket.connect(endpoint)?.await?;
         let body = vec![b'x'; size];
         // The worker may come later than we do
-        for _ in 0..if is_timed { count / 10 } else { 1 } {
+        for _ in 0..if is_timed { (count / 10).min(WARM_UP) } else { 1 } {
             socket.send(Message::copy_from(&body)).await?;
             check(&socket.recv().await?, size)?;
         }

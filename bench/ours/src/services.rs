@@ -97,7 +97,7 @@ pub(crate) fn client(mut arguments: Arguments) -> Result<()> {
         let options = ClientOptions::default().wire(wire).max_conversations(in_flight);
         let client = Client::connect(&Context::new(), endpoint, options).await?;
         let (count, load) = (load.count, Arc::new(load));
-        for _ in 0..count / 10 {
+        for _ in 0..(count / 10).min(WARM_UP) {
             load.round_trip(&client).await?;
         }
         let asking = client.clone();
@@ -275,6 +275,9 @@ fn wire(arguments: &mut Arguments) -> Result<Wire> {
     let name = arguments.or("wire", Wire::Mdp01.name().to_owned())?;
     Wire::from_name(&name).with_context(|| Usage(format!("wire={name} is no wire of Majordomo")))
 }
+
+/// Round trips before what is measured, one by one
+pub(crate) const WARM_UP: usize = 1000;
 
 /// The most that any work has under way
 const CONCURRENCY: u32 = 1024;

@@ -138,7 +138,7 @@ async fn client(arguments: &Arguments) -> Result<()> {
         check(reply.payload.len(), load.body.len())?;
         anyhow::Ok(sent.elapsed())
     };
-    for _ in 0..load.count / 10 {
+    for _ in 0..(load.count / 10).min(WARM_UP) {
         round_trip().await?;
     }
     let mut times = Latencies::with_capacity(load.count);
@@ -328,7 +328,7 @@ async fn bare_client(arguments: &Arguments) -> Result<()> {
     let load = Load::new(arguments)?;
     let mut bare = Bare::connect(arguments).await?;
     bare.subscribe(&format!("{INBOX}*")).await?;
-    let warm_up = load.count / 10;
+    let warm_up = (load.count / 10).min(WARM_UP);
     let all = load.count + warm_up;
     let mut began = vec![Instant::now(); all];
     let mut times = Latencies::with_capacity(load.count);
@@ -364,3 +364,6 @@ async fn bare_client(arguments: &Arguments) -> Result<()> {
 const INBOX: &str = "_INBOX.bench.";
 
 const BLOCK: usize = 1 << 16;
+
+/// Round trips before what is measured, one by one
+const WARM_UP: usize = 1000;
