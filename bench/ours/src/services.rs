@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tidings_majordomo::broker::BrokerConfig;
 use tidings_majordomo::wire::{ServiceName, Wire};
-use tidings_majordomo::{Client, ClientOptions, Failure, Request, Server, Worker};
+use tidings_majordomo::{Client, ClientOptions, Failure, Request, Server, Titanic, TitanicConfig, Worker};
 use tidings_socket::{Context, DealerSocket, Message, RouterSocket};
 use tidings_store::{NewEntry, Store, StoreOptions};
 use tokio::task::JoinSet;
@@ -20,17 +20,26 @@ use crate::on_runtime;
 use crate::requests::LAST_REPLY;
 use crate::routing::input_lines;
 
-/// A broker as it comes; with `keep=yes` one that keeps more than usual and for longer
+/// A broker as it comes; with `keep=yes` one that keeps more than usual and for longer, with `store=FOLDER` one that
+/// stores requests there
 ///
 /// Says its memory and what it keeps for each line of stdin, until that closes.
 pub(crate) fn broker(mut arguments: Arguments) -> Result<()> {
     let endpoint: String = arguments.needed("endpoint")?;
     let keeps = arguments.or("keep", "no".to_owned())? == "yes";
+    let folder: Option<String> = arguments.optional("store")?;
     arguments.finish()?;
     let config = if keeps { keeping() } else { BrokerConfig::default() };
     on_runtime(async move {
         let socket = RouterSocket::new(&Context::new())?;
-        let server = Server::start(socket.clone(), config);
+        let (server, locals) = Server::builder(socket.clone(), config).start();
+        let durable = match folder {
+            None => None,
+            Some(folder) => {
+                let titanic = Titanic::new(Store::open(folder, StoreOptions::default())?, TitanicConfig::default());
+                Some(titanic.serve(server.clone(), locals)?)
+            }
+        };
         announce(socket.bind(endpoint)?.await?)?;
         let span = Span::start();
         let mut lines = input_lines()?;
@@ -43,8 +52,11 @@ pub(crate) fn broker(mut arguments: Arguments) -> Result<()> {
         }
         let stats = server.stats();
         server.stop(Duration::ZERO).await;
+        if let Some(durable) = &durable {
+            durable.ended().await;
+        }
         print(&json!({
-            "messages": stats.counters.get("replies"), "refused": stats.counters.get("refused"),
+            "stored": durable.map(|durable| durable.stats().stored), "messages": stats.counters.get("replies"), "refused": stats.counters.get("refused"),
             "cpu_seconds": span.cpu_seconds(),
         }))
     })
