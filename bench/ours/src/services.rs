@@ -235,11 +235,13 @@ pub(crate) fn fill(mut arguments: Arguments) -> Result<()> {
             let more = [service.clone(), Bytes::copy_from_slice(&load.body)];
             socket.send(Message::multipart(head.iter().cloned().chain(more))).await?;
         }
-        told_and_held(socket, load.count, span).await
+        told_and_held(load.count, span).await?;
+        socket.close(LAST_REPLY).await;
+        Ok(())
     })
 }
 
-/// As many connections of one DEALER; with `ready=yes` each is a worker that has nothing to do
+/// As many DEALER of one context; with `ready=yes` each is a worker that has nothing to do
 pub(crate) fn idle(mut arguments: Arguments) -> Result<()> {
     let endpoint: String = arguments.needed("endpoint")?;
     let service: String = arguments.needed("service")?;
@@ -247,31 +249,34 @@ pub(crate) fn idle(mut arguments: Arguments) -> Result<()> {
     let is_ready = arguments.or("ready", "no".to_owned())? == "yes";
     arguments.finish()?;
     on_runtime(async move {
-        let socket = DealerSocket::new(&Context::new())?;
+        let context = Context::new();
         let span = Span::start();
-        let mut connecting = JoinSet::new();
+        let (mut sockets, mut connecting) = (Vec::with_capacity(connections), JoinSet::new());
         for begun in 0..connections {
             if begun >= ON_THEIR_WAY
                 && let Some(connected) = connecting.join_next().await
             {
                 connected??;
             }
+            let socket = DealerSocket::new(&context)?;
             connecting.spawn(socket.connect(&endpoint)?.into_future());
+            sockets.push(socket);
         }
         while let Some(connected) = connecting.join_next().await {
             connected??;
         }
-        // A DEALER takes its connections in turn, so that each has one
-        for _ in 0..if is_ready { connections } else { 0 } {
-            let ready = ["", "MDPW01", "\u{1}", &service].map(|frame| Bytes::copy_from_slice(frame.as_bytes()));
-            socket.send(Message::multipart(ready)).await?;
+        if is_ready {
+            for socket in &sockets {
+                let ready = ["", "MDPW01", "\u{1}", &service].map(|frame| Bytes::copy_from_slice(frame.as_bytes()));
+                socket.send(Message::multipart(ready)).await?;
+            }
         }
-        told_and_held(socket, connections, span).await
+        told_and_held(connections, span).await
     })
 }
 
 /// Says what it did, and keeps the connections until stdin closes
-async fn told_and_held(socket: DealerSocket, messages: usize, span: Span) -> Result<()> {
+async fn told_and_held(messages: usize, span: Span) -> Result<()> {
     let seconds = span.seconds();
     print(&json!({
         "messages": messages, "seconds": seconds, "per_second": messages as f64 / seconds,
@@ -279,7 +284,6 @@ async fn told_and_held(socket: DealerSocket, messages: usize, span: Span) -> Res
     }))?;
     let mut lines = input_lines()?;
     while lines.next_line().await?.is_some() {}
-    socket.close(LAST_REPLY).await;
     Ok(())
 }
 

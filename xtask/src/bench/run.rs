@@ -135,9 +135,11 @@ impl Stage {
         let dialled = client.json()?;
         let mut after = if speaks { server.ask("rss")? } else { json!({}) };
         // What was sent may not all have been read yet
-        while speaks && after[what].as_u64().is_some_and(|there| there < many as u64) {
+        // A server of bare connections counts those
+        let there = |said: &Value| said[what].as_u64().or_else(|| said["connections"].as_u64());
+        while speaks && there(&after).is_some_and(|there| there < many as u64) {
             if Instant::now() > deadline {
-                return Err(Failure::Failed(format!("of {many} {what} the server has {}", after[what])));
+                return Err(Failure::Failed(format!("of {many} {what} the server has {:?}", there(&after))));
             }
             thread::sleep(Duration::from_millis(20));
             after = server.ask("rss")?;
