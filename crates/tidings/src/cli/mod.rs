@@ -12,6 +12,7 @@ mod input;
 mod json;
 mod key;
 mod output;
+mod queue;
 pub(crate) mod security;
 mod sock;
 mod svc;
@@ -71,6 +72,9 @@ enum Noun {
     /// Services by name, through the broker that `tidings serve` hosts
     #[command(subcommand, after_help = svc::EXAMPLES)]
     Svc(svc::Svc),
+    /// Durable requests on disk: look at them, put them back, delete them, examine the store
+    #[command(subcommand, after_help = queue::EXAMPLES)]
+    Queue(Box<queue::Queue>),
     /// The keys of this node, and those that it trusts
     #[command(subcommand, after_help = key::EXAMPLES)]
     Key(Box<key::Key>),
@@ -117,6 +121,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Noun::Sock(sock) => sock::run(*sock, talk),
         Noun::Event(event) => event::run(event, talk),
         Noun::Svc(svc) => svc::run(svc, talk),
+        Noun::Queue(queue) => queue::run(*queue, talk),
         Noun::Key(key) => key::run(*key, talk),
         Noun::Completions(args) => documents::completions(&args),
         Noun::Man(args) => documents::man(&args),

@@ -21,6 +21,7 @@ mod domogik;
 mod durable;
 mod keys;
 mod process;
+mod queue;
 mod security;
 mod serve;
 mod services;
