@@ -122,7 +122,7 @@ async fn run(mut titanic: Titanic, server: Server, mut locals: Locals, shared: &
         tokio::select! {
             next = locals.next() => match next {
                 Some(next) => local = Some(next),
-                None => return,
+                None => break,
             },
             next = titanic.outcome() => outcome = Some(next),
             () = &mut sleep, if wake_at.is_some() => {}
@@ -151,14 +151,33 @@ async fn run(mut titanic: Titanic, server: Server, mut locals: Locals, shared: &
                 titanic.handle_timeout(broker, now);
             }
         });
-        *shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = titanic.stats();
+        shared.tell(&titanic);
+    }
+    // What the broker's end gave back is written down; where that fails, the store puts it back when it is opened
+    titanic.begin_stop();
+    let last_writes = async {
+        while !titanic.is_idle() {
+            let outcome = titanic.outcome().await;
+            server.with(|broker, now| titanic.handle_outcome(broker, now, outcome));
+        }
+    };
+    let _written = timeout(LAST_WRITES, last_writes).await;
+    shared.tell(&titanic);
+}
+
+impl Shared {
+    fn tell(&self, titanic: &Titanic) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = titanic.stats();
         let is_idle = titanic.is_idle();
-        shared.is_idle.store(is_idle, Ordering::Release);
+        self.is_idle.store(is_idle, Ordering::Release);
         if is_idle {
-            shared.idle.notify_waiters();
+            self.idle.notify_waiters();
         }
     }
 }
+
+/// Longest wait for the store when the broker has ended
+const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// What is handled under one lock
 const BATCH: usize = 256;

@@ -9,6 +9,8 @@
 //! | the daemon: events, page, signals, reload | `serve` |
 //! | the broker, and `svc` in all its verbs | `services` |
 //! | durable requests, and the store they are in | `durable` |
+//! | the store beside the daemon: `queue` in all its verbs | `queue` |
+//! | the daemon killed under durable load, again and again | `killed` |
 //! | Domogik's configuration and events | `domogik` |
 //! | encrypted pairs, strangers, the doctor | `security` |
 //! | keys: made, shown, trusted, revoked, rotated | `keys` |
@@ -20,6 +22,7 @@ mod daemon;
 mod domogik;
 mod durable;
 mod keys;
+mod killed;
 mod process;
 mod queue;
 mod security;

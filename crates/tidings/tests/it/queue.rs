@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidings_store::{NewEntry, Retry, Store, StoreOptions};
+use tidings_store::{Cause, NewEntry, Retry, State, Store, StoreOptions};
 
 use crate::process::{Done, run};
 
@@ -222,4 +222,22 @@ fn a_store_is_examined_and_put_right() {
     let done = queue(directory.path(), &["ls"]);
     assert_eq!(done.code, Some(7));
     assert!(done.err.contains("queue.db is damaged") && done.err.contains("tidings queue fsck"), "{}", done.err);
+}
+
+#[test]
+fn the_book_has_every_state_and_cause_and_every_verb() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/queues-on-disk.md")).unwrap();
+    let names = State::ALL.map(State::name).into_iter().chain(Cause::ALL.map(Cause::name));
+    for name in names {
+        assert!(page.contains(&format!("\n| `{name}` |")), "queues-on-disk.md does not explain {name}");
+    }
+    for verb in ["ls", "peek", "show", "explain", "dead", "purge", "fsck"] {
+        assert!(page.contains(&format!("$ tidings queue {verb}")), "queues-on-disk.md does not show `queue {verb}`");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let _store = furnish(directory.path());
+    let head = &queue(directory.path(), &["ls"]).out[0];
+    let shown = page.lines().find(|line| line.starts_with("QUEUE ")).unwrap();
+    assert_eq!(words(shown), words(head));
 }
