@@ -21,7 +21,7 @@ fn furnish(directory: &Path) -> Store {
     queue.complete(held[0].ticket, &["the result".into()]).wait().unwrap();
     queue.nak(held[1].ticket, Retry::Never, "422 refused: nonsense\u{7}").wait().unwrap();
     queue.nak(held[3].ticket, Retry::After(LEASE), "502 worker gone").wait().unwrap();
-    queue.enqueue(NewEntry::new(["waits", &"x".repeat(100)]).key("k 5")).wait().unwrap();
+    queue.enqueue(NewEntry::new(["waits".to_owned(), "x".repeat(100)]).key("k 5")).wait().unwrap();
     queue.enqueue(NewEntry::new([vec![0xff, 0x00]])).wait().unwrap();
     let other = store.queue("other").unwrap();
     other.enqueue(NewEntry::new(["7"])).wait().unwrap();
