@@ -149,17 +149,18 @@ pub(crate) fn log_of(path: &Path) -> PathBuf {
     log.into()
 }
 
-/// Octets of log between checkpoints; SQLite's own default is 4 MB, and longer ones write a page less often
-const EVERY: usize = 8 << 20;
+/// Octets of log between checkpoints, roughly. SQLite's own default of 4 MB would have one many times a second, each of which
+/// makes commits wait for the disk; longer logs write a page that changes often less often
+const EVERY: usize = 24 << 20;
 
-/// Pages (of 4 KiB) of log from which the writer itself finishes a checkpoint: 32 MiB
-const LONG_LOG: i64 = 8192;
+/// Pages (of 4 KiB) of log from which the writer itself finishes a checkpoint: 48 MiB
+const LONG_LOG: i64 = 12_288;
 
 /// Octets of log, roughly, from which the writer waits for the checkpoint
-const LONGEST_LOG: usize = 64 << 20;
+const LONGEST_LOG: usize = 96 << 20;
 
-/// What a commit writes besides its jobs: the pages of the counts
-const COMMIT_OCTETS: usize = 8192;
+/// What a commit writes besides its jobs: the pages of the counts, and parts of pages of the entries and indices
+const COMMIT_OCTETS: usize = 16_384;
 
 /// An idle store's log is carried over after so long
 const LATEST: Duration = Duration::from_secs(5);

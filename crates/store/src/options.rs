@@ -105,7 +105,7 @@ impl StoreOptions {
         self
     }
 
-    /// Octets that the database file may have (default: what the disk gives); its log comes on top, some 64 MiB
+    /// Octets that the database file may have (default: what the disk gives); its log comes on top, some 100 MiB
     #[must_use]
     pub fn max_file_octets(mut self, octets: u64) -> Self {
         self.max_file_octets = Some(octets);

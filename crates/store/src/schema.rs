@@ -115,7 +115,7 @@ fn prepare(connection: &Connection, options: &StoreOptions) -> Sql<Opened> {
     // FULL by name: with NORMAL, which many guides advise for WAL, a power failure takes commits
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
-         PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
+         PRAGMA journal_size_limit = 134217728; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
     )?;
     let page_size: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0))?.unsigned_abs();
     if let Some(octets) = options.max_file_octets {
