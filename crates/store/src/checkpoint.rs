@@ -25,6 +25,8 @@ pub(crate) struct Checkpointer {
     written: usize,
     /// Octets written since the log was begun anew, as far as the writer knows
     log: usize,
+    log_path: PathBuf,
+    log_file: Option<File>,
 }
 
 #[derive(Default)]
@@ -61,7 +63,19 @@ impl Checkpointer {
             };
             threads.push(spawn("store-sync", Box::new(run))?);
         }
-        Ok(Self { wanted: Some(wanted), shared, threads, written: 0, log: 0 })
+        Ok(Self { wanted: Some(wanted), shared, threads, written: 0, log: 0, log_path: log_of(path), log_file: None })
+    }
+
+    /// Waits until the disk has the log up to its end
+    ///
+    /// The log is the same file as long as the database is open: SQLite begins it anew in place.
+    pub(crate) fn sync(&mut self) -> std::io::Result<()> {
+        if self.log_file.is_none() {
+            self.log_file = Some(File::open(&self.log_path)?);
+        }
+        // On Linux fdatasync, which leaves the file system's journal alone unless the file has grown. SQLite as it is bundled
+        // knows only fsync, that commits the journal for the time stamp alone, with all that other programs have in it
+        self.log_file.as_ref().map_or(Ok(()), File::sync_data)
     }
 
     /// A commit wrote about so many octets to the log

@@ -124,7 +124,7 @@ impl Store {
             changes,
             outside,
             counters: Arc::clone(&counters),
-            syncing: true,
+            broken: None,
             swept_at: Timestamp::default(),
             tidied_at: now,
             data_version,

@@ -132,7 +132,8 @@ pub(crate) struct Writer {
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) outside: watch::Sender<u64>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) syncing: bool,
+    /// The disk has failed, and what is in the log is not known: only opening it again tells
+    pub(crate) broken: Option<StoreError>,
     pub(crate) swept_at: Timestamp,
     pub(crate) tidied_at: Timestamp,
     pub(crate) data_version: i64,
@@ -156,13 +157,20 @@ impl Writer {
     }
 
     fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if let Some(broken) = &self.broken {
+            return jobs.into_iter().for_each(|job| job.tell(Err(broken.clone())));
+        }
         match self.attempt(&mut jobs) {
-            Ok(()) => jobs.into_iter().for_each(|job| job.tell(Ok(()))),
+            Ok(()) => {
+                let durable = self.make_durable(jobs.iter().any(|job| job.promises()));
+                jobs.into_iter().for_each(|job| job.tell(durable.clone()));
+            }
             // One of them can't be done, and the others need not suffer for it
             Err(error) if jobs.len() > 1 && concerns_one(&error) => {
                 for mut job in jobs {
-                    let outcome = self.attempt(std::slice::from_mut(&mut job));
-                    job.tell(outcome.map_err(|error| self.failure(&error)));
+                    let outcome = self.attempt(std::slice::from_mut(&mut job)).map_err(|error| self.failure(&error));
+                    let promises = job.promises();
+                    job.tell(outcome.and_then(|()| self.make_durable(promises)));
                 }
             }
             Err(error) => {
@@ -173,7 +181,6 @@ impl Writer {
     }
 
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Sql<()> {
-        self.sync_next(jobs.iter().any(|job| job.promises()))?;
         let mut run = || {
             let mut batch = Batch::begin(&self.connection, self.limits, self.clock.now())?;
             for job in jobs.iter_mut() {
@@ -192,16 +199,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the next commit waits for the disk: that of leases alone need not, as the next that promises something
-    /// syncs the log up to its own end
-    fn sync_next(&mut self, promises: bool) -> Sql<()> {
-        let sync = promises && self.limits.durability == Durability::Fsync;
-        if sync != self.syncing {
-            let level = if sync { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
-            self.connection.prepare_cached(level)?.execute([])?;
-            self.syncing = sync;
+    /// Has the disk take what was committed, if anybody was promised that
+    ///
+    /// That of leases alone need not be waited for: the next that is takes the log up to its own end. SQLite does not
+    /// sync by itself (`synchronous = NORMAL`), but orders log and database at checkpoints, so that nothing is
+    /// ever torn.
+    fn make_durable(&mut self, promises: bool) -> Result<(), StoreError> {
+        if !promises || self.limits.durability != Durability::Fsync {
+            return Ok(());
         }
-        Ok(())
+        self.checkpointer.sync().map_err(|error| {
+            // The system may have thrown away what it could not write, and say of the next attempt that all is well
+            let error = StoreError::io("sync the log of", &self.path, error);
+            self.broken = Some(error.clone());
+            error
+        })
     }
 
     /// Ends lifetimes, now and then
