@@ -176,7 +176,9 @@ impl Inspector {
         change: impl FnOnce(&mut Batch<'_>, i64) -> Sql<usize>,
     ) -> Result<usize, StoreError> {
         // Of the limits none matters to what takes away or puts back
-        let limits = Limits::from(&StoreOptions::default());
+        let mut limits = Limits::from(&StoreOptions::default());
+        // The owner's time is the store's: it may go after another clock than this process
+        limits.doubts_clock = true;
         let run = || {
             let mut batch = Batch::begin(&self.connection, limits, self.clock.now())?;
             let changed = match batch.queue(queue)? {

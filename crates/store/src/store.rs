@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -18,6 +19,7 @@ use crate::checkpoint::Checkpointer;
 use crate::entry::{Found, Settled, checked_name};
 use crate::error::Sql;
 use crate::schema;
+use crate::time::Onwards;
 use crate::view::{self, QueueStats};
 use crate::writer::{Counters, Inbox, Work, Writer};
 use crate::{Clock, Durability, Inspector, Pending, Queue, StoreError, StoreOptions, SystemClock, Table, Timestamp};
@@ -34,7 +36,7 @@ pub struct Store {
 struct Shared {
     directory: PathBuf,
     options: StoreOptions,
-    clock: Arc<dyn Clock>,
+    clock: Arc<Onwards>,
     inbox: Arc<Inbox>,
     /// Kibioctets that may wait for the writer
     room: Arc<Semaphore>,
@@ -92,15 +94,21 @@ impl Store {
         let lock = lock(&directory)?;
         let path = schema::file_in(&directory);
         let connection = schema::open_owner(&directory, &options)?;
-        let limits = Limits::from(&options);
-        let begin = || {
-            let mut batch = Batch::begin(&connection, limits, clock.now())?;
+        let clock = Arc::new(Onwards::new(clock));
+        let mut limits = Limits::from(&options);
+        let begin = |limits: &mut Limits| {
+            let seen = view::latest(&connection)?;
+            // The system's clock may not be set yet, or wrong by years: what is stored must not be lost by that
+            limits.doubts_clock = seen > Timestamp::default() && clock.now().since(seen) > JUMP;
+            clock.go_on_from(seen);
+            let mut batch = Batch::begin(&connection, *limits, clock.now())?;
+            batch.set_waits_back()?;
             let (released, now, doubt) = (batch.release_all()?, batch.now, view::doubt(&connection)?);
             batch.finish()?;
             let data_version = connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
             Ok((released, now, doubt, data_version))
         };
-        let begun: Sql<_> = begin();
+        let begun: Sql<_> = begin(&mut limits);
         let (released, now, doubt, data_version) = begun.map_err(|error| {
             roll_back(&connection);
             StoreError::engine(&path, &error)
@@ -112,8 +120,13 @@ impl Store {
         let (inbox, counters) = (Arc::new(Inbox::default()), Arc::new(Counters::default()));
         let (changes, changed) = watch::channel(0);
         let (outside, changed_outside) = watch::channel(0);
-        // Time goes on from the latest moment that the file has seen
-        let clock: Arc<dyn Clock> = Arc::new(Onwards { behind: now.since(clock.now()), clock });
+        if limits.doubts_clock {
+            tracing::warn!(
+                store = %directory.display(), now = %now,
+                "the clock is far ahead of the store's last change: no lifetime ends for ten minutes; if the clock is \
+                 wrong, stop this program, set it and start again"
+            );
+        }
         let writer = Writer {
             connection,
             path: path.clone(),
@@ -125,6 +138,7 @@ impl Store {
             outside,
             counters: Arc::clone(&counters),
             broken: None,
+            doubts_until: now.after(GRACE),
             swept_at: Timestamp::default(),
             tidied_at: now,
             data_version,
@@ -220,7 +234,8 @@ impl Store {
     /// # Errors
     /// As [`Inspector::open`].
     pub fn inspect(&self) -> Result<Inspector, StoreError> {
-        Inspector::open_with(&self.shared.directory, Arc::clone(&self.shared.clock))
+        let clock: Arc<dyn Clock> = self.shared.clock.clone();
+        Inspector::open_with(&self.shared.directory, clock)
     }
 
     /// The present moment, as the store sees it
@@ -310,18 +325,6 @@ impl Changes {
     }
 }
 
-/// A clock that goes on from where the store's file is
-struct Onwards {
-    clock: Arc<dyn Clock>,
-    behind: std::time::Duration,
-}
-
-impl Clock for Onwards {
-    fn now(&self) -> Timestamp {
-        self.clock.now().after(self.behind)
-    }
-}
-
 /// Makes this process the directory's owner until the file is dropped
 pub(crate) fn lock(directory: &Path) -> Result<File, StoreError> {
     let path = directory.join("lock");
@@ -342,6 +345,12 @@ pub(crate) fn lock(directory: &Path) -> Result<File, StoreError> {
     written.map_err(|error| StoreError::io("write", &path, error))?;
     Ok(file)
 }
+
+/// A clock that is so far ahead of the store's last change may be wrong
+const JUMP: Duration = Duration::from_secs(24 * 3600);
+
+/// How long no lifetime is ended by a clock that may be wrong
+const GRACE: Duration = Duration::from_secs(600);
 
 /// Kibioctets that may wait for the writer, of bodies and one for each operation: 64 MiB, more than a batch
 const ROOM: usize = 65_536;

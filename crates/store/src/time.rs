@@ -50,11 +50,37 @@ impl fmt::Display for Timestamp {
 
 /// Where a store takes its time from
 ///
-/// A store never lets time run backwards: it starts at the latest moment that its file has seen, so that leases,
-/// waits and lifetimes still end after the system's clock was set back.
+/// A store never lets time run backwards: it goes on from the latest moment that its file has seen, so that leases,
+/// waits and lifetimes still end after the system's clock was set back. A clock that is more than a day ahead of that
+/// moment when the store is opened is not believed for ten minutes: no lifetime ends by it until then.
 pub trait Clock: Send + Sync + 'static {
     /// The present moment
     fn now(&self) -> Timestamp;
+}
+
+/// A clock that goes on from where the store's file is
+pub(crate) struct Onwards {
+    clock: Arc<dyn Clock>,
+    /// Milliseconds that it is behind the store
+    behind: AtomicU64,
+}
+
+impl Onwards {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, behind: AtomicU64::new(0) }
+    }
+
+    /// The store has seen this moment: if it is later than this clock's, time goes on from there
+    pub(crate) fn go_on_from(&self, seen: Timestamp) {
+        let behind = u64::try_from(seen.since(self.clock.now()).as_millis()).unwrap_or(u64::MAX);
+        self.behind.fetch_max(behind, Ordering::AcqRel);
+    }
+}
+
+impl Clock for Onwards {
+    fn now(&self) -> Timestamp {
+        self.clock.now().after(Duration::from_millis(self.behind.load(Ordering::Acquire)))
+    }
 }
 
 /// The system's time when it was made, and from then on its monotonic clock

@@ -14,7 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use crate::batch::{Batch, Limits, roll_back};
 use crate::checkpoint::Checkpointer;
 use crate::error::Sql;
-use crate::{Clock, Durability, StoreError, Timestamp};
+use crate::time::Onwards;
+use crate::{Clock as _, Durability, StoreError, Timestamp};
 
 /// Something to be done inside a transaction, and told after it
 pub(crate) trait Job: Send {
@@ -126,7 +127,7 @@ pub(crate) struct Writer {
     pub(crate) connection: Connection,
     pub(crate) path: PathBuf,
     pub(crate) inbox: Arc<Inbox>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<Onwards>,
     pub(crate) limits: Limits,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) changes: watch::Sender<u64>,
@@ -134,6 +135,8 @@ pub(crate) struct Writer {
     pub(crate) counters: Arc<Counters>,
     /// The disk has failed, and what is in the log is not known: only opening it again tells
     pub(crate) broken: Option<StoreError>,
+    /// When a clock that may be wrong is believed after all
+    pub(crate) doubts_until: Timestamp,
     pub(crate) swept_at: Timestamp,
     pub(crate) tidied_at: Timestamp,
     pub(crate) data_version: i64,
@@ -182,7 +185,11 @@ impl Writer {
 
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Sql<()> {
         let mut run = || {
-            let mut batch = Batch::begin(&self.connection, self.limits, self.clock.now())?;
+            let now = self.clock.now();
+            let mut batch = Batch::begin(&self.connection, self.limits, now)?;
+            if batch.now > now {
+                self.clock.go_on_from(batch.now);
+            }
             for job in jobs.iter_mut() {
                 job.run(&mut batch)?;
             }
@@ -223,6 +230,10 @@ impl Writer {
             return;
         }
         self.swept_at = now;
+        if self.limits.doubts_clock && now >= self.doubts_until {
+            tracing::info!(%now, "the clock is believed: lifetimes end by it again");
+            self.limits.doubts_clock = false;
+        }
         let tidy = now.since(self.tidied_at) >= TIDY || now < self.tidied_at;
         let run = || {
             let mut batch = Batch::begin(&self.connection, self.limits, now)?;

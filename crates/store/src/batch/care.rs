@@ -97,7 +97,7 @@ impl Batch<'_> {
             "WHERE expires_at <= ?1 AND NOT (state = 1 AND due_at > ?1) ORDER BY expires_at LIMIT ?2"
         ))?;
         let ended: Vec<EntryRow> =
-            select.query_map(params![self.now.column(), limit], EntryRow::read)?.collect::<Sql<_>>()?;
+            select.query_map(params![self.believed().column(), limit], EntryRow::read)?.collect::<Sql<_>>()?;
         for entry in &ended {
             match entry.state {
                 State::Waiting | State::Leased => {
@@ -109,7 +109,7 @@ impl Batch<'_> {
         let mut delete = self.connection.prepare_cached(
             "DELETE FROM seen WHERE (queue, key) IN (SELECT queue, key FROM seen WHERE until <= ?1 LIMIT ?2)",
         )?;
-        let forgotten = delete.execute(params![self.now.column(), limit])?;
+        let forgotten = delete.execute(params![self.believed().column(), limit])?;
         Ok(ended.len() >= max || forgotten >= max)
     }
 
@@ -121,6 +121,17 @@ impl Batch<'_> {
              AND NOT EXISTS (SELECT 1 FROM seen WHERE seen.queue = queue.queue)",
         )?;
         delete.execute([]).map(drop)
+    }
+
+    /// What was put off by a clock that has been set back since waits as long as was meant, from now
+    ///
+    /// Only for the owner, when it opens the store.
+    pub(crate) fn set_waits_back(&mut self) -> Sql<()> {
+        let mut update = self.connection.prepare_cached(
+            "UPDATE entry SET due_at = max(1, due_at - (changed_at - ?1)), changed_at = ?1
+             WHERE state <= 1 AND due_at > ?1 AND changed_at > ?1",
+        )?;
+        update.execute([self.now.column()]).map(drop)
     }
 
     /// What a process had when it ended is nobody's: it waits again, and the attempt counts for none

@@ -101,7 +101,7 @@ impl Batch<'_> {
         let mut select = self
             .connection
             .prepare_cached("SELECT seq, id, checksum FROM seen WHERE queue = ?1 AND key = ?2 AND until > ?3")?;
-        let seen = select.query_row(params![queue, key, self.now.column()], |row| {
+        let seen = select.query_row(params![queue, key, self.believed().column()], |row| {
             let (seq, id): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
             Ok((seq.unsigned_abs(), Uuid::from_slice(&id).unwrap_or_default(), row.get(2)?))
         });

@@ -69,6 +69,15 @@ impl Batch<'_> {
     /// `None` if it is a dead letter instead
     fn hand_out(&mut self, entry: &EntryRow, body: &[u8], time: Duration) -> Sql<Option<Entry>> {
         if entry.expires_at.is_some_and(|moment| moment <= self.now) {
+            if entry.expires_at.is_some_and(|moment| moment > self.believed()) {
+                // Nobody knows yet whether its time is over
+                let mut update = self
+                    .connection
+                    .prepare_cached("UPDATE entry SET state = 0, due_at = ?2, changed_at = ?3 WHERE seq = ?1")?;
+                update.execute(params![entry.seq, self.now.after(DOUBT).column(), self.now.column()])?;
+                self.count(entry.queue, Some(entry.state), Some(State::Waiting), 0);
+                return Ok(None);
+            }
             self.bury(entry, Cause::Expired, entry.note.as_deref().unwrap_or_default())?;
             return Ok(None);
         }
@@ -196,6 +205,9 @@ const MAX_ROUNDS: usize = 8;
 
 /// Octets of bodies handed out at once
 const MAX_OCTETS: usize = 64 << 20;
+
+/// How long an entry waits that has outlived its use by a clock that may be wrong
+const DOUBT: Duration = Duration::from_secs(10);
 
 /// A lease is a moment in the future, whatever was asked for
 const SHORTEST_LEASE: Duration = Duration::from_millis(1);

@@ -53,6 +53,8 @@ pub(crate) struct Batch<'c> {
     connection: &'c Connection,
     /// The moment at which all of it happens
     pub(crate) now: Timestamp,
+    /// The latest moment that the store has seen
+    latest: Timestamp,
     limits: Limits,
     next_seq: i64,
     entries: i64,
@@ -76,6 +78,8 @@ pub(crate) struct Limits {
     pub(crate) max_attempts: u32,
     pub(crate) backoff: Backoff,
     pub(crate) durability: crate::Durability,
+    /// The clock is not to be believed: it doesn't move the store's own time, and ends no lifetime
+    pub(crate) doubts_clock: bool,
 }
 
 impl From<&StoreOptions> for Limits {
@@ -86,6 +90,7 @@ impl From<&StoreOptions> for Limits {
             max_attempts: options.max_attempts,
             backoff: options.backoff,
             durability: options.durability,
+            doubts_clock: false,
         }
     }
 }
@@ -127,9 +132,11 @@ impl<'c> Batch<'c> {
             "SELECT next_seq, latest, entries, octets, dedup_window, keep_results, keep_dead FROM store",
         )?;
         let begun = select.query_row([], |row| {
+            let latest = Timestamp::from_column(row.get(1)?);
             Ok(Self {
                 connection,
-                now: clock.max(Timestamp::from_column(row.get(1)?)),
+                now: clock.max(latest),
+                latest,
                 limits,
                 next_seq: row.get(0)?,
                 entries: row.get(2)?,
@@ -163,10 +170,15 @@ impl<'c> Batch<'c> {
             let mut update = self
                 .connection
                 .prepare_cached("UPDATE store SET next_seq = ?1, latest = ?2, entries = ?3, octets = ?4")?;
-            update.execute(params![self.next_seq, self.now.column(), self.entries, self.octets])?;
+            update.execute(params![self.next_seq, self.believed().column(), self.entries, self.octets])?;
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(self.woke)
+    }
+
+    /// The moment by which lifetimes end
+    fn believed(&self) -> Timestamp {
+        if self.limits.doubts_clock { self.latest } else { self.now }
     }
 
     /// Entries and octets in all queues
@@ -243,7 +255,7 @@ impl<'c> Batch<'c> {
     /// Deletes an entry with all that belongs to it, but remembers by what it is told from a second arrival
     fn forget(&mut self, entry: &EntryRow) -> Sql<()> {
         let until = entry.enqueued_at.column().saturating_add(self.dedup_window);
-        if until > self.now.column() {
+        if until > self.believed().column() {
             let given = (entry.flags & ID_GIVEN != 0).then(|| seen_id(entry.id));
             let key = entry.key.as_deref().map(seen_key);
             for name in given.into_iter().chain(key) {

@@ -203,18 +203,22 @@ fn rows(connection: &Connection, report: &mut FsckReport) -> Sql<()> {
 fn counts(connection: &Connection, report: &mut FsckReport, progress: &mut impl FnMut(Progress)) -> Sql<()> {
     progress(Progress { stage: "counts", done: 0, of: None });
     let mut select = connection.prepare(
-        "SELECT CAST(q.name AS TEXT), q.waiting, q.leased, q.done, q.dead, q.octets,
+        "SELECT q.name, q.waiting, q.leased, q.done, q.dead, q.octets,
          count(e.seq) FILTER (WHERE e.state = 0), count(e.seq) FILTER (WHERE e.state = 1),
          count(e.seq) FILTER (WHERE e.state = 2), count(e.seq) FILTER (WHERE e.state = 3), coalesce(sum(e.weight), 0)
          FROM queue q LEFT JOIN entry e ON e.queue = q.queue GROUP BY q.queue",
     )?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let name: String = row.get(0)?;
+        // Any octets are a name
+        let name: Vec<u8> = row.get(0)?;
         for (at, what) in ["waiting", "leased", "done", "dead", "octets"].into_iter().enumerate() {
             let (said, counted): (i64, i64) = (row.get(at + 1)?, row.get(at + 6)?);
             if said != counted {
-                report.add(ProblemKind::Count, format!("queue {name:?} says {said} {what}, and has {counted}"));
+                report.add(
+                    ProblemKind::Count,
+                    format!("queue \"{}\" says {said} {what}, and has {counted}", name.escape_ascii()),
+                );
             }
         }
     }

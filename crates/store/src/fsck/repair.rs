@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, params_from_iter, types::Value};
+use rusqlite::{Connection, OpenFlags, Row, Rows, params_from_iter, types::Value};
 
 use super::{FsckReport, ProblemKind, Progress, examine};
 use crate::error::Sql;
@@ -23,6 +23,8 @@ pub struct Repair {
     pub buried: u64,
     /// Rows that could be read from a file whose pages are damaged
     pub saved: u64,
+    /// Entries that its index still lists and that could not be read
+    pub lost: u64,
     /// Where the damaged file was put aside
     pub aside: Option<PathBuf>,
 }
@@ -59,8 +61,8 @@ pub fn repair(directory: impl AsRef<Path>, mut progress: impl FnMut(Progress)) -
     };
     if repair.before.problems.iter().any(|problem| problem.kind == ProblemKind::Pages) {
         drop(connection.take());
-        let (saved, aside) = save(directory, &path, &mut progress)?;
-        (repair.saved, repair.aside) = (saved, Some(aside));
+        let (saved, lost, aside) = save(directory, &path, &mut progress)?;
+        (repair.saved, repair.lost, repair.aside) = (saved, lost, Some(aside));
     }
     let connection = match connection {
         Some(connection) => connection,
@@ -161,14 +163,16 @@ fn drop_unsound_items(connection: &Connection) -> Sql<()> {
 }
 
 /// Makes a new database of all rows that can be read from a damaged one, which is put aside
-fn save(directory: &Path, path: &Path, progress: &mut impl FnMut(Progress)) -> Result<(u64, PathBuf), StoreError> {
+///
+/// How many rows were saved and how many entries lost, and where the damaged one is.
+fn save(directory: &Path, path: &Path, progress: &mut impl FnMut(Progress)) -> Result<(u64, u64, PathBuf), StoreError> {
     let fresh = directory.join("queue.db.new");
     for leftover in [fresh.clone(), with_suffix(&fresh, "-wal"), with_suffix(&fresh, "-shm")] {
         if leftover.exists() {
             fs::remove_file(&leftover).map_err(|error| StoreError::io("remove", &leftover, error))?;
         }
     }
-    let saved = copy_rows(path, &fresh, progress).map_err(|error| StoreError::engine(&fresh, &error))?;
+    let (saved, lost) = copy_rows(path, &fresh, progress).map_err(|error| StoreError::engine(&fresh, &error))?;
     let aside = (0..).map(|n| directory.join(format!("queue.db.damaged-{n}"))).find(|path| !path.exists());
     let aside = aside.unwrap_or_else(|| directory.join("queue.db.damaged"));
     // The log goes with its database: it belongs to no other
@@ -184,19 +188,20 @@ fn save(directory: &Path, path: &Path, progress: &mut impl FnMut(Progress)) -> R
     }
     let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|error| StoreError::io("sync", directory, error))?;
-    Ok((saved, aside))
+    Ok((saved, lost, aside))
 }
 
-fn copy_rows(path: &Path, fresh: &Path, progress: &mut impl FnMut(Progress)) -> Sql<u64> {
+fn copy_rows(path: &Path, fresh: &Path, progress: &mut impl FnMut(Progress)) -> Sql<(u64, u64)> {
     let new = Connection::open(fresh)?;
     new.execute_batch(&format!("PRAGMA synchronous = FULL; BEGIN; {TABLES}"))?;
     new.execute_batch("INSERT INTO store VALUES (1, 1, 0, 0, 0, 0, 0, 0)")?;
-    let mut saved = 0;
+    let (mut saved, mut lost) = (0, 0);
     // A file that is no database has no rows to save, and a new store begins empty
     if let Ok(old) = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
         for table in ["store", "queue", "entry", "large", "result", "seen", "item"] {
             saved += copy_table(&old, &new, table, progress);
         }
+        lost = count_lost(&old, &new);
     }
     let options = StoreOptions::default();
     let millis = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
@@ -207,41 +212,130 @@ fn copy_rows(path: &Path, fresh: &Path, progress: &mut impl FnMut(Progress)) -> 
     new.execute_batch(&schema::mark())?;
     new.execute_batch("COMMIT; PRAGMA journal_mode = WAL;")?;
     new.close().map_err(|(_connection, error)| error)?;
-    Ok(saved)
+    Ok((saved, lost))
 }
 
-/// Copies rows from both ends of a table, so that a damaged page in the middle costs only what lies on it and around
+/// Copies the rows of a table, and where pages are damaged those before and behind them
 fn copy_table(old: &Connection, new: &Connection, table: &str, progress: &mut impl FnMut(Progress)) -> u64 {
+    let columns = new.prepare(&format!("SELECT * FROM {table}")).map_or(0, |select| select.column_count());
+    let holes = vec!["?"; columns].join(", ");
+    // `store` has its row already; other rows may have been saved from the other end
+    let verb = if table == "store" { "INSERT OR REPLACE" } else { "INSERT OR IGNORE" };
+    let Ok(mut insert) = new.prepare(&format!("{verb} INTO {table} VALUES ({holes})")) else { return 0 };
     let mut saved = 0;
-    // `NOT INDEXED`: the indices may be what is damaged
-    for query in
-        [format!("SELECT * FROM {table} NOT INDEXED"), format!("SELECT * FROM {table} NOT INDEXED ORDER BY 1 DESC")]
-    {
-        let Ok(mut select) = old.prepare(&query) else { continue };
-        let columns = select.column_count();
-        let holes = vec!["?"; columns].join(", ");
-        // `store` has its row already; other rows may have been saved from the other end
-        let verb = if table == "store" { "INSERT OR REPLACE" } else { "INSERT OR IGNORE" };
-        let Ok(mut insert) = new.prepare(&format!("{verb} INTO {table} VALUES ({holes})")) else { continue };
-        let Ok(mut rows) = select.query([]) else { continue };
-        let whole = loop {
-            let row = match rows.next() {
-                Ok(Some(row)) => row,
-                Ok(None) => break true,
-                Err(_damaged) => break false,
-            };
-            let values: Sql<Vec<Value>> = (0..columns).map(|column| row.get(column)).collect();
-            let inserted = values.and_then(|values| insert.execute(params_from_iter(values)));
-            saved += inserted.unwrap_or(0) as u64;
-            if saved % 4096 == 0 {
-                progress(Progress { stage: "saving", done: saved, of: None });
-            }
-        };
-        if whole {
-            break;
+    let mut save = |row: &Row<'_>| {
+        let values: Sql<Vec<Value>> = (0..columns).map(|column| row.get(column)).collect();
+        let inserted = values.and_then(|values| insert.execute(params_from_iter(values)));
+        saved += inserted.unwrap_or(0) as u64;
+        if saved % 4096 == 0 {
+            progress(Progress { stage: "saving", done: saved, of: None });
         }
+    };
+    match table {
+        "seen" | "item" => copy_from_both_ends(old, table, &mut save),
+        _ => copy_by_number(old, table, &mut save),
     }
     saved
+}
+
+/// Rows without a number, from the first to what is damaged and from the last to there
+fn copy_from_both_ends(old: &Connection, table: &str, save: &mut impl FnMut(&Row<'_>)) {
+    for order in ["", "ORDER BY 1 DESC, 2 DESC"] {
+        let Ok(mut select) = old.prepare(&format!("SELECT * FROM {table} NOT INDEXED {order}")) else { continue };
+        let Ok(mut rows) = select.query([]) else { continue };
+        if each(&mut rows, |row| save(row)).is_ok() {
+            return;
+        }
+    }
+}
+
+/// Rows by number: behind each damaged page the search goes on
+fn copy_by_number(old: &Connection, table: &str, save: &mut impl FnMut(&Row<'_>)) {
+    // `NOT INDEXED`: the indices may be what is damaged
+    let from = format!("SELECT * FROM {table} NOT INDEXED WHERE rowid >= ?1 ORDER BY rowid");
+    let (Ok(mut select), Ok(mut probe)) = (old.prepare(&from), old.prepare(&format!("{from} LIMIT 1"))) else { return };
+    let mut from = 0_i64;
+    loop {
+        let mut next = from;
+        let read = select.query([from]).and_then(|mut rows| {
+            each(&mut rows, |row| {
+                // Each table's first column is its number
+                next = row.get::<_, i64>(0).unwrap_or(next).saturating_add(1).max(next);
+                save(row);
+            })
+        });
+        if read.is_ok() {
+            return;
+        }
+        let mut reads = |at: i64| probe.query([at]).and_then(|mut rows| rows.next().map(drop)).is_ok();
+        match behind_hole(next, &mut reads) {
+            Some(good) => from = good,
+            None => return,
+        }
+    }
+}
+
+/// The first number behind `from` at which reading succeeds again
+///
+/// One by one at first, so that the rows between two damaged pages are found; then in steps that double, and back by
+/// halves.
+fn behind_hole(from: i64, reads: &mut impl FnMut(i64) -> bool) -> Option<i64> {
+    let near = from.saturating_add(ONE_BY_ONE);
+    if let Some(good) = (from.saturating_add(1)..near).find(|at| reads(*at)) {
+        return Some(good);
+    }
+    let (mut bad, mut step) = (near.saturating_sub(1), ONE_BY_ONE);
+    let mut good = loop {
+        let at = bad.checked_add(step)?;
+        if reads(at) {
+            break at;
+        }
+        (bad, step) = (at, step.checked_mul(2)?);
+    };
+    while good - bad > 1 {
+        let middle = bad + (good - bad) / 2;
+        if reads(middle) {
+            good = middle;
+        } else {
+            bad = middle;
+        }
+    }
+    Some(good)
+}
+
+fn each(rows: &mut Rows<'_>, mut look: impl FnMut(&Row<'_>)) -> Sql<()> {
+    while let Some(row) = rows.next()? {
+        look(row);
+    }
+    Ok(())
+}
+
+/// Entries that the index of ids lists and that were not saved, as far as that can be read
+fn count_lost(old: &Connection, new: &Connection) -> u64 {
+    let Ok(mut saved) = new.prepare("SELECT 1 FROM entry WHERE seq = ?1") else { return 0 };
+    let (mut lost, mut reached) = (0, None::<Vec<u8>>);
+    for order in ["", "DESC"] {
+        let query = format!("SELECT id, seq FROM entry INDEXED BY entry_id ORDER BY id {order}");
+        let Ok(mut select) = old.prepare(&query) else { continue };
+        let Ok(mut rows) = select.query([]) else { continue };
+        let (end, mut last) = (reached.take(), None);
+        loop {
+            let row = match rows.next() {
+                Ok(Some(row)) => row,
+                Ok(None) => return lost,
+                Err(_damaged) => break,
+            };
+            let (Ok(id), Ok(seq)) = (row.get::<_, Vec<u8>>(0), row.get::<_, i64>(1)) else { continue };
+            // Those before it have been counted from the other end
+            if end.as_ref().is_some_and(|end| id <= *end) {
+                return lost;
+            }
+            lost += u64::from(!saved.exists([seq]).unwrap_or(true));
+            last = Some(id);
+        }
+        reached = last;
+    }
+    lost
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -249,3 +343,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.push(suffix);
     path.into()
 }
+
+/// Numbers that are looked at one by one behind a damaged page
+const ONE_BY_ONE: i64 = 4096;

@@ -250,6 +250,137 @@ fn what_can_be_read_of_a_damaged_file_is_saved() {
 }
 
 #[test]
+fn between_damaged_pages_nothing_is_lost() {
+    for damaged in [2, 5_usize] {
+        let stage = Stage::new();
+        let store = stage.open();
+        let queue = store.queue("work").unwrap();
+        for round in 0..20_u32 {
+            let body = |number: u32| NewEntry::new([[number.to_be_bytes(); 20].concat()]);
+            let entries = (0..1000).map(|number| body(round * 1000 + number)).collect();
+            queue.enqueue_many(entries).wait().unwrap().into_iter().for_each(|stored| assert!(stored.is_ok()));
+        }
+        drop((queue, store));
+        let file = stage.directory.path().join("queue.db");
+        let mut octets = fs::read(&file).unwrap();
+        // Leaves of the table, told by the type of the page and the bodies on them
+        let is_leaf = |page: &[u8]| {
+            page[0] == 13 && page.windows(8).any(|window| window[..4] == window[4..] && window[0] == 0 && window[2] > 2)
+        };
+        let leaves: Vec<usize> =
+            octets.chunks(4096).enumerate().filter(|(_, page)| is_leaf(page)).map(|(number, _)| number).collect();
+        assert!(leaves.len() > 500, "{}", leaves.len());
+        for number in 1..=damaged {
+            octets[leaves[leaves.len() * number / (damaged + 1)] * 4096..][..4096].fill(0xa5);
+        }
+        fs::write(&file, &octets).unwrap();
+        let repaired = repair(stage.directory.path(), |_| {}).unwrap();
+        assert!(repaired.after.is_clean(), "{:?}", repaired.after.problems);
+        let (saved, most) = (repaired.after.entries, damaged as u64 * 40);
+        assert!(saved >= 20_000 - most && saved < 20_000, "{damaged} pages: {saved} of 20000");
+        assert_eq!(repaired.lost, 20_000 - saved, "{damaged} pages");
+        assert_eq!(stage.open().stats().wait().unwrap().entries, saved);
+    }
+}
+
+#[test]
+fn a_queue_may_have_any_octets_as_its_name() {
+    let stage = Stage::new();
+    let store = stage.open();
+    let name = Bytes::from_static(b"\xff\xfe\x00 work");
+    store.queue(name.clone()).unwrap().enqueue(entry("one")).wait().unwrap();
+    assert!(store.inspect().unwrap().fsck(|_| {}).unwrap().is_clean());
+    drop(store);
+    let file = stage.directory.path().join("queue.db");
+    let damage = |statement: &str| rusqlite::Connection::open(&file).unwrap().execute_batch(statement).unwrap();
+    damage("UPDATE queue SET waiting = 9");
+    let repaired = repair(stage.directory.path(), |_| {}).unwrap();
+    let said = repaired.before.problems[0].to_string();
+    assert!(said.contains(r"\xff\xfe\x00 work"), "{said}");
+    assert!(repaired.after.is_clean(), "{:?}", repaired.after.problems);
+    // A text that is none is damage, and is told as such
+    damage("UPDATE entry SET note = CAST(x'ff' AS TEXT), state = 3, cause = 1; UPDATE queue SET waiting = 0, dead = 1");
+    let guest = Inspector::open(stage.directory.path()).unwrap();
+    let error = guest.entries(&name, None, 0, 9).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn a_guest_with_another_time_does_not_stop_the_owners() {
+    let stage = Stage::new();
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    for text in ["one", "two"] {
+        queue.enqueue(entry(text).ttl(secs(1000))).wait().unwrap();
+    }
+    for _ in 0..2 {
+        let held = queue.lease(1, secs(30)).wait().unwrap().entries.remove(0);
+        queue.nak(held.ticket, tidings_store::Retry::Never, "no").wait().unwrap();
+    }
+    // A program that was started after the clock was set
+    let clock = tidings_store::ManualClock::new(store.now().after(secs(3600)));
+    let guest = Inspector::open_with(stage.directory.path(), Arc::new(clock)).unwrap();
+    assert_eq!(guest.requeue(b"work", |_| {}).unwrap(), 2);
+    let held = queue.lease(1, secs(30)).wait().unwrap().entries.remove(0);
+    queue.nak(held.ticket, tidings_store::Retry::After(secs(1)), "not yet").wait().unwrap();
+    assert_eq!(queue.lease(1, secs(30)).wait().unwrap().entries.len(), 1);
+    assert_eq!(queue.lease(1, secs(30)).wait().unwrap().entries.len(), 0);
+    stage.pass(secs(1));
+    assert_eq!(queue.lease(1, secs(30)).wait().unwrap().entries.len(), 1);
+    assert_eq!(store.stats().wait().unwrap().queues[0].dead, 0);
+}
+
+#[test]
+fn time_goes_on_from_what_the_file_has_seen() {
+    let stage = Stage::new();
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    queue.enqueue(entry("one")).wait().unwrap();
+    let connection = rusqlite::Connection::open(stage.directory.path().join("queue.db")).unwrap();
+    connection.execute_batch("UPDATE store SET latest = latest + 3600000").unwrap();
+    let held = queue.lease(1, secs(30)).wait().unwrap().entries.remove(0);
+    queue.nak(held.ticket, tidings_store::Retry::After(secs(1)), "").wait().unwrap();
+    stage.pass(secs(1));
+    assert_eq!(queue.lease(1, secs(30)).wait().unwrap().entries.len(), 1);
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_buries_nothing_at_once() {
+    let stage = Stage::new();
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    queue.enqueue(entry("one").ttl(secs(3600)).key("k")).wait().unwrap();
+    let right = store.now();
+    drop((queue, store));
+    // The machine starts with a date of years ahead
+    stage.pass(secs(10 * 365 * 86_400));
+    let store = stage.open();
+    store.sweep().wait().unwrap();
+    let queue = store.queue("work").unwrap();
+    assert!(queue.lease(9, secs(30)).wait().unwrap().entries.is_empty());
+    assert_eq!(queue.stats().wait().unwrap().waiting, 1);
+    assert!(queue.enqueue(entry("one").key("k")).wait().unwrap().duplicate);
+    drop((queue, store));
+    // Somebody sets it
+    stage.clock.set(right.after(secs(60)));
+    let store = stage.open();
+    assert_eq!(store.now(), right.after(secs(60)));
+    stage.pass(secs(10));
+    let queue = store.queue("work").unwrap();
+    assert_eq!(queue.lease(9, secs(30)).wait().unwrap().entries.len(), 1);
+    drop((queue, store));
+    // Years have passed indeed: it is believed after a while
+    stage.pass(secs(10 * 365 * 86_400));
+    let store = stage.open();
+    stage.pass(secs(601));
+    let queue = store.queue("work").unwrap();
+    // Each operation is followed by a look at the time
+    queue.stats().wait().unwrap();
+    store.sweep().wait().unwrap();
+    assert_eq!(queue.stats().wait().unwrap().dead, 1);
+}
+
+#[test]
 fn a_log_that_is_cut_keeps_what_was_synced() {
     let directory = tempfile::tempdir().unwrap();
     let copy = tempfile::tempdir().unwrap();
