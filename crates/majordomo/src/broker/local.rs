@@ -70,10 +70,24 @@ pub enum Local {
     Refused {
         /// The request
         request: LocalRequestId,
+        /// Who says so
+        by: Refuser,
         /// Why
         status: Status,
         /// Why, in words
         text: Bytes,
+    },
+}
+
+/// Who refused a request of a client in the same process
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuser {
+    /// The worker that had it
+    Worker,
+    /// The broker
+    Broker {
+        /// While a worker had it
+        was_running: bool,
     },
 }
 

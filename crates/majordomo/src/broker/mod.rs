@@ -40,7 +40,7 @@ pub use latency::{BUCKETS, Latency};
 mod list;
 use list::List;
 mod local;
-pub use local::{Local, LocalReply, LocalRequestId, LocalWorkerId};
+pub use local::{Local, LocalReply, LocalRequestId, LocalWorkerId, Refuser};
 mod mmi;
 mod permit;
 pub use permit::{Access, Permit};
@@ -377,7 +377,12 @@ impl Broker {
             Some((wire, Role::Client)) => {
                 if let Some(id) = rejected.id {
                     let asker = Asker::Peer { peer, wire, path: ReturnPath::direct(), id };
-                    self.send_refusal(&asker, Status::MALFORMED, rejected.cause.to_string().into());
+                    self.send_refusal(
+                        &asker,
+                        Refuser::Broker { was_running: false },
+                        Status::MALFORMED,
+                        rejected.cause.to_string().into(),
+                    );
                 }
             }
             None => {}

@@ -10,7 +10,7 @@ use super::kept::{self, Kept};
 use super::list::{Link, Links};
 use super::local::LocalRequestId;
 use super::wheel::TimerId;
-use super::{Access, Broker, BrokerEvent, Local, PeerKey, Timer, Transmit, TransmitKind, token};
+use super::{Access, Broker, BrokerEvent, Local, PeerKey, Refuser, Timer, Transmit, TransmitKind, token};
 use crate::wire::{Body, ClientReply, RequestOptions, ReturnPath, ServiceName, Status, Wire, WorkerOrder};
 
 /// A request that has not ended, or whose worker still owes an answer
@@ -313,7 +313,8 @@ impl Broker {
             service.counts.refused.count(status);
         }
         self.count_refusal(asker, name, status, why);
-        self.send_refusal(asker, status, Bytes::from_static(status.words().as_bytes()));
+        let by = Refuser::Broker { was_running: false };
+        self.send_refusal(asker, by, status, Bytes::from_static(status.words().as_bytes()));
     }
 
     fn count_refusal(&mut self, asker: &Asker, name: &ServiceName, status: Status, why: Counter) {
@@ -383,7 +384,8 @@ impl Broker {
                 self.tell(|| BrokerEvent::RequestExpired { client, service, was_running, is_told });
             }
             let words = Bytes::from_static(Status::DEADLINE_PASSED.words().as_bytes());
-            self.send_refusal(&asker, Status::DEADLINE_PASSED, words);
+            let by = Refuser::Broker { was_running: matches!(place, Place::Worker(_)) };
+            self.send_refusal(&asker, by, Status::DEADLINE_PASSED, words);
         }
         let is_shared = key.is_some_and(|key| self.keys.has_joiners(key));
         match place {
@@ -444,13 +446,18 @@ impl Broker {
     }
 
     fn refuse_asker(&mut self, index: u32, name: &ServiceName, status: Status, text: &Bytes, why: Counter) {
-        let Some(service) = self.requests.get(index as usize).map(|request| request.service) else { return };
+        let Some(request) = self.requests.get(index as usize) else { return };
+        let service = request.service;
+        let by = match why {
+            Counter::WorkerRefused => Refuser::Worker,
+            _ => Refuser::Broker { was_running: matches!(request.place, Place::Worker(_)) },
+        };
         let Some(asker) = self.part(index, Counter::LateReply) else { return };
         if let Some(service) = self.services.get_mut(service) {
             service.counts.refused.count(status);
         }
         self.count_refusal(&asker, name, status, why);
-        self.send_refusal(&asker, status, text.clone());
+        self.send_refusal(&asker, by, status, text.clone());
     }
 
     /// Answers whoever waits for a request; it has ended then, and is still where it was
@@ -578,7 +585,7 @@ impl Broker {
         }
     }
 
-    pub(super) fn send_refusal(&mut self, asker: &Asker, status: Status, text: Bytes) {
+    pub(super) fn send_refusal(&mut self, asker: &Asker, by: Refuser, status: Status, text: Bytes) {
         match asker {
             Asker::Peer { peer, wire, path, id } => {
                 // Only our own wire has a word for it
@@ -586,7 +593,7 @@ impl Broker {
                     self.send_to_client(*peer, message);
                 }
             }
-            Asker::Local(request) => self.locals.push_back(Local::Refused { request: *request, status, text }),
+            Asker::Local(request) => self.locals.push_back(Local::Refused { request: *request, by, status, text }),
             Asker::Nobody(_) => {}
         }
     }

@@ -13,8 +13,8 @@
 //!   together, in their order. The first result stays; asking deletes nothing.
 //! * `titanic.close`: UUID → `200`, whether it was there or not.
 //!
-//! What a worker refuses with a status from 400 on is a dead letter at once, with one from 500 on it is tried again;
-//! what says that it can't be done now (404, 429, 499, 503, 504) costs no attempt.
+//! What a worker refuses with a status from 400 on is a dead letter at once, but for 429; with that and one from 500 on it
+//! is tried again. What the broker could not do yet (404, 429, 499, 503, and 504 before a worker had it) costs no attempt.
 
 mod answer;
 pub mod client;
@@ -33,7 +33,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::broker::{Broker, Local, LocalReply, LocalRequestId, LocalWorkerId, PeerKey};
 use crate::wire::{Body, RequestOptions, ServiceName, Status};
-use runner::{Runner, Running};
+use runner::{Finished, Runner, Running};
 
 /// Stores requests
 pub const REQUEST: &str = "titanic.request";
@@ -79,7 +79,9 @@ impl TitanicConfig {
         self
     }
 
-    /// How long one attempt may take, its wait for a worker included (default: 1 h)
+    /// How long one attempt may take, its wait for a worker included (default: 1 h; without one, 30 days)
+    ///
+    /// A classic worker that is mute while it works is taken to live for so long.
     #[must_use]
     pub fn time_limit(mut self, time: Option<Duration>) -> Self {
         self.time_limit = time;
@@ -156,6 +158,13 @@ pub struct Titanic {
     timers: BTreeSet<(Instant, ServiceName)>,
     running: HashMap<LocalRequestId, Running>,
     running_by_id: HashMap<Uuid, LocalRequestId>,
+    /// Results that the store could not keep yet
+    unkept: HashMap<Uuid, Finished>,
+    unkept_octets: usize,
+    look_at_unkept: Option<Instant>,
+    /// Closed while a queue was asked for more: they may be in what it answers
+    closed: HashSet<Uuid>,
+    leasing: usize,
     next_extension: Option<Instant>,
     /// Operations of the store under way
     pending: usize,
@@ -190,10 +199,10 @@ enum Happened {
     Found(Owed, Result<Found, StoreError>),
     Removed(Owed, Uuid, Result<Settled, StoreError>),
     Leased(ServiceName, Result<Leased, StoreError>),
-    Completed(ServiceName, tidings_store::Ticket, Result<Settled, StoreError>),
+    Completed(Finished, Result<Settled, StoreError>),
     /// Given back or up; true if it was given up
     Returned(ServiceName, bool, Result<Settled, StoreError>),
-    Extended,
+    Extended(Result<Settled, StoreError>),
     /// Another process has changed the store
     Outside,
     Surveyed(Result<StoreStats, StoreError>),
@@ -218,6 +227,11 @@ impl Titanic {
             timers: BTreeSet::new(),
             running: HashMap::new(),
             running_by_id: HashMap::new(),
+            unkept: HashMap::new(),
+            unkept_octets: 0,
+            look_at_unkept: None,
+            closed: HashSet::new(),
+            leasing: 0,
             next_extension: None,
             pending: 0,
             outcomes,
@@ -276,8 +290,8 @@ impl Titanic {
                 self.handle_partial(request, body);
             }
             Local::Final { request, body } if self.running.contains_key(&request) => self.handle_final(request, body),
-            Local::Refused { request, status, text } if self.running.contains_key(&request) => {
-                self.handle_refused(now, request, status, &text);
+            Local::Refused { request, by, status, text } if self.running.contains_key(&request) => {
+                self.handle_refused(request, by, status, &text);
             }
             other => return Some(other),
         }
@@ -312,9 +326,9 @@ impl Titanic {
             Happened::Found(owed, result) => self.on_found(broker, now, owed, result),
             Happened::Removed(owed, id, result) => self.on_removed(broker, now, owed, id, result),
             Happened::Leased(service, result) => self.on_leased(broker, now, &service, result),
-            Happened::Completed(service, ticket, result) => self.on_completed(&service, ticket, result),
+            Happened::Completed(finished, result) => self.on_completed(now, finished, result),
             Happened::Returned(service, given_up, result) => self.on_returned(&service, given_up, result),
-            Happened::Extended => {}
+            Happened::Extended(result) => self.on_extended(&result),
             Happened::Outside => self.survey(),
             Happened::Surveyed(Ok(stats)) => self.on_surveyed(&stats),
             Happened::Surveyed(Err(_unreadable)) => self.stats.store_errors += 1,
@@ -326,7 +340,7 @@ impl Titanic {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.timers.first().map(|(due, _service)| *due);
-        [due, self.next_extension, self.look_at_blocked].into_iter().flatten().min()
+        [due, self.next_extension, self.look_at_blocked, self.look_at_unkept].into_iter().flatten().min()
     }
 
     /// Time has passed
@@ -344,6 +358,9 @@ impl Titanic {
                 self.touch(&service);
             }
         }
+        if self.look_at_unkept.is_some_and(|moment| moment <= now) {
+            self.keep_again();
+        }
         if self.next_extension.is_some_and(|moment| moment <= now) {
             self.extend(broker, now);
         }
@@ -355,10 +372,13 @@ impl Titanic {
         self.is_stopping = true;
     }
 
-    /// Whether nothing is under way: no request at a worker, no operation of the store, no client without its answer
+    /// Whether nothing is under way: no request at a worker, no result that is not kept, no operation of the store, no client without its answer
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.pending == 0 && self.owed.values().all(|owed| *owed == 0)
+        self.running.is_empty()
+            && self.unkept.is_empty()
+            && self.pending == 0
+            && self.owed.values().all(|owed| *owed == 0)
     }
 
     /// What was done
@@ -471,6 +491,11 @@ impl Titanic {
                 };
                 match code {
                     500 => self.fail(broker, now, owed, &error),
+                    // Its id is all that guards the other's reply
+                    _ if matches!(error, StoreError::Conflict { .. }) => {
+                        let text = "the key belongs to another request of this service";
+                        self.answer(broker, now, owed, answer::status(code, text));
+                    }
                     _ => self.answer(broker, now, owed, answer::status(code, &error.to_string())),
                 }
             }
@@ -525,6 +550,10 @@ impl Titanic {
                 if let Some(request) = self.running_by_id.get(&id).copied() {
                     broker.cancel_local_request(now, request);
                     self.end(request);
+                }
+                self.drop_unkept(id);
+                if self.leasing > 0 {
+                    self.closed.insert(id);
                 }
                 self.answer(broker, now, owed, answer::with(200, []));
             }

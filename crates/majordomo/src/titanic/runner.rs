@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tidings_store::{Leased, Retry, Settled, StoreError, StoreStats, Ticket, Timestamp, Uuid};
 
 use super::{Happened, Titanic};
-use crate::broker::{Broker, LocalRequestId};
+use crate::broker::{Broker, LocalRequestId, Refuser};
 use crate::wire::{Body, RequestOptions, ServiceName, Status};
 
 /// What is done for one service
@@ -43,6 +43,16 @@ pub(super) struct Running {
     started: Instant,
     /// Frames of partial replies
     parts: Vec<Bytes>,
+    octets: usize,
+}
+
+/// A result that is to be kept
+#[derive(Clone, Debug)]
+pub(super) struct Finished {
+    service: ServiceName,
+    id: Uuid,
+    ticket: Ticket,
+    frames: Vec<Bytes>,
     octets: usize,
 }
 
@@ -111,6 +121,12 @@ impl Titanic {
             return;
         }
         let room = places.saturating_sub(runner.in_flight);
+        if self.unkept_octets >= MAX_UNKEPT {
+            // More work would only make more results that can't be kept
+            self.blocked.insert(service);
+            self.look_at_blocked.get_or_insert(now + LOOK_AT_BLOCKED);
+            return;
+        }
         if room == 0 {
             // The next that ends brings us here
             return;
@@ -118,6 +134,7 @@ impl Titanic {
         let Ok(queue) = self.store.queue(service.bytes().clone()) else { return };
         runner.is_leasing = true;
         runner.due = Due::Nothing;
+        self.leasing += 1;
         let lease = queue.lease(room as usize, self.config.lease);
         self.ask(lease, move |leased| Happened::Leased(service, leased));
     }
@@ -137,6 +154,11 @@ impl Titanic {
                 Some(now + AFTER_ERROR)
             }
         };
+        self.leasing -= 1;
+        let closed = match self.leasing {
+            0 => std::mem::take(&mut self.closed),
+            _ => self.closed.clone(),
+        };
         let Some(runner) = self.runners.get_mut(service) else { return };
         runner.is_leasing = false;
         // What was stored meanwhile is due at once
@@ -145,12 +167,28 @@ impl Titanic {
         {
             runner.due = if due <= now { Due::Now } else { Due::At(due) };
         }
-        let entries = result.map(|leased| leased.entries).unwrap_or_default();
+        let mut entries = result.map(|leased| leased.entries).unwrap_or_default();
+        entries.retain(|entry| {
+            let running = self.running_by_id.get(&entry.id).and_then(|request| self.running.get_mut(request));
+            // Its lease ended, as the store could not extend it; it is under way all the same, or done
+            let held = running.map(|running| &mut running.ticket);
+            let held = held.or_else(|| self.unkept.get_mut(&entry.id).map(|finished| &mut finished.ticket));
+            match held {
+                Some(ticket) => *ticket = entry.ticket,
+                None => return !closed.contains(&entry.id),
+            }
+            false
+        });
         runner.in_flight += entries.len() as u32;
         self.stats.attempts += entries.len() as u64;
         for entry in entries {
             // The broker need not repeat it after a worker's death: that is done here, with a wait between
-            let options = RequestOptions { repeatable: false, attempt: entry.attempt(), ..RequestOptions::default() };
+            let options = RequestOptions {
+                deadline: Some(self.config.time_limit.unwrap_or(LONGEST_ATTEMPT)),
+                repeatable: false,
+                attempt: entry.attempt(),
+                ..RequestOptions::default()
+            };
             let request = broker.local_request(now, service, options, Body::from_vec(entry.body));
             let (id, ticket) = (entry.id, entry.ticket);
             let service = service.clone();
@@ -176,39 +214,90 @@ impl Titanic {
 
     pub(super) fn handle_final(&mut self, request: LocalRequestId, body: Body) {
         let Some(running) = self.end(request) else { return };
-        let (service, ticket) = (running.service, running.ticket);
+        let Running { service, id, ticket, .. } = running;
         if running.octets > MAX_GATHERED {
             let note = format!("the parts of its reply have {} octets, more than {MAX_GATHERED}", running.octets);
             return self.give_back(service, ticket, Retry::Never, note);
         }
-        let Ok(queue) = self.store.queue(service.bytes().clone()) else { return };
         let frames: Vec<Bytes> = running.parts.into_iter().chain(body).collect();
-        self.ask(queue.complete(ticket, &frames), move |settled| Happened::Completed(service, ticket, settled));
+        let octets = frames.iter().map(|frame| frame.len() + 4).sum();
+        self.keep(Finished { service, id, ticket, frames, octets });
     }
 
-    pub(super) fn on_completed(&mut self, service: &ServiceName, ticket: Ticket, result: Result<Settled, StoreError>) {
-        match result {
-            Ok(Settled::Done) => self.stats.completed += 1,
-            Ok(Settled::Late) => self.stats.late += 1,
-            Err(error) => {
-                self.stats.store_errors += 1;
-                // Work that was done is lost if its result can't be kept; it is done again when there is room
-                let retry = if matches!(error, StoreError::TooLarge { .. }) { Retry::Never } else { Retry::Backoff };
-                self.give_back(service.clone(), ticket, retry, format!("its result was not kept: {error}"));
+    fn keep(&mut self, finished: Finished) {
+        let Ok(queue) = self.store.queue(finished.service.bytes().clone()) else { return };
+        let complete = queue.complete(finished.ticket, &finished.frames);
+        self.ask(complete, move |settled| Happened::Completed(finished, settled));
+    }
+
+    pub(super) fn on_completed(&mut self, now: Instant, finished: Finished, result: Result<Settled, StoreError>) {
+        let error = match result {
+            Ok(settled) => {
+                match settled {
+                    Settled::Done => self.stats.completed += 1,
+                    Settled::Late => self.stats.late += 1,
+                }
+                return self.drop_unkept(finished.id);
+            }
+            Err(error) => error,
+        };
+        self.stats.store_errors += 1;
+        let Finished { service, id, ticket, .. } = &finished;
+        let note = || format!("its result was not kept: {error}");
+        match error {
+            StoreError::TooLarge { .. } => {
+                let (service, ticket, note) = (service.clone(), *ticket, note());
+                self.drop_unkept(*id);
+                self.give_back(service, ticket, Retry::Never, note);
+            }
+            // Nobody is there to keep it, and the next who is does the work again
+            StoreError::Closed => self.drop_unkept(*id),
+            _ if self.unkept.contains_key(id) => {
+                self.look_at_unkept.get_or_insert(now + AFTER_ERROR);
+            }
+            _ if self.unkept_octets + finished.octets > MOST_UNKEPT => {
+                tracing::warn!(%service, entry = ticket.seq, %error, "the result of a durable request is lost: it is done again");
+                let (service, ticket, note) = (service.clone(), *ticket, note());
+                self.give_back(service, ticket, Retry::Backoff, note);
+            }
+            // What was done is not to be done again: the result waits for the store
+            _ => {
+                tracing::warn!(%service, entry = ticket.seq, %error, "the result of a durable request is not kept yet: trying again");
+                self.unkept_octets += finished.octets;
+                self.unkept.insert(*id, finished);
+                self.look_at_unkept.get_or_insert(now + AFTER_ERROR);
+                self.next_extension.get_or_insert(now + self.config.lease / 3);
             }
         }
     }
 
-    pub(super) fn handle_refused(&mut self, _now: Instant, request: LocalRequestId, status: Status, text: &[u8]) {
+    /// Hands the store again what it could not keep
+    pub(super) fn keep_again(&mut self) {
+        self.look_at_unkept = None;
+        let finished: Vec<Finished> = self.unkept.values().cloned().collect();
+        for finished in finished {
+            self.keep(finished);
+        }
+    }
+
+    /// A result is kept, or nobody's
+    pub(super) fn drop_unkept(&mut self, id: Uuid) {
+        if let Some(finished) = self.unkept.remove(&id) {
+            self.unkept_octets -= finished.octets;
+        }
+    }
+
+    pub(super) fn handle_refused(&mut self, request: LocalRequestId, by: Refuser, status: Status, text: &[u8]) {
         let Some(running) = self.end(request) else { return };
-        let retry = match status {
+        let retry = match (by, status) {
             // Nobody had a look at it: there was no worker, no room or no time
-            Status::NO_SUCH_SERVICE
-            | Status::TOO_MANY
-            | Status::CANCELLED
-            | Status::UNAVAILABLE
-            | Status::DEADLINE_PASSED => Retry::Release(NOT_NOW),
-            status if status.code() >= 500 => Retry::Backoff,
+            (Refuser::Broker { was_running: false }, Status::DEADLINE_PASSED)
+            | (
+                Refuser::Broker { .. },
+                Status::NO_SUCH_SERVICE | Status::TOO_MANY | Status::CANCELLED | Status::UNAVAILABLE,
+            ) => Retry::Release(NOT_NOW),
+            (Refuser::Worker, Status::TOO_MANY) => Retry::Backoff,
+            (_, status) if status.code() >= 500 => Retry::Backoff,
             _ => Retry::Never,
         };
         let text = String::from_utf8_lossy(text);
@@ -243,7 +332,9 @@ impl Titanic {
     /// A request is no longer under way
     pub(super) fn end(&mut self, request: LocalRequestId) -> Option<Running> {
         let running = self.running.remove(&request)?;
-        self.running_by_id.remove(&running.id);
+        if self.running_by_id.get(&running.id) == Some(&request) {
+            self.running_by_id.remove(&running.id);
+        }
         if let Some(runner) = self.runners.get_mut(&running.service) {
             runner.in_flight = runner.in_flight.saturating_sub(1);
         }
@@ -253,7 +344,8 @@ impl Titanic {
 
     /// Keeps what is under way, and takes back what has taken too long
     pub(super) fn extend(&mut self, broker: &mut Broker, now: Instant) {
-        self.next_extension = (!self.running.is_empty()).then(|| now + self.config.lease / 3);
+        let is_any = !self.running.is_empty() || !self.unkept.is_empty();
+        self.next_extension = is_any.then(|| now + self.config.lease / 3);
         let limit = self.config.time_limit;
         let over =
             |running: &Running| limit.is_some_and(|limit| now.saturating_duration_since(running.started) >= limit);
@@ -265,11 +357,22 @@ impl Titanic {
                 self.give_back(running.service, running.ticket, Retry::Backoff, note);
             }
         }
-        let held: Vec<_> = self.running.values().map(|running| (running.service.clone(), running.ticket)).collect();
+        let running = self.running.values().map(|running| (running.service.clone(), running.ticket));
+        let unkept = self.unkept.values().map(|finished| (finished.service.clone(), finished.ticket));
+        let held: Vec<_> = running.chain(unkept).collect();
         for (service, ticket) in held {
             if let Ok(queue) = self.store.queue(service.into_bytes()) {
-                self.ask(queue.extend(ticket, self.config.lease), |_late_or_not| Happened::Extended);
+                self.ask(queue.extend(ticket, self.config.lease), Happened::Extended);
             }
+        }
+    }
+
+    /// A late one needs nothing: what came of the request is told when it ends
+    pub(super) fn on_extended(&mut self, result: &Result<Settled, StoreError>) {
+        if let Err(error) = result {
+            // It is tried again before the lease ends
+            self.stats.store_errors += 1;
+            tracing::warn!(%error, "the lease of a durable request was not extended");
         }
     }
 
@@ -302,6 +405,15 @@ const NOT_NOW: Duration = Duration::from_secs(1);
 
 /// How long a store that could not be read is left alone
 const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// How long an attempt may take that has no limit
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Octets of results that the store could not keep, from which on nothing more is begun
+const MAX_UNKEPT: usize = 64 << 20;
+
+/// Octets of such results beyond which they are let go
+const MOST_UNKEPT: usize = 256 << 20;
 
 /// Partial replies of one request that are kept
 const MAX_GATHERED: usize = 64 << 20;

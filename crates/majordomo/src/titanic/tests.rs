@@ -215,12 +215,17 @@ async fn a_key_makes_it_the_same_request() {
     }
     assert!(ids[0].starts_with("200|") && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     match stage.ask(REQUEST, keyed(), frames(&["echo", "y"])).await {
-        Local::Final { body, .. } => assert!(said(&body).starts_with("400 the key"), "{}", said(&body)),
+        Local::Final { body, .. } => assert_no_id(&said(&body)),
         Local::Refused { status, .. } => assert_eq!(status, Status::KEY_IN_USE),
         other => panic!("{other:?}"),
     }
     stage.worker("echo", 9).await;
     assert!(stage.order().is_some() && stage.order().is_none());
+}
+
+fn assert_no_id(said: &str) {
+    assert!(said.starts_with("400 the key"), "{said}");
+    assert!(said.split_whitespace().all(|word| answer::read_id(word.as_bytes()).is_none()), "{said}");
 }
 
 #[tokio::test]
@@ -296,19 +301,113 @@ async fn what_fails_is_tried_again_later_and_given_up_in_the_end() {
 }
 
 #[tokio::test]
-async fn what_is_refused_for_good_is_a_dead_letter_at_once_and_what_is_early_costs_no_attempt() {
+async fn what_a_worker_refuses_counts_whatever_its_status() {
     let mut stage = Stage::new().await;
     stage.worker("echo", 1).await;
-    let id = stage.submit(&["echo", "x"]).await;
-    for _ in 0..10 {
+    for status in [404, 422, 499] {
+        let id = stage.submit(&["echo", "x"]).await;
         let (peer, token, _) = stage.order().unwrap();
-        stage.refuse(peer, token, 503, "not now").await;
-        stage.pass(secs(2)).await;
+        stage.refuse(peer, token, status, "nonsense").await;
+        let said = stage.reply(&id).await;
+        assert!(said.starts_with("500 a dead letter") && said.contains(&status.to_string()), "{said}");
+        stage.pass(secs(1000)).await;
+        assert!(stage.order().is_none());
     }
+    for status in [429, 500, 503, 504] {
+        let id = stage.submit(&["echo", "x"]).await;
+        for _ in 0..3 {
+            let (peer, token, _) = stage.order().unwrap();
+            stage.refuse(peer, token, status, "not now").await;
+            stage.pass(secs(4)).await;
+        }
+        let said = stage.reply(&id).await;
+        assert!(said.starts_with("500 a dead letter") && said.contains("not now"), "{said}");
+        stage.pass(secs(1000)).await;
+        assert!(stage.order().is_none());
+    }
+}
+
+#[tokio::test]
+async fn what_the_broker_could_not_do_yet_costs_no_attempt() {
+    let config = TitanicConfig::default().time_limit(Some(secs(10)));
+    let mut stage = Stage::with(config, StoreOptions::default().max_attempts(2)).await;
+    let worker = stage.worker("echo", 1).await;
+    // Somebody else keeps the worker busy, who is in no hurry
+    let patient = RequestOptions { deadline: Some(secs(1000)), ..RequestOptions::default() };
+    stage.broker.local_request(stage.now, &name("echo"), patient, frames(&["long"]));
+    stage.settle().await;
+    let (_, busy, body) = stage.order().unwrap();
+    assert_eq!(body, "long");
+    let id = stage.submit(&["echo", "x"]).await;
+    stage.pass(secs(100)).await;
+    assert!(stage.order().is_none());
+    stage.answer(worker, busy, &["done"]).await;
+    stage.pass(secs(2)).await;
+    let (peer, token, body) = stage.order().unwrap();
+    assert_eq!(body, "x");
+    stage.answer(peer, token, &["after all"]).await;
+    assert_eq!(stage.reply(&id).await, "200|after all");
+}
+
+#[tokio::test]
+async fn a_classic_worker_may_be_mute_while_it_works() {
+    let mut stage = Stage::new().await;
+    let id = stage.submit(&["echo", "x"]).await;
+    let mute = PeerKey(1000);
+    let ready =
+        WorkerCommand::Ready { service: name("echo"), options: ReadyOptions { concurrency: 1, heartbeat: None } };
+    stage.broker.handle_message(stage.now, mute, ready.encode(Wire::Mdp01).unwrap());
+    let mut token = None;
+    while stage.titanic.stats().attempts == 0 || token.is_none() {
+        while let Some(local) = stage.broker.poll_local() {
+            stage.titanic.handle_local(&mut stage.broker, stage.now, local);
+        }
+        while let Some(Transmit { message, .. }) = stage.broker.poll_transmit() {
+            if let Ok(WorkerOrder::Request { token: given, .. }) = WorkerOrder::decode(message, Wire::Mdp01) {
+                token = Some(given);
+            }
+        }
+        if stage.titanic.pending > 0 {
+            let outcome = stage.titanic.outcome().await;
+            stage.titanic.handle_outcome(&mut stage.broker, stage.now, outcome);
+        }
+    }
+    stage.pass(secs(3000)).await;
+    assert_eq!(stage.titanic.stats().attempts, 1);
+    let done = WorkerCommand::Final { token: token.unwrap(), body: frames(&["at last"]) };
+    stage.broker.handle_message(stage.now, mute, done.encode(Wire::Mdp01).unwrap());
+    stage.settle().await;
+    assert_eq!(stage.reply(&id).await, "200|at last");
+}
+
+#[tokio::test]
+async fn a_result_that_can_not_be_kept_yet_waits_and_the_work_is_not_done_again() {
+    let mut stage = Stage::with(TitanicConfig::default(), StoreOptions::default().max_octets(1000)).await;
+    let others = [stage.submit(&["other", "1"]).await, stage.submit(&["other", "2"]).await];
+    let id = stage.submit(&["echo", "x"]).await;
+    stage.worker("echo", 1).await;
     let (peer, token, _) = stage.order().unwrap();
-    stage.refuse(peer, token, 422, "nonsense").await;
-    assert!(stage.reply(&id).await.contains("422"));
-    assert_eq!(stage.titanic.stats().given_up, 1);
+    let result = "y".repeat(700);
+    stage.answer(peer, token, &[&result]).await;
+    assert!(!stage.titanic.is_idle());
+    stage.pass(secs(200)).await;
+    assert!(stage.order().is_none() && stage.titanic.stats().attempts == 1);
+    assert!(stage.reply(&id).await.starts_with("300 attempt 1"));
+    for other in &others {
+        stage.call(CLOSE, &[other]).await;
+    }
+    stage.pass(secs(2)).await;
+    assert_eq!(stage.reply(&id).await, format!("200|{result}"));
+    assert!(stage.titanic.is_idle() && stage.order().is_none());
+    assert_eq!((stage.titanic.unkept.len(), stage.titanic.unkept_octets), (0, 0));
+    // Whoever closes it wants no result
+    let others = [stage.submit(&["other", "1"]).await, stage.call(CLOSE, &[&id]).await];
+    let id = stage.submit(&["echo", "x"]).await;
+    let (peer, token, _) = stage.order().unwrap();
+    stage.answer(peer, token, &[&"y".repeat(1200)]).await;
+    assert_eq!(stage.titanic.unkept.len(), 1);
+    stage.call(CLOSE, &[&id]).await;
+    assert!(stage.titanic.unkept.is_empty() && others[1] == "200");
 }
 
 #[tokio::test]
