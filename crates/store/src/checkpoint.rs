@@ -153,7 +153,7 @@ fn checkpoint(connection: &Connection, pragma: &str) -> Option<Log> {
         let (pages, carried): (i64, i64) = (row.get(1)?, row.get(2)?);
         Ok(Log { pages, whole: pages >= 0 && pages == carried })
     });
-    log.ok()
+    log.inspect_err(|error| tracing::warn!(%error, "the log was not carried over into the database: trying again")).ok()
 }
 
 /// SQLite's log of a database

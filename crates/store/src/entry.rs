@@ -14,6 +14,7 @@ pub struct NewEntry {
     pub(crate) body: Vec<Bytes>,
     pub(crate) id: Option<Uuid>,
     pub(crate) key: Option<Bytes>,
+    pub(crate) key_is_brief: bool,
     pub(crate) ttl: Option<Duration>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) not_before: Option<Timestamp>,
@@ -36,6 +37,14 @@ impl NewEntry {
     #[must_use]
     pub fn key(mut self, key: impl Into<Bytes>) -> Self {
         self.key = Some(key.into());
+        self
+    }
+
+    /// The same with a key that was made for one call and its repetitions: it is remembered for ten minutes
+    #[must_use]
+    pub fn brief_key(mut self, key: impl Into<Bytes>) -> Self {
+        self.key = Some(key.into());
+        self.key_is_brief = true;
         self
     }
 

@@ -6,10 +6,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::batch::{Batch, Doomed, Limits, roll_back};
+use crate::batch::{Batch, Doomed, Limits, Step, roll_back};
 use crate::entry::State;
 use crate::error::Sql;
 use crate::fsck::{self, FsckReport, Progress};
@@ -103,7 +104,7 @@ impl Inspector {
         Ok(self.look(view::latest)?.max(self.clock.now()))
     }
 
-    /// Deletes all entries of a queue in one state, a thousand at a time; how many those were
+    /// Deletes all entries of a queue in one state, a thousand or 8 MiB at a time; how many those were
     ///
     /// `progress` hears how many are gone so far. Ids and keys stay known as duplicates for the rest of their window.
     ///
@@ -119,7 +120,7 @@ impl Inspector {
     /// As [`purge`](Self::purge).
     pub fn purge_one(&self, queue: &[u8], seq: u64) -> Result<bool, StoreError> {
         let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-        self.change(queue, |batch, queue| batch.purge(queue, Doomed::One(seq), 1)).map(|gone| gone > 0)
+        self.change(queue, |batch, queue| batch.purge(queue, Doomed::One(seq), 1)).map(|gone| gone.done > 0)
     }
 
     /// Has all dead letters of a queue begin anew, a thousand at a time; how many those were
@@ -136,7 +137,7 @@ impl Inspector {
     /// As [`purge`](Self::purge).
     pub fn requeue_one(&self, queue: &[u8], seq: u64) -> Result<bool, StoreError> {
         let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-        self.change(queue, |batch, queue| batch.requeue(queue, Doomed::One(seq), 1)).map(|back| back > 0)
+        self.change(queue, |batch, queue| batch.requeue(queue, Doomed::One(seq), 1)).map(|back| back.done > 0)
     }
 
     /// Examines all of it: SQLite's own check, every checksum, every count, every state
@@ -157,24 +158,23 @@ impl Inspector {
         &self,
         queue: &[u8],
         mut progress: impl FnMut(u64),
-        mut step: impl FnMut(&mut Batch<'_>, i64) -> Sql<usize>,
+        mut step: impl FnMut(&mut Batch<'_>, i64) -> Sql<Step>,
     ) -> Result<u64, StoreError> {
         let mut all = 0;
         loop {
-            let some = self.change(queue, &mut step)?;
-            all += some as u64;
-            if some < STEP {
+            let began = Instant::now();
+            let step = self.change(queue, &mut step)?;
+            all += step.done as u64;
+            if !step.more {
                 return Ok(all);
             }
             progress(all);
+            // As long for the owner as it took here
+            std::thread::sleep(began.elapsed().clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
         }
     }
 
-    fn change(
-        &self,
-        queue: &[u8],
-        change: impl FnOnce(&mut Batch<'_>, i64) -> Sql<usize>,
-    ) -> Result<usize, StoreError> {
+    fn change(&self, queue: &[u8], change: impl FnOnce(&mut Batch<'_>, i64) -> Sql<Step>) -> Result<Step, StoreError> {
         // Of the limits none matters to what takes away or puts back
         let mut limits = Limits::from(&StoreOptions::default());
         // The owner's time is the store's: it may go after another clock than this process
@@ -183,7 +183,7 @@ impl Inspector {
             let mut batch = Batch::begin(&self.connection, limits, self.clock.now())?;
             let changed = match batch.queue(queue)? {
                 Some(queue) => change(&mut batch, queue)?,
-                None => 0,
+                None => Step::default(),
             };
             batch.finish().map(|_woke| changed)
         };
@@ -202,3 +202,7 @@ impl fmt::Debug for Inspector {
 
 /// Entries in one transaction: some milliseconds of the owner's time
 const STEP: usize = 1000;
+
+/// Between two of them
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);

@@ -82,6 +82,7 @@ impl Queue {
             id,
             id_given,
             key: entry.key,
+            key_is_brief: entry.key_is_brief,
             ttl: entry.ttl.map(|ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
             max_attempts: entry.max_attempts,
             not_before: entry.not_before,

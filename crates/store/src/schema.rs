@@ -4,7 +4,7 @@
 //! program too, sees what is true.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ pub(crate) fn file_in(directory: &Path) -> PathBuf {
 /// Opens the database for its owner, and makes it where there is none
 pub(crate) fn open_owner(directory: &Path, options: &StoreOptions) -> Result<Connection, StoreError> {
     let path = file_in(directory);
+    if let Some(what) = unfinished_repair(directory) {
+        return Err(StoreError::Damaged { path, what });
+    }
     // SQLite gives its log the same permissions; bodies are nobody else's business
     let made = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     made.map_err(|error| StoreError::io("open", &path, error))?;
@@ -51,10 +54,53 @@ pub(crate) fn open_guest(directory: &Path) -> Result<Connection, StoreError> {
     }
 }
 
+/// What says that a repair was cut short: an empty store must not take the place of the damaged one in silence
+fn unfinished_repair(directory: &Path) -> Option<String> {
+    if fresh_in(directory).exists() {
+        return Some("a repair of it was not finished".to_owned());
+    }
+    let aside = || directory.read_dir().ok()?.flatten().find(|file| is_aside(&file.file_name()));
+    if file_in(directory).exists() {
+        return None;
+    }
+    aside().map(|file| format!("it is gone, and there is {}", file.file_name().display()))
+}
+
+/// Where a repair makes the new file
+pub(crate) fn fresh_in(directory: &Path) -> PathBuf {
+    directory.join("queue.db.new")
+}
+
+/// The beginning of the names of damaged files that were put aside
+pub(crate) const ASIDE: &str = "queue.db.damaged-";
+
+fn is_aside(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with(ASIDE)
+}
+
 /// The directory of a store, which nobody else may read
 pub(crate) fn make_directory(directory: &Path) -> Result<(), StoreError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|error| StoreError::io("make", directory, error))
+    if let Ok(there) = fs::metadata(directory) {
+        let mode = there.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            tracing::warn!(
+                store = %directory.display(),
+                "others may look into the store's directory (mode {mode:o}): chmod 700 keeps them out"
+            );
+        }
+        return Ok(());
+    }
+    let made: Vec<&Path> =
+        directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    let tried = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    tried.map_err(|error| StoreError::io("make", directory, error))?;
+    // A directory is there after a power failure when the one above it is synced
+    for path in made {
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let synced = fs::File::open(above).and_then(|above| above.sync_all());
+        synced.map_err(|error| StoreError::io("sync", above, error))?;
+    }
+    Ok(())
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
@@ -104,7 +150,7 @@ fn prepare(connection: &Connection, options: &StoreOptions) -> Sql<Opened> {
             connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
             connection.execute_batch(&format!(
                 "BEGIN IMMEDIATE; {TABLES}
-                 INSERT INTO store VALUES (1, 1, 0, 0, 0, 0, 0, 0);
+                 INSERT INTO store VALUES (1, 1, 0, 0, 0, 0, 0, 0, 0, 1);
                  {}
                  COMMIT;",
                 mark()
@@ -151,17 +197,19 @@ pub(crate) const INLINE: usize = 1024;
 
 /// The tables, format 1
 ///
-/// * `store` has one row. `octets` and `entries` sum up `queue`'s; `latest` is the last moment that was seen.
+/// * `store` has one row. `octets` and `entries` sum up `queue`'s; `latest` is the last moment that was seen; `seen_octets`
+///   is what `seen` counts for; `clean` is 0 while an owner has it open, and after one that did not end in order.
 /// * `queue` counts its entries by state.
 /// * `entry`: `due_at` is 0 while an entry waits for nothing, the moment from which it may be handed out (again) while it
-///   waits or is leased. `flags`: 1 the id was given, 2 the body lies in `large`. `weight` is what it counts for.
+///   waits or is leased. `flags`: 1 the id was given, 2 the body lies in `large`, 4 the key is brief. `weight` is what it counts for.
 /// * `seen` remembers keys (`k…`) and given ids (`i…`) of entries that are gone.
 /// * `item` is for small tables.
 pub(crate) const TABLES: &str = "
 CREATE TABLE store (
     one INTEGER PRIMARY KEY CHECK (one = 1), next_seq INTEGER NOT NULL, latest INTEGER NOT NULL,
     entries INTEGER NOT NULL, octets INTEGER NOT NULL,
-    dedup_window INTEGER NOT NULL, keep_results INTEGER NOT NULL, keep_dead INTEGER NOT NULL
+    dedup_window INTEGER NOT NULL, keep_results INTEGER NOT NULL, keep_dead INTEGER NOT NULL,
+    seen_octets INTEGER NOT NULL DEFAULT 0, clean INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 CREATE TABLE queue (
     queue INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE,

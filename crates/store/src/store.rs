@@ -103,7 +103,8 @@ impl Store {
             clock.go_on_from(seen);
             let mut batch = Batch::begin(&connection, *limits, clock.now())?;
             batch.set_waits_back()?;
-            let (released, now, doubt) = (batch.release_all()?, batch.now, view::doubt(&connection)?);
+            let was_clean = batch.set_clean(false)?;
+            let (released, now, doubt) = (batch.release_all(was_clean)?, batch.now, view::doubt(&connection)?);
             batch.finish()?;
             let data_version = connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
             Ok((released, now, doubt, data_version))
@@ -140,6 +141,7 @@ impl Store {
             broken: None,
             doubts_until: now.after(GRACE),
             swept_at: Timestamp::default(),
+            has_more: false,
             tidied_at: now,
             data_version,
             looked_at: std::time::Instant::now(),
@@ -241,6 +243,11 @@ impl Store {
     /// The present moment, as the store sees it
     pub fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    /// Whether it takes operations: not after it was closed, or its disk or its writer has failed
+    pub fn is_open(&self) -> bool {
+        !self.shared.inbox.is_closed() && !self.shared.counters.broken.load(Ordering::Acquire)
     }
 
     /// Where it lies

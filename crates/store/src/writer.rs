@@ -4,14 +4,14 @@
 //! lone caller waits for nobody. A job is answered after the COMMIT that holds it, and not before.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-use crate::batch::{Batch, Limits, roll_back};
+use crate::batch::{Batch, Limits, is_odd_row, roll_back};
 use crate::checkpoint::Checkpointer;
 use crate::error::Sql;
 use crate::time::Onwards;
@@ -94,6 +94,11 @@ impl Inbox {
         }
     }
 
+    /// Whether it takes no more
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Takes no more; what is there will be done
     pub(crate) fn close(&self) {
         self.lock().closed = true;
@@ -120,6 +125,8 @@ pub(crate) struct Counters {
     pub(crate) commits: AtomicU64,
     pub(crate) jobs: AtomicU64,
     pub(crate) failed: AtomicU64,
+    /// The disk has failed
+    pub(crate) broken: AtomicBool,
 }
 
 /// The thread's state
@@ -138,6 +145,8 @@ pub(crate) struct Writer {
     /// When a clock that may be wrong is believed after all
     pub(crate) doubts_until: Timestamp,
     pub(crate) swept_at: Timestamp,
+    /// There are more lifetimes to be ended
+    pub(crate) has_more: bool,
     pub(crate) tidied_at: Timestamp,
     pub(crate) data_version: i64,
     pub(crate) looked_at: Instant,
@@ -148,13 +157,18 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let inbox = Arc::clone(&self.inbox);
         let _closing = CloseAtEnd(&inbox);
-        while let Some(jobs) = inbox.take(TICK) {
+        while let Some(jobs) = inbox.take(if self.has_more { Duration::ZERO } else { TICK }) {
             self.look_outside();
             let mut jobs = jobs.into_iter().peekable();
             while jobs.peek().is_some() {
                 self.commit(jobs.by_ref().take(MAX_BATCH).collect());
             }
-            self.sweep();
+            if self.broken.is_none() {
+                self.sweep();
+            }
+        }
+        if self.broken.is_none() {
+            self.note_clean();
         }
         self.checkpointer.finish(&self.connection);
     }
@@ -186,7 +200,7 @@ impl Writer {
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Sql<()> {
         let mut run = || {
             let now = self.clock.now();
-            let mut batch = Batch::begin(&self.connection, self.limits, now)?;
+            let mut batch = self.begin(now)?;
             if batch.now > now {
                 self.clock.go_on_from(batch.now);
             }
@@ -206,6 +220,33 @@ impl Writer {
         Ok(())
     }
 
+    /// Another process that keeps the lock for long fails nothing yet
+    fn begin(&self, now: Timestamp) -> Sql<Batch<'_>> {
+        let mut tries = 1;
+        loop {
+            match Batch::begin(&self.connection, self.limits, now) {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && tries < BUSY_TRIES => {
+                    tracing::warn!(database = %self.path.display(), "another process keeps the store locked");
+                    tries += 1;
+                }
+                begun => return begun,
+            }
+        }
+    }
+
+    /// The next owner may know that this one has ended in order
+    fn note_clean(&self) {
+        let run = || {
+            let mut batch = Batch::begin(&self.connection, self.limits, self.clock.now())?;
+            batch.set_clean(true)?;
+            batch.finish()
+        };
+        if let Err(error) = run() {
+            roll_back(&self.connection);
+            tracing::warn!(database = %self.path.display(), %error, "the store was not closed in order");
+        }
+    }
+
     /// Has the disk take what was committed, if anybody was promised that
     ///
     /// That of leases alone need not be waited for: the next that is takes the log up to its own end. SQLite does not
@@ -218,7 +259,7 @@ impl Writer {
         self.checkpointer.sync().map_err(|error| {
             // The system may have thrown away what it could not write, and say of the next attempt that all is well
             let error = StoreError::io("sync the log of", &self.path, error);
-            self.broken = Some(error.clone());
+            self.break_off(error.clone());
             error
         })
     }
@@ -226,7 +267,7 @@ impl Writer {
     /// Ends lifetimes, now and then
     fn sweep(&mut self) {
         let now = self.clock.now();
-        if now.since(self.swept_at) < SWEEP && now >= self.swept_at {
+        if !self.has_more && now.since(self.swept_at) < SWEEP && now >= self.swept_at {
             return;
         }
         self.swept_at = now;
@@ -245,17 +286,17 @@ impl Writer {
         };
         match run() {
             Ok(more) => {
-                // The rest comes with the next look
-                if more {
-                    self.swept_at = Timestamp::default();
-                }
+                // The rest comes after what has gathered meanwhile
+                self.has_more = more;
                 if tidy {
                     self.tidied_at = now;
                 }
             }
             Err(error) => {
                 roll_back(&self.connection);
-                self.failure(&error);
+                self.has_more = false;
+                let error = self.failure(&error);
+                tracing::warn!(%error, "lifetimes were not ended: trying again");
             }
         }
     }
@@ -275,9 +316,23 @@ impl Writer {
         }
     }
 
-    fn failure(&self, error: &rusqlite::Error) -> StoreError {
+    fn failure(&mut self, error: &rusqlite::Error) -> StoreError {
         self.counters.failed.fetch_add(1, Ordering::Relaxed);
-        StoreError::engine(&self.path, error)
+        let told = StoreError::engine(&self.path, error);
+        if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+            self.break_off(told.clone());
+        }
+        told
+    }
+
+    /// The disk has failed: nothing is done any more
+    fn break_off(&mut self, error: StoreError) {
+        if self.broken.is_none() {
+            tracing::error!(%error, "the disk fails: the store takes nothing more until it is opened again");
+            self.counters.broken.store(true, Ordering::Release);
+            self.has_more = false;
+            self.broken = Some(error);
+        }
     }
 }
 
@@ -286,6 +341,9 @@ struct CloseAtEnd<'a>(&'a Inbox);
 
 impl Drop for CloseAtEnd<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the store's writer has failed: the store is closed");
+        }
         let mut gathered = self.0.lock();
         gathered.closed = true;
         gathered.jobs.clear();
@@ -294,10 +352,11 @@ impl Drop for CloseAtEnd<'_> {
 
 /// Not an error of the disk or the file, which the next job would only meet again
 fn concerns_one(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DiskFull | ErrorCode::TooBig | ErrorCode::ConstraintViolation | ErrorCode::OutOfMemory)
-    )
+    is_odd_row(error)
+        || matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DiskFull | ErrorCode::TooBig | ErrorCode::ConstraintViolation | ErrorCode::OutOfMemory)
+        )
 }
 
 /// Jobs in one transaction. Beyond some hundred a larger batch saves nothing that can be measured
@@ -308,6 +367,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often lifetimes are ended
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// How often the writer asks for the lock, 5 s each time
+const BUSY_TRIES: u32 = 6;
 
 /// How many at once
 const SWEEP_ROWS: usize = 1000;

@@ -3,7 +3,7 @@
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::{Batch, EntryRow};
+use super::{Batch, EntryRow, is_odd_row};
 use crate::StoreError;
 use crate::entry::{Cause, Found, Settled, State};
 use crate::error::Sql;
@@ -43,18 +43,24 @@ impl Batch<'_> {
         Ok(Settled::Done)
     }
 
-    /// Deletes up to `max` entries of a queue; how many those were
-    pub(crate) fn purge(&mut self, queue: i64, which: Doomed, max: usize) -> Sql<usize> {
+    /// Deletes up to `max` entries of a queue, and no more octets than a step may write; how many those were
+    pub(crate) fn purge(&mut self, queue: i64, which: Doomed, max: usize) -> Sql<Step> {
         let found = self.doomed(queue, which, max)?;
-        for entry in &found {
+        let mut octets = 0;
+        for (done, entry) in found.iter().enumerate() {
+            if octets >= STEP_OCTETS {
+                return Ok(Step { done, more: true });
+            }
+            octets += entry.weight;
             self.forget(entry)?;
         }
-        Ok(found.len())
+        Ok(Step { done: found.len(), more: found.len() >= max })
     }
 
     /// Has up to `max` dead letters of a queue begin anew; how many those were
-    pub(crate) fn requeue(&mut self, queue: i64, which: Doomed, max: usize) -> Sql<usize> {
+    pub(crate) fn requeue(&mut self, queue: i64, which: Doomed, max: usize) -> Sql<Step> {
         let mut found = self.doomed(queue, which, max)?;
+        let more = found.len() >= max;
         found.retain(|entry| entry.state == State::Dead);
         for entry in &found {
             let expires = entry.ttl.map(|ttl| self.now.column().saturating_add(ttl));
@@ -66,7 +72,7 @@ impl Batch<'_> {
             self.count(entry.queue, Some(State::Dead), Some(State::Waiting), 0);
             self.woke = true;
         }
-        Ok(found.len())
+        Ok(Step { done: found.len(), more })
     }
 
     fn doomed(&self, queue: i64, which: Doomed, max: usize) -> Sql<Vec<EntryRow>> {
@@ -96,9 +102,25 @@ impl Batch<'_> {
             // A leased one may still be done in time
             "WHERE expires_at <= ?1 AND NOT (state = 1 AND due_at > ?1) ORDER BY expires_at LIMIT ?2"
         ))?;
-        let ended: Vec<EntryRow> =
-            select.query_map(params![self.believed().column(), limit], EntryRow::read)?.collect::<Sql<_>>()?;
+        let (mut ended, mut odd) = (Vec::new(), Vec::new());
+        let mut rows = select.query(params![self.believed().column(), limit])?;
+        while let Some(row) = rows.next()? {
+            match EntryRow::read(row) {
+                Ok(entry) => ended.push(entry),
+                Err(error) if is_odd_row(&error) => odd.push(row.get(0)?),
+                Err(error) => return Err(error),
+            }
+        }
+        drop(rows);
+        for seq in odd {
+            self.bury_odd(seq)?;
+        }
+        let mut octets = 0;
         for entry in &ended {
+            if octets >= STEP_OCTETS {
+                return Ok(true);
+            }
+            octets += entry.weight;
             match entry.state {
                 State::Waiting | State::Leased => {
                     self.bury(entry, Cause::Expired, entry.note.as_deref().unwrap_or_default())?;
@@ -106,10 +128,7 @@ impl Batch<'_> {
                 State::Done | State::Dead => self.forget(entry)?,
             }
         }
-        let mut delete = self.connection.prepare_cached(
-            "DELETE FROM seen WHERE (queue, key) IN (SELECT queue, key FROM seen WHERE until <= ?1 LIMIT ?2)",
-        )?;
-        let forgotten = delete.execute(params![self.believed().column(), limit])?;
+        let forgotten = self.drop_seen(self.believed().column(), limit)?;
         Ok(ended.len() >= max || forgotten >= max)
     }
 
@@ -134,10 +153,18 @@ impl Batch<'_> {
         update.execute([self.now.column()]).map(drop)
     }
 
-    /// What a process had when it ended is nobody's: it waits again, and the attempt counts for none
+    /// Notes whether the owner has ended in order, and tells whether its predecessor had
+    pub(crate) fn set_clean(&mut self, clean: bool) -> Sql<bool> {
+        let was = self.connection.query_row("SELECT clean FROM store", [], |row| row.get(0))?;
+        self.connection.prepare_cached("UPDATE store SET clean = ?1 WHERE clean != ?1")?.execute([clean])?;
+        Ok(was)
+    }
+
+    /// What a process had when it ended is nobody's: it waits again
     ///
-    /// Only for the owner, when it opens the store: a broker's death is not the fault of what it held.
-    pub(crate) fn release_all(&mut self) -> Sql<usize> {
+    /// Only for the owner, when it opens the store. If the last one ended in order, the attempt counts for none; otherwise
+    /// what it held may be what ended it.
+    pub(crate) fn release_all(&mut self, was_clean: bool) -> Sql<usize> {
         let mut select = self
             .connection
             .prepare_cached("SELECT queue, count(*) FROM entry WHERE state <= 1 AND state = 1 GROUP BY queue")?;
@@ -148,9 +175,20 @@ impl Batch<'_> {
             counts.states[State::Waiting as usize] += entries;
         }
         let mut update = self.connection.prepare_cached(
-            "UPDATE entry SET state = 0, attempt = max(attempt - 1, 0), due_at = 0, changed_at = ?1
+            "UPDATE entry SET state = 0, attempt = max(attempt - ?2, 0), due_at = 0, changed_at = ?1
              WHERE state <= 1 AND state = 1",
         )?;
-        update.execute([self.now.column()])
+        update.execute([self.now.column(), i64::from(was_clean)])
     }
 }
+
+/// How far a change of many entries is
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) done: usize,
+    /// There may be more
+    pub(crate) more: bool,
+}
+
+/// Octets that one transaction deletes, or little more: what others wait for meanwhile is counted in milliseconds
+const STEP_OCTETS: i64 = 8 << 20;

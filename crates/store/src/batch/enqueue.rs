@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::{ANY_QUEUE, BODY_APART, Batch, ID_GIVEN, seen_id, seen_key};
+use super::{ANY_QUEUE, BODY_APART, Batch, ID_GIVEN, KEY_BRIEF, seen_id, seen_key};
 use crate::entry::{Enqueued, OVERHEAD, State};
 use crate::error::Sql;
 use crate::frames::Stored;
@@ -17,6 +17,7 @@ pub(crate) struct Packed {
     pub(crate) id: Uuid,
     pub(crate) id_given: bool,
     pub(crate) key: Option<Bytes>,
+    pub(crate) key_is_brief: bool,
     pub(crate) ttl: Option<i64>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) not_before: Option<Timestamp>,
@@ -26,24 +27,31 @@ pub(crate) struct Packed {
 impl Batch<'_> {
     /// Stores `new` in the queue, unless it is there already
     pub(crate) fn enqueue(&mut self, queue: &[u8], new: &Packed) -> Sql<Result<Enqueued, StoreError>> {
-        let queue = match self.queue_or_new(queue)? {
-            Ok(queue) => queue,
-            Err(error) => return Ok(Err(error)),
-        };
+        let (name, queue) = (queue, self.queue(queue)?);
         if let Some((seq, id, checksum)) = self.earlier(queue, new)? {
             let same = checksum == i64::from(new.body.checksum);
             let earlier = Enqueued { seq, id, duplicate: true, durability: self.limits.durability };
             return Ok(if same { Ok(earlier) } else { Err(StoreError::Conflict { id }) });
         }
-        let octets = u64::try_from(self.octets).unwrap_or(0);
         let weight = OVERHEAD + new.body.octets.len() as u64;
+        self.forget_seen(weight)?;
+        let octets = u64::try_from(self.octets + self.seen_octets).unwrap_or(0);
         if octets + weight > self.limits.max_octets {
             return Ok(Err(StoreError::Full { octets, max_octets: self.limits.max_octets }));
         }
+        let queue = match queue {
+            Some(queue) => queue,
+            None => match self.new_queue(name)? {
+                Ok(queue) => queue,
+                Err(error) => return Ok(Err(error)),
+            },
+        };
         let seq = self.next_seq;
         self.next_seq += 1;
         let apart = new.body.octets.len() > INLINE;
-        let flags = if new.id_given { ID_GIVEN } else { 0 } | if apart { BODY_APART } else { 0 };
+        let flags = if new.id_given { ID_GIVEN } else { 0 }
+            | if apart { BODY_APART } else { 0 }
+            | if new.key_is_brief { KEY_BRIEF } else { 0 };
         let now = self.now.column();
         let due_at = new.not_before.filter(|moment| *moment > self.now).map_or(0, Timestamp::column);
         let weight = i64::try_from(weight).unwrap_or(i64::MAX);
@@ -78,7 +86,7 @@ impl Batch<'_> {
     }
 
     /// What came earlier by the same key or given id: its number, id and checksum
-    fn earlier(&self, queue: i64, new: &Packed) -> Sql<Option<(u64, Uuid, i64)>> {
+    fn earlier(&self, queue: Option<i64>, new: &Packed) -> Sql<Option<(u64, Uuid, i64)>> {
         if new.id_given {
             if let Some(entry) = self.entry_by_id(new.id)? {
                 return Ok(Some((entry.seq.unsigned_abs(), entry.id, i64::from(entry.checksum))));
@@ -88,13 +96,41 @@ impl Batch<'_> {
                 return Ok(seen);
             }
         }
-        let Some(key) = new.key.as_deref() else { return Ok(None) };
+        let (Some(key), Some(queue)) = (new.key.as_deref(), queue) else { return Ok(None) };
         let mut select = self.connection.prepare_cached(entry_where!("WHERE queue = ?1 AND key = ?2"))?;
         let entry = select.query_row(params![queue, key], super::EntryRow::read).optional()?;
         match entry {
             Some(entry) => Ok(Some((entry.seq.unsigned_abs(), entry.id, i64::from(entry.checksum)))),
             None => self.seen(queue, &seen_key(key)),
         }
+    }
+
+    /// Gives up the oldest memories where there is no room for `weight` octets more beside them
+    fn forget_seen(&mut self, weight: u64) -> Sql<()> {
+        let max = i64::try_from(self.limits.max_octets).unwrap_or(i64::MAX);
+        let weight = i64::try_from(weight).unwrap_or(i64::MAX);
+        while self.seen_octets > 0 && self.octets.saturating_add(self.seen_octets).saturating_add(weight) > max {
+            if self.octets.saturating_add(weight) > max || self.drop_seen(i64::MAX, 64)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops up to `limit` memories that end by then, the oldest first; how many those were
+    pub(super) fn drop_seen(&mut self, until: i64, limit: i64) -> Sql<usize> {
+        let mut delete = self.connection.prepare_cached(
+            "DELETE FROM seen WHERE (queue, key) IN (SELECT queue, key FROM seen WHERE until <= ?1 ORDER BY until LIMIT ?2)
+             RETURNING length(key)",
+        )?;
+        let (mut dropped, mut octets) = (0, 0);
+        let mut rows = delete.query(params![until, limit])?;
+        while let Some(row) = rows.next()? {
+            octets += super::seen_weight(row.get::<_, i64>(0)?.unsigned_abs() as usize);
+            dropped += 1;
+        }
+        self.seen_octets -= octets;
+        Ok(dropped)
     }
 
     fn seen(&self, queue: i64, key: &[u8]) -> Sql<Option<(u64, Uuid, i64)>> {

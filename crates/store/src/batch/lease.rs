@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::params;
 
-use super::{BODY, Batch, EntryRow};
+use super::{BODY, Batch, EntryRow, is_odd_row};
 use crate::entry::{Cause, Entry, Leased, Retry, Settled, State, Ticket};
 use crate::error::Sql;
 use crate::frames::{self, Stored};
@@ -49,19 +49,28 @@ impl Batch<'_> {
     }
 
     /// Entries with their bodies, at least one if there is one
-    fn due(&self, look: &str, queue: i64, max: usize, max_octets: usize) -> Sql<Vec<(EntryRow, Vec<u8>)>> {
+    fn due(&mut self, look: &str, queue: i64, max: usize, max_octets: usize) -> Sql<Vec<(EntryRow, Vec<u8>)>> {
         let mut select = self.connection.prepare_cached(look)?;
         let max = i64::try_from(max).unwrap_or(i64::MAX);
         let mut rows = select.query(params![queue, self.now.column(), max])?;
-        let (mut found, mut octets) = (Vec::new(), 0);
+        let (mut found, mut odd, mut octets) = (Vec::new(), Vec::new(), 0);
         while let Some(row) = rows.next()? {
             // No body where there should be one: its checksum will tell
             let body: Vec<u8> = row.get::<_, Option<Vec<u8>>>(BODY)?.unwrap_or_default();
             octets += body.len();
-            found.push((EntryRow::read(row)?, body));
+            match EntryRow::read(row) {
+                Ok(entry) => found.push((entry, body)),
+                // It must not keep all others waiting
+                Err(error) if is_odd_row(&error) => odd.push(row.get(0)?),
+                Err(error) => return Err(error),
+            }
             if octets >= max_octets {
                 break;
             }
+        }
+        drop(rows);
+        for seq in odd {
+            self.bury_odd(seq)?;
         }
         Ok(found)
     }

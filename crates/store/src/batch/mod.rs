@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-pub(crate) use care::Doomed;
+pub(crate) use care::{Doomed, Step};
 pub(crate) use enqueue::Packed;
 
 use crate::entry::{Cause, State};
@@ -59,6 +59,8 @@ pub(crate) struct Batch<'c> {
     next_seq: i64,
     entries: i64,
     octets: i64,
+    /// What the memory of keys and ids counts for
+    seen_octets: i64,
     dedup_window: i64,
     keep_results: i64,
     keep_dead: i64,
@@ -129,7 +131,7 @@ impl<'c> Batch<'c> {
     pub(crate) fn begin(connection: &'c Connection, limits: Limits, clock: Timestamp) -> Sql<Self> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut select = connection.prepare_cached(
-            "SELECT next_seq, latest, entries, octets, dedup_window, keep_results, keep_dead FROM store",
+            "SELECT next_seq, latest, entries, octets, dedup_window, keep_results, keep_dead, seen_octets FROM store",
         )?;
         let begun = select.query_row([], |row| {
             let latest = Timestamp::from_column(row.get(1)?);
@@ -144,6 +146,7 @@ impl<'c> Batch<'c> {
                 dedup_window: row.get(4)?,
                 keep_results: row.get(5)?,
                 keep_dead: row.get(6)?,
+                seen_octets: row.get(7)?,
                 changed: connection.total_changes(),
                 counted: BTreeMap::new(),
                 woke: false,
@@ -167,10 +170,11 @@ impl<'c> Batch<'c> {
         }
         // What only looked writes nothing
         if self.connection.total_changes() != self.changed {
-            let mut update = self
-                .connection
-                .prepare_cached("UPDATE store SET next_seq = ?1, latest = ?2, entries = ?3, octets = ?4")?;
-            update.execute(params![self.next_seq, self.believed().column(), self.entries, self.octets])?;
+            let mut update = self.connection.prepare_cached(
+                "UPDATE store SET next_seq = ?1, latest = ?2, entries = ?3, octets = ?4, seen_octets = ?5",
+            )?;
+            let latest = self.believed().column();
+            update.execute(params![self.next_seq, latest, self.entries, self.octets, self.seen_octets])?;
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(self.woke)
@@ -202,11 +206,8 @@ impl<'c> Batch<'c> {
         select.query_row([name], |row| row.get(0)).optional()
     }
 
-    /// The same, and makes it if need be
-    fn queue_or_new(&self, name: &[u8]) -> Sql<Result<i64, StoreError>> {
-        if let Some(queue) = self.queue(name)? {
-            return Ok(Ok(queue));
-        }
+    /// Makes a queue
+    fn new_queue(&self, name: &[u8]) -> Sql<Result<i64, StoreError>> {
         let mut count = self.connection.prepare_cached("SELECT count(*) FROM queue")?;
         let queues = count.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs();
         if queues >= self.limits.max_queues {
@@ -252,18 +253,50 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
+    /// The same for one whose row says what can't be
+    ///
+    /// It gets a new id if it has none; what its body was is lost.
+    fn bury_odd(&mut self, seq: i64) -> Sql<()> {
+        let mut select = self.connection.prepare_cached("SELECT queue, state FROM entry WHERE seq = ?1")?;
+        let (queue, state): (i64, i64) = select.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut update = self.connection.prepare_cached(
+            "UPDATE entry SET state = 3, due_at = 0, changed_at = ?2, expires_at = ?3, cause = ?4,
+             note = 'its row was damaged', id = CASE WHEN length(id) = 16 THEN id ELSE randomblob(16) END,
+             flags = CASE WHEN checksum BETWEEN 0 AND 4294967295 THEN flags ELSE flags & ~2 END,
+             body = CASE WHEN checksum BETWEEN 0 AND 4294967295 THEN body ELSE x'' END,
+             checksum = CASE WHEN checksum BETWEEN 0 AND 4294967295 THEN checksum ELSE 0 END WHERE seq = ?1",
+        )?;
+        let expires = self.now.column().saturating_add(self.keep_dead);
+        update.execute(params![seq, self.now.column(), expires, Cause::Damaged.column()])?;
+        tracing::warn!(entry = seq, "an entry's row is damaged: it is a dead letter; `tidings queue fsck` tells more");
+        let counts = self.counted.entry(queue).or_default();
+        counts.states[State::Dead as usize] += 1;
+        if let Some(count) = usize::try_from(state).ok().and_then(|state| counts.states.get_mut(state)) {
+            *count -= 1;
+        }
+        Ok(())
+    }
+
     /// Deletes an entry with all that belongs to it, but remembers by what it is told from a second arrival
     fn forget(&mut self, entry: &EntryRow) -> Sql<()> {
-        let until = entry.enqueued_at.column().saturating_add(self.dedup_window);
+        let window = match entry.flags & KEY_BRIEF {
+            0 => self.dedup_window,
+            _ => self.dedup_window.min(BRIEF_MILLIS),
+        };
+        let until = entry.enqueued_at.column().saturating_add(window);
         if until > self.believed().column() {
             let given = (entry.flags & ID_GIVEN != 0).then(|| seen_id(entry.id));
             let key = entry.key.as_deref().map(seen_key);
             for name in given.into_iter().chain(key) {
-                let mut insert =
-                    self.connection.prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
                 let queue = if name.first() == Some(&b'i') { ANY_QUEUE } else { entry.queue };
+                let mut delete = self.connection.prepare_cached("DELETE FROM seen WHERE queue = ?1 AND key = ?2")?;
+                let earlier = delete.execute(params![queue, name])?;
+                let mut insert = self.connection.prepare_cached("INSERT INTO seen VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
                 let id = entry.id.as_bytes().as_slice();
                 insert.execute(params![queue, name, entry.seq, id, i64::from(entry.checksum), until])?;
+                if earlier == 0 {
+                    self.seen_octets += seen_weight(name.len());
+                }
             }
         }
         self.connection.prepare_cached("DELETE FROM entry WHERE seq = ?1")?.execute([entry.seq])?;
@@ -327,6 +360,23 @@ fn seen_id(id: Uuid) -> Vec<u8> {
     [b"i", id.as_bytes().as_slice()].concat()
 }
 
+/// What the memory of a key or an id of so many octets counts for
+fn seen_weight(octets: usize) -> i64 {
+    SEEN_OVERHEAD + i64::try_from(octets).unwrap_or(i64::MAX / 2)
+}
+
+/// Whether a row has a value that its column can't have; others may be as they should
+pub(crate) fn is_odd_row(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
+}
+
+/// Octets that the memory of a key or id counts for besides its own
+pub(crate) const SEEN_OVERHEAD: i64 = 128;
+
+/// How long a key is remembered that was made for one call and its repetitions: 10 minutes
+const BRIEF_MILLIS: i64 = 600_000;
+
 /// Ids are known in all queues
 const ANY_QUEUE: i64 = 0;
 
@@ -335,6 +385,9 @@ pub(crate) const ID_GIVEN: i64 = 1;
 
 /// `entry.flags`: the body lies in `large`
 pub(crate) const BODY_APART: i64 = 2;
+
+/// `entry.flags`: its key was made for one call
+pub(crate) const KEY_BRIEF: i64 = 4;
 
 /// Characters of a dead letter's note
 const MAX_NOTE: usize = 1024;

@@ -222,6 +222,14 @@ fn counts(connection: &Connection, report: &mut FsckReport, progress: &mut impl 
             }
         }
     }
+    let (said, counted): (i64, i64) = connection.query_row(
+        "SELECT seen_octets, (SELECT coalesce(sum(?1 + length(key)), 0) FROM seen) FROM store",
+        [crate::batch::SEEN_OVERHEAD],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    if said != counted {
+        report.add(ProblemKind::Count, format!("the memory of keys says {said} octets, and has {counted}"));
+    }
     if let Some(doubt) = crate::view::doubt(connection)? {
         report.add(ProblemKind::Count, doubt);
     }

@@ -1,6 +1,7 @@
 //! Putting a store right, as far as its octets still tell how.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, Rows, params_from_iter, types::Value};
@@ -88,6 +89,7 @@ fn mend(connection: &Connection) -> Sql<u64> {
          UPDATE entry SET attempt = max(0, min(attempt, max_attempts)), max_attempts = max(1, max_attempts),
              due_at = max(0, due_at), weight = max(0, weight)
              WHERE attempt NOT BETWEEN 0 AND max_attempts OR max_attempts < 1 OR due_at < 0 OR weight < 0;
+         UPDATE entry SET id = randomblob(16) WHERE length(id) != 16;
          UPDATE entry SET state = 0 WHERE state = 1 AND due_at = 0;
          UPDATE entry SET cause = 4 WHERE state = 3 AND cause IS NULL;",
     )?;
@@ -112,6 +114,7 @@ fn mend(connection: &Connection) -> Sql<u64> {
                     count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3), coalesce(sum(weight), 0)
              FROM entry WHERE entry.queue = queue.queue);
          UPDATE store SET entries = (SELECT count(*) FROM entry), octets = (SELECT coalesce(sum(octets), 0) FROM queue),
+             seen_octets = (SELECT coalesce(sum(128 + length(key)), 0) FROM seen),
              next_seq = max(next_seq, (SELECT coalesce(max(seq), 0) + 1 FROM entry));",
     )?;
     drop_unsound_items(connection)?;
@@ -166,35 +169,42 @@ fn drop_unsound_items(connection: &Connection) -> Sql<()> {
 ///
 /// How many rows were saved and how many entries lost, and where the damaged one is.
 fn save(directory: &Path, path: &Path, progress: &mut impl FnMut(Progress)) -> Result<(u64, u64, PathBuf), StoreError> {
-    let fresh = directory.join("queue.db.new");
+    let fresh = schema::fresh_in(directory);
     for leftover in [fresh.clone(), with_suffix(&fresh, "-wal"), with_suffix(&fresh, "-shm")] {
         if leftover.exists() {
             fs::remove_file(&leftover).map_err(|error| StoreError::io("remove", &leftover, error))?;
         }
     }
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh);
+    made.map_err(|error| StoreError::io("make", &fresh, error))?;
     let (saved, lost) = copy_rows(path, &fresh, progress).map_err(|error| StoreError::engine(&fresh, &error))?;
-    let aside = (0..).map(|n| directory.join(format!("queue.db.damaged-{n}"))).find(|path| !path.exists());
+    let aside = (0..).map(|n| directory.join(format!("{}{n}", schema::ASIDE))).find(|path| !path.exists());
     let aside = aside.unwrap_or_else(|| directory.join("queue.db.damaged"));
+    let sync = || {
+        let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| StoreError::io("sync", directory, error))
+    };
+    // A second name first, so that there is a database at any moment; the new one beside it says that this was not finished
+    fs::hard_link(path, &aside).map_err(|error| StoreError::io("link", &aside, error))?;
+    sync()?;
     // The log goes with its database: it belongs to no other
-    for (from, to) in [
-        (path.to_owned(), aside.clone()),
-        (with_suffix(path, "-wal"), with_suffix(&aside, "-wal")),
-        (with_suffix(path, "-shm"), with_suffix(&aside, "-shm")),
-        (fresh, path.to_owned()),
-    ] {
+    for suffix in ["-wal", "-shm"] {
+        let from = with_suffix(path, suffix);
         if from.exists() {
-            fs::rename(&from, &to).map_err(|error| StoreError::io("rename", &from, error))?;
+            let moved = fs::rename(&from, with_suffix(&aside, suffix));
+            moved.map_err(|error| StoreError::io("rename", &from, error))?;
         }
     }
-    let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| StoreError::io("sync", directory, error))?;
+    sync()?;
+    fs::rename(&fresh, path).map_err(|error| StoreError::io("rename", &fresh, error))?;
+    sync()?;
     Ok((saved, lost, aside))
 }
 
 fn copy_rows(path: &Path, fresh: &Path, progress: &mut impl FnMut(Progress)) -> Sql<(u64, u64)> {
     let new = Connection::open(fresh)?;
     new.execute_batch(&format!("PRAGMA synchronous = FULL; BEGIN; {TABLES}"))?;
-    new.execute_batch("INSERT INTO store VALUES (1, 1, 0, 0, 0, 0, 0, 0)")?;
+    new.execute_batch("INSERT INTO store VALUES (1, 1, 0, 0, 0, 0, 0, 0, 0, 0)")?;
     let (mut saved, mut lost) = (0, 0);
     // A file that is no database has no rows to save, and a new store begins empty
     if let Ok(old) = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {

@@ -189,6 +189,8 @@ fn rows_that_contradict_each_other_are_found_and_put_right() {
         ("UPDATE entry SET attempt = 99 WHERE seq = 7", ProblemKind::Row),
         ("UPDATE entry SET state = 7 WHERE seq = 200", ProblemKind::Row),
         ("UPDATE entry SET cause = NULL", ProblemKind::Row),
+        ("UPDATE entry SET id = x'0102' WHERE seq = 200", ProblemKind::Row),
+        ("UPDATE store SET seen_octets = 5", ProblemKind::Count),
     ] {
         let stage = Stage::new();
         let entries = furnish(&stage);
@@ -378,6 +380,77 @@ fn a_clock_that_jumps_ahead_buries_nothing_at_once() {
     queue.stats().wait().unwrap();
     store.sweep().wait().unwrap();
     assert_eq!(queue.stats().wait().unwrap().dead, 1);
+}
+
+#[test]
+fn a_row_that_makes_no_sense_fails_nobody_else() {
+    for damage in ["id = x'0102'", "checksum = -1", "checksum = 1 << 40", "key = NULL, note = CAST(x'ff' AS TEXT)"] {
+        let stage = Stage::new();
+        let store = stage.open();
+        let (work, other) = (store.queue("work").unwrap(), store.queue("other").unwrap());
+        for queue in [&work, &work, &other] {
+            queue.enqueue(entry("one").ttl(secs(100))).wait().unwrap();
+        }
+        let connection = rusqlite::Connection::open(stage.directory.path().join("queue.db")).unwrap();
+        connection.execute_batch(&format!("UPDATE entry SET {damage} WHERE seq = 1")).unwrap();
+        assert_eq!(work.lease(9, secs(30)).wait().unwrap().entries.len(), 1, "{damage}");
+        assert_eq!(other.lease(9, secs(30)).wait().unwrap().entries.len(), 1, "{damage}");
+        let stats = work.stats().wait().unwrap();
+        assert_eq!((stats.waiting, stats.leased, stats.dead), (0, 1, 1), "{damage}");
+        let dead = store.inspect().unwrap().entries(b"work", Some(State::Dead), 0, 9).unwrap();
+        assert_eq!(dead[0].cause, Some(Cause::Damaged), "{damage}");
+        // Nor does it keep lifetimes from ending
+        other.enqueue(entry("two").ttl(secs(100))).wait().unwrap();
+        connection.execute_batch(&format!("UPDATE entry SET {damage} WHERE seq = 2")).unwrap();
+        stage.pass(secs(200));
+        store.sweep().wait().unwrap();
+        assert_eq!(other.stats().wait().unwrap().dead, 2, "{damage}");
+        assert_eq!(work.stats().wait().unwrap().dead, 2, "{damage}");
+        let report = store.inspect().unwrap().fsck(|_| {}).unwrap();
+        assert!(report.is_clean(), "{damage}: {:?}", report.problems);
+    }
+}
+
+#[test]
+fn large_bodies_are_purged_in_small_steps() {
+    let stage = Stage::new();
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    for _ in 0..20 {
+        queue.enqueue(NewEntry::new([vec![b'x'; 2 << 20]])).wait().unwrap();
+    }
+    let mut heard = Vec::new();
+    assert_eq!(store.inspect().unwrap().purge(b"work", State::Waiting, |gone| heard.push(gone)).unwrap(), 20);
+    assert_eq!(heard, [4, 8, 12, 16]);
+    assert!(store.inspect().unwrap().fsck(|_| {}).unwrap().is_clean());
+}
+
+#[test]
+fn a_repair_that_was_cut_short_leaves_no_empty_store_behind() {
+    let stage = Stage::new();
+    furnish(&stage);
+    let (file, fresh) = (stage.directory.path().join("queue.db"), stage.directory.path().join("queue.db.new"));
+    fs::write(&fresh, "").unwrap();
+    let refused = |said: &str| {
+        let error = Store::open(stage.directory.path(), stage.options.clone()).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }) && error.to_string().contains(said), "{error}");
+    };
+    refused("not finished");
+    fs::remove_file(&fresh).unwrap();
+    fs::rename(&file, stage.directory.path().join("queue.db.damaged-0")).unwrap();
+    refused("queue.db.damaged-0");
+    assert!(!file.exists());
+    fs::rename(stage.directory.path().join("queue.db.damaged-0"), &file).unwrap();
+    // What a repair makes is nobody else's business either
+    let mut octets = fs::read(&file).unwrap();
+    octets[3 * 4096..][..4096].fill(0xa5);
+    fs::write(&file, &octets).unwrap();
+    let aside = repair(stage.directory.path(), |_| {}).unwrap().aside.unwrap();
+    assert_eq!(fs::read(&aside).unwrap(), octets);
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!fresh.exists());
+    stage.open();
 }
 
 #[test]

@@ -307,6 +307,79 @@ fn what_an_owner_had_when_it_ended_waits_again() {
 }
 
 #[test]
+fn what_may_have_ended_its_owner_is_not_tried_for_ever() {
+    let stage = Stage::with(StoreOptions::default().max_attempts(2));
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    let id = queue.enqueue(entry("one")).wait().unwrap().id;
+    drop((queue, store));
+    for attempt in 1..=2 {
+        let store = stage.open();
+        let queue = store.queue("work").unwrap();
+        assert_eq!(queue.lease(1, secs(30)).wait().unwrap().entries[0].attempt(), attempt);
+        drop((queue, store));
+        // As a process leaves it that is killed
+        let connection = rusqlite::Connection::open(stage.directory.path().join("queue.db")).unwrap();
+        connection.execute_batch("UPDATE store SET clean = 0; UPDATE entry SET state = 1, due_at = 1").unwrap();
+    }
+    let store = stage.open();
+    assert!(store.queue("work").unwrap().lease(1, secs(30)).wait().unwrap().entries.is_empty());
+    assert!(matches!(store.find(id).wait().unwrap(), Found::Dead { cause: Cause::Attempts, .. }));
+}
+
+#[test]
+fn what_is_remembered_counts_and_gives_way() {
+    let stage = Stage::with(StoreOptions::default().max_octets(10_000));
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    let keyed = |number: u32| entry("one").key(format!("key-{number:04}"));
+    for number in 0..200 {
+        queue.enqueue(keyed(number)).wait().unwrap();
+        let held = queue.lease(1, secs(30)).wait().unwrap().entries.remove(0);
+        queue.ack(held.ticket).wait().unwrap();
+        stage.pass(secs(1));
+    }
+    let connection = rusqlite::Connection::open(stage.directory.path().join("queue.db")).unwrap();
+    let count = || connection.query_row("SELECT count(*) FROM seen", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!((10..75).contains(&count()), "{}", count());
+    // The latest are known, the oldest are not
+    assert!(queue.enqueue(keyed(199)).wait().unwrap().duplicate);
+    assert!(!queue.enqueue(keyed(0)).wait().unwrap().duplicate);
+    let error = loop {
+        if let Err(error) = queue.enqueue(entry("one")).wait() {
+            break error;
+        }
+    };
+    assert!(matches!(error, StoreError::Full { .. }) && count() < 3, "{error}, {}", count());
+    assert!(store.inspect().unwrap().fsck(|_| {}).unwrap().is_clean());
+}
+
+#[test]
+fn a_key_for_one_call_is_soon_forgotten() {
+    let stage = Stage::new();
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    for new in [entry("one").brief_key("brief"), entry("two").key("long")] {
+        queue.enqueue(new).wait().unwrap();
+        let held = queue.lease(1, secs(30)).wait().unwrap().entries.remove(0);
+        queue.ack(held.ticket).wait().unwrap();
+    }
+    stage.pass(secs(500));
+    assert!(queue.enqueue(entry("one").brief_key("brief")).wait().unwrap().duplicate);
+    stage.pass(secs(200));
+    assert!(!queue.enqueue(entry("one").brief_key("brief")).wait().unwrap().duplicate);
+    assert!(queue.enqueue(entry("two").key("long")).wait().unwrap().duplicate);
+}
+
+#[test]
+fn a_queue_comes_to_be_with_an_entry_only() {
+    let stage = Stage::with(StoreOptions::default().max_octets(100));
+    let store = stage.open();
+    assert!(matches!(store.queue("work").unwrap().enqueue(entry("one")).wait(), Err(StoreError::Full { .. })));
+    assert!(store.stats().wait().unwrap().queues.is_empty());
+}
+
+#[test]
 fn time_never_runs_backwards() {
     let stage = Stage::new();
     let store = stage.open();
