@@ -15,6 +15,7 @@ pub struct NewEntry {
     pub(crate) id: Option<Uuid>,
     pub(crate) key: Option<Bytes>,
     pub(crate) key_is_brief: bool,
+    pub(crate) queues_for_new: Option<u64>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) not_before: Option<Timestamp>,
@@ -45,6 +46,13 @@ impl NewEntry {
     pub fn brief_key(mut self, key: impl Into<Bytes>) -> Self {
         self.key = Some(key.into());
         self.key_is_brief = true;
+        self
+    }
+
+    /// A new queue is made for it only while there are fewer than so many (default: the store's bound)
+    #[must_use]
+    pub fn queues_for_new(mut self, queues: u64) -> Self {
+        self.queues_for_new = Some(queues);
         self
     }
 

@@ -83,6 +83,7 @@ impl Queue {
             id_given,
             key: entry.key,
             key_is_brief: entry.key_is_brief,
+            queues_for_new: entry.queues_for_new,
             ttl: entry.ttl.map(|ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
             max_attempts: entry.max_attempts,
             not_before: entry.not_before,

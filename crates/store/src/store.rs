@@ -255,6 +255,11 @@ impl Store {
         &self.shared.directory
     }
 
+    /// Queues that may hold something
+    pub fn max_queues(&self) -> u64 {
+        self.shared.options.max_queues
+    }
+
     /// What its acknowledgements mean
     pub fn durability(&self) -> Durability {
         self.shared.options.durability

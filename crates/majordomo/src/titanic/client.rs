@@ -7,9 +7,9 @@ use tidings_store::Uuid;
 use tidings_zmtp::Message as Frames;
 use tokio::time::Instant;
 
-use super::{CLOSE, REPLY, REQUEST, answer};
+use super::{CLOSE, ONCE, REPLY, REQUEST, answer};
 use crate::client::{Client, RequestError};
-use crate::wire::ServiceName;
+use crate::wire::{ServiceName, Status};
 
 /// The durable requests of a broker, by a [`Client`] of it
 ///
@@ -52,7 +52,7 @@ pub enum DurableError {
     #[error("{}", if .0.is_empty() { "the broker failed" } else { .0 })]
     Failed(String),
     /// It has no result yet; ask again later
-    #[error("no result within {0:?}; it is still stored")]
+    #[error("no result within {} s; it is still stored", .0.as_secs_f32())]
     DeadlinePassed(Duration),
     /// The answer is not one of RFC 9
     #[error("the broker's answer is none of Titanic")]
@@ -86,7 +86,8 @@ impl Durable {
         let service: ServiceName = service.try_into().map_err(Into::into)?;
         let key = key.unwrap_or_else(|| {
             let words = [crate::random(), crate::random()];
-            words.iter().flat_map(|word| word.to_be_bytes()).collect()
+            let random = words.iter().flat_map(|word| word.to_be_bytes());
+            ONCE.iter().copied().chain(random).collect()
         });
         let frames = std::iter::once(service.into_bytes()).chain(body.into().into_frames());
         let frames = Frames::from_iter(frames);
@@ -114,17 +115,19 @@ impl Durable {
 
     /// Asks until there is a result, for so long: at once, then at growing intervals up to a second
     ///
-    /// A broker that can't be asked, as it restarts, is asked again.
+    /// A broker that can't be asked, as it restarts, is asked again. One that has no durable requests is not, but for some
+    /// seconds in which it may be about to begin with them.
     ///
     /// # Errors
     /// As [`progress`](Self::progress), or [`DurableError::DeadlinePassed`].
     pub async fn wait(&self, id: Uuid, time: Duration) -> Result<Frames, DurableError> {
-        let until = Instant::now() + time;
+        let begun = Instant::now();
+        let until = begun + time;
         let mut pause = FIRST_PAUSE;
         loop {
             match tokio::time::timeout_at(until, self.progress(id)).await {
                 Ok(Ok(Progress::Done(result))) => return Ok(result),
-                Ok(Err(error)) if !is_passing(&error) => return Err(error),
+                Ok(Err(error)) if !is_passing(&error, begun.elapsed()) => return Err(error),
                 Ok(Ok(Progress::Pending(_)) | Err(_)) => {}
                 Err(_elapsed) => return Err(DurableError::DeadlinePassed(time)),
             }
@@ -150,17 +153,19 @@ impl Durable {
     }
 }
 
-/// What may be over when it is asked again
-fn is_passing(error: &DurableError) -> bool {
-    matches!(
-        error,
+/// What may be over when it is asked again, after so long a time of asking
+fn is_passing(error: &DurableError, asked: Duration) -> bool {
+    match error {
+        DurableError::Request(RequestError::Refused { status, .. }) => match *status {
+            Status::TOO_MANY | Status::WORKER_GONE | Status::UNAVAILABLE | Status::DEADLINE_PASSED => true,
+            Status::NO_SUCH_SERVICE => asked < ABSENCE,
+            _ => false,
+        },
         DurableError::Request(
-            RequestError::DeadlinePassed { .. }
-                | RequestError::ConnectionLost
-                | RequestError::TooManyInFlight { .. }
-                | RequestError::Refused { .. }
-        )
-    )
+            RequestError::DeadlinePassed { .. } | RequestError::ConnectionLost | RequestError::TooManyInFlight { .. },
+        ) => true,
+        _ => false,
+    }
 }
 
 fn read(body: Frames) -> Result<(u16, String, Vec<Bytes>), DurableError> {
@@ -170,5 +175,36 @@ fn read(body: Frames) -> Result<(u16, String, Vec<Bytes>), DurableError> {
     Ok((code, text, frames.collect()))
 }
 
+/// How long a broker that has begun may be without its durable requests
+const ABSENCE: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_asked_again() {
+        let refused = |code| {
+            let status = Status::new(code).unwrap();
+            DurableError::Request(RequestError::Refused { status, text: String::new() })
+        };
+        let passing = |code, asked| is_passing(&refused(code), Duration::from_secs(asked));
+        for code in [429, 502, 503, 504] {
+            assert!(passing(code, 0) && passing(code, 1000), "{code}");
+        }
+        for code in [400, 403, 409, 500, 501] {
+            assert!(!passing(code, 0), "{code}");
+        }
+        assert!(passing(404, 0) && !passing(404, 3));
+        assert!(!is_passing(&DurableError::Refused(String::new()), Duration::ZERO));
+        assert!(is_passing(&DurableError::Request(RequestError::ConnectionLost), Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn a_time_is_told_in_seconds() {
+        let said = DurableError::DeadlinePassed(Duration::from_millis(7500)).to_string();
+        assert_eq!(said, "no result within 7.5 s; it is still stored");
+    }
+}

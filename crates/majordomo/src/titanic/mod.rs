@@ -450,7 +450,14 @@ impl Titanic {
         }
         let mut entry = NewEntry::new(frames);
         if let Some(key) = options.key {
-            entry = entry.key(key);
+            entry = match key.starts_with(ONCE) {
+                true => entry.brief_key(key),
+                false => entry.key(key),
+            };
+        }
+        // Names that somebody made up must not take the places of services that there are
+        if !broker.has_worker(&service) {
+            entry = entry.queues_for_new((self.store.max_queues() / PLACES_FOR_ABSENT).max(1));
         }
         if let Some(ttl) = self.config.ttl {
             entry = entry.ttl(ttl);
@@ -490,6 +497,10 @@ impl Titanic {
                     _ => 500,
                 };
                 match code {
+                    500 if matches!(error, StoreError::TooManyQueues(_)) => {
+                        let what = format!("{error}, for a service that has no worker now");
+                        self.fail(broker, now, owed, &what);
+                    }
                     500 => self.fail(broker, now, owed, &error),
                     // Its id is all that guards the other's reply
                     _ if matches!(error, StoreError::Conflict { .. }) => {
@@ -565,7 +576,7 @@ impl Titanic {
     }
 
     /// The store could not; it may be able to later, so nobody must be told so once and for all
-    fn fail(&mut self, broker: &mut Broker, now: Instant, owed: Owed, error: &StoreError) {
+    fn fail(&mut self, broker: &mut Broker, now: Instant, owed: Owed, error: &dyn std::fmt::Display) {
         let text = error.to_string();
         let reply = match owed.is_keyed {
             true => LocalReply::Refused { status: Status::WORKER_FAILED, text: text.into() },
@@ -623,6 +634,12 @@ impl std::fmt::Debug for Titanic {
             .finish_non_exhaustive()
     }
 }
+
+/// Keys that begin so were made for one call and its repetitions
+const ONCE: &[u8] = b"\0once:";
+
+/// The part of the store's queues that services without a worker may take for themselves: a tenth
+const PLACES_FOR_ABSENT: u64 = 10;
 
 /// Requests of clients that are with the store at once; more of them wait in the broker's queues, with its bounds
 const CONCURRENCY: u32 = 4096;

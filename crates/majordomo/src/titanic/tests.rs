@@ -401,13 +401,13 @@ async fn a_result_that_can_not_be_kept_yet_waits_and_the_work_is_not_done_again(
     assert!(stage.titanic.is_idle() && stage.order().is_none());
     assert_eq!((stage.titanic.unkept.len(), stage.titanic.unkept_octets), (0, 0));
     // Whoever closes it wants no result
-    let others = [stage.submit(&["other", "1"]).await, stage.call(CLOSE, &[&id]).await];
+    stage.call(CLOSE, &[&id]).await;
     let id = stage.submit(&["echo", "x"]).await;
     let (peer, token, _) = stage.order().unwrap();
     stage.answer(peer, token, &[&"y".repeat(1200)]).await;
     assert_eq!(stage.titanic.unkept.len(), 1);
     stage.call(CLOSE, &[&id]).await;
-    assert!(stage.titanic.unkept.is_empty() && others[1] == "200");
+    assert!(stage.titanic.unkept.is_empty() && stage.titanic.unkept_octets == 0);
 }
 
 #[tokio::test]
@@ -507,6 +507,43 @@ async fn a_full_store_says_so() {
     stage.call(CLOSE, &[&first]).await;
     let stored = stage.ask(REQUEST, keyed(), frames(&["echo", "y"])).await;
     assert!(matches!(&stored, Local::Final { body, .. } if said(body).starts_with("200|")), "{stored:?}");
+}
+
+#[tokio::test]
+async fn names_that_were_made_up_leave_room_for_services() {
+    let mut stage = Stage::with(TitanicConfig::default(), StoreOptions::default().max_queues(100)).await;
+    let mut answers = Vec::new();
+    for number in 0..12 {
+        answers.push(stage.call(REQUEST, &[&format!("made-up-{number}"), "x"]).await);
+    }
+    assert_eq!(answers.iter().filter(|answer| answer.starts_with("200|")).count(), 10, "{answers:?}");
+    assert!(answers[11].starts_with("500 there are 10 queues") && answers[11].contains("no worker"), "{answers:?}");
+    // What there is goes on, and what has a worker finds a place
+    stage.submit(&["made-up-0", "again"]).await;
+    stage.worker("real", 1).await;
+    stage.submit(&["real", "x"]).await;
+    assert_eq!(stage.order().unwrap().2, "x");
+}
+
+#[tokio::test]
+async fn a_key_that_was_made_for_one_call_is_kept_for_minutes() {
+    let mut stage = Stage::new().await;
+    stage.worker("echo", 1).await;
+    for (key, known) in [([ONCE, b"0123"].concat(), false), (b"given".to_vec(), true)] {
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            let options = RequestOptions { key: Some(Bytes::from(key.clone())), ..RequestOptions::default() };
+            let Local::Final { body, .. } = stage.ask(REQUEST, options, frames(&["echo", "x"])).await else { panic!() };
+            let id = said(&body).strip_prefix("200|").unwrap().to_owned();
+            if let Some((peer, token, _)) = stage.order() {
+                stage.answer(peer, token, &["done"]).await;
+            }
+            stage.call(CLOSE, &[&id]).await;
+            stage.pass(secs(1000)).await;
+            ids.push(id);
+        }
+        assert_eq!(ids[0] == ids[1], known, "{key:?}");
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ pub(crate) struct Packed {
     pub(crate) id_given: bool,
     pub(crate) key: Option<Bytes>,
     pub(crate) key_is_brief: bool,
+    pub(crate) queues_for_new: Option<u64>,
     pub(crate) ttl: Option<i64>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) not_before: Option<Timestamp>,
@@ -41,7 +42,7 @@ impl Batch<'_> {
         }
         let queue = match queue {
             Some(queue) => queue,
-            None => match self.new_queue(name)? {
+            None => match self.new_queue(name, new.queues_for_new)? {
                 Ok(queue) => queue,
                 Err(error) => return Ok(Err(error)),
             },

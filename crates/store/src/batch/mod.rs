@@ -207,10 +207,10 @@ impl<'c> Batch<'c> {
     }
 
     /// Makes a queue
-    fn new_queue(&self, name: &[u8]) -> Sql<Result<i64, StoreError>> {
+    fn new_queue(&self, name: &[u8], max: Option<u64>) -> Sql<Result<i64, StoreError>> {
         let mut count = self.connection.prepare_cached("SELECT count(*) FROM queue")?;
         let queues = count.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs();
-        if queues >= self.limits.max_queues {
+        if queues >= max.unwrap_or(u64::MAX).min(self.limits.max_queues) {
             return Ok(Err(StoreError::TooManyQueues(queues)));
         }
         self.connection.prepare_cached("INSERT INTO queue (name) VALUES (?1)")?.execute([name])?;
