@@ -32,7 +32,8 @@ pub struct BrokerConfig {
     /// The longest deadline: 24 h; what asks for more gets this
     pub max_deadline: Duration,
     /// How long a service that lost its last worker, and any service after the broker's start, still counts as one, so that
-    /// workers may come back before clients are told `404`: 1 s
+    /// workers may come back before clients are told `404`: 6 s, as our own workers wait up to 5 s between attempts to
+    /// connect. A request whose deadline comes sooner is told shortly before that
     pub absence: Duration,
     /// Requests that wait for one service: 10,000
     pub max_waiting: usize,
@@ -73,7 +74,7 @@ impl Default for BrokerConfig {
             liveness: 4,
             request_age: Duration::from_secs(60),
             max_deadline: Duration::from_secs(24 * 60 * 60),
-            absence: Duration::from_secs(1),
+            absence: Duration::from_secs(6),
             max_waiting: 10_000,
             max_waiting_octets: 64 << 20,
             max_total_octets: 512 << 20,

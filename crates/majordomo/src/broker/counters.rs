@@ -103,6 +103,8 @@ counters! {
     NotRepeated "not-repeated";
     /// Requests that had as many workers die over them as are allowed
     OutOfAttempts "out-of-attempts";
+    /// Requests whose worker was gone and whose service got no other in time
+    NoWorkerLeft "no-worker-left";
     /// Requests that their worker refused
     WorkerRefused "worker-refused";
     /// Requests that joined one with the same idempotency key

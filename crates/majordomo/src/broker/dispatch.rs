@@ -2,7 +2,7 @@
 //!
 //! When it returns, no request waits for a service while one of its workers has room.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::kept::Kept;
 use super::requests::{Asker, Held, Place};
@@ -122,15 +122,25 @@ impl Broker {
     }
 
     /// A service that has no workers yet, or no longer, keeps clients that can be told waiting only for a while
-    pub(super) fn await_workers(&mut self, now: Instant, request: u32) {
-        let Some(request) = self.requests.get(request as usize).filter(|request| request.asker.can_be_refused()) else {
+    pub(super) fn await_workers(&mut self, now: Instant, index: u32) {
+        let Some(request) = self.requests.get(index as usize).filter(|request| request.asker.can_be_refused()) else {
             return;
         };
-        let service_index = request.service;
-        let Some(service) = self.services.get_mut(service_index) else { return };
-        if service.workers.is_empty() && service.absence_timer.is_none() {
-            let at = (service.absent_since + self.config.absence).max(now);
+        let (service_index, deadline) = (request.service, request.deadline);
+        let Some(service) = self.services.get_mut(service_index).filter(|service| service.workers.is_empty()) else {
+            return;
+        };
+        let at = (service.absent_since + self.config.absence).max(now);
+        if service.absence_timer.is_none() {
             service.absence_timer = Some(self.timers.insert(at, Timer::Absence(service_index)));
+        }
+        if let Some(deadline) = deadline.filter(|deadline| *deadline <= at) {
+            // Told at its deadline it would hear nothing: its client has given up by then
+            let margin = (deadline.saturating_duration_since(now) / 4).min(MARGIN);
+            self.set_request_timer(index, Some(deadline - margin));
         }
     }
 }
+
+/// How long before its deadline a request is refused for want of workers
+const MARGIN: Duration = Duration::from_millis(500);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::requests::Asker;
+use super::requests::{Asker, MMI};
 use super::workers::Linked;
 use super::{Access, Broker, Departure, PeerKey};
 use crate::wire::{Body, ReadyOptions, RequestOptions, ServiceName, Status};
@@ -107,9 +107,16 @@ pub enum LocalReply {
     },
 }
 
+/// Services for workers in the broker's own process alone; they are chosen by the program, and few
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reserved {
+    Name(ServiceName),
+    Beginning(Box<str>),
+}
+
 impl Broker {
-    /// Registers a worker in the same process; its service is reserved then, and peers that are workers of it are
-    /// disconnected
+    /// Registers a worker in the same process; its service is reserved from then on, also when the worker has gone, and
+    /// peers that are workers of it are disconnected
     ///
     /// Returns `None` when there are too many services or workers, or the broker stops.
     pub fn add_local_worker(&mut self, now: Instant, service: &ServiceName, concurrency: u32) -> Option<LocalWorkerId> {
@@ -124,8 +131,8 @@ impl Broker {
         let options = ReadyOptions { concurrency, heartbeat: None };
         let worker = self.register(now, Linked::Local(id), index, options);
         self.local_workers.insert(id, worker);
-        if let Some(service) = self.services.get_mut(index) {
-            service.is_local = true;
+        if !self.is_reserved(service) {
+            self.reserved.push(Reserved::Name(service.detached()));
         }
         let mut next = self.services.get(index).and_then(|service| service.workers.front());
         let mut strangers = Vec::new();
@@ -141,6 +148,21 @@ impl Broker {
         }
         self.dispatch(now, index);
         Some(id)
+    }
+
+    /// Reserves all services whose names begin so for workers in the same process: a peer that says READY for one is turned
+    /// away, and nobody drains them. `mmi.` is reserved always
+    pub fn reserve(&mut self, beginning: &str) {
+        self.reserved.push(Reserved::Beginning(beginning.into()));
+    }
+
+    /// Whether no peer may work for a service, or drain it
+    pub(super) fn is_reserved(&self, service: &ServiceName) -> bool {
+        let is_covered = |reserved: &Reserved| match reserved {
+            Reserved::Name(name) => name == service,
+            Reserved::Beginning(beginning) => service.as_bytes().starts_with(beginning.as_bytes()),
+        };
+        service.as_bytes().starts_with(MMI) || self.reserved.iter().any(is_covered)
     }
 
     /// Ends a worker in the same process; what it has not answered is given to another

@@ -6,7 +6,7 @@
 //! | `mmi.services` | | the names of services with workers, joined by `, ` (Domogik) |
 //! | `mmi.workers` | a service, or nothing | JSON: the workers |
 //! | `mmi.stats` | a service, or nothing | JSON: state and counters |
-//! | `mmi.drain` | a service | `200` or `404`; on our own wire, and if the driver permits it |
+//! | `mmi.drain` | a service | `200` or `404`; on our own wire, if the driver permits it and the service is not reserved |
 //! | any other | | `501` |
 
 use std::time::Instant;
@@ -47,6 +47,9 @@ impl Broker {
                 if let Asker::Peer { peer, .. } = &asker
                     && !self.may(*peer, Access::Administer, &service, None)
                 {
+                    return self.refuse_mmi(&asker, name, Status::NOT_PERMITTED, Counter::NotPermitted);
+                }
+                if self.is_reserved(&service) {
                     return self.refuse_mmi(&asker, name, Status::NOT_PERMITTED, Counter::NotPermitted);
                 }
                 digits(if self.drain(now, &service) { FOUND } else { NOT_FOUND })

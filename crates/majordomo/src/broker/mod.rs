@@ -40,6 +40,7 @@ pub use latency::{BUCKETS, Latency};
 mod list;
 use list::List;
 mod local;
+use local::Reserved;
 pub use local::{Local, LocalReply, LocalRequestId, LocalWorkerId, Refuser};
 mod mmi;
 mod permit;
@@ -112,6 +113,7 @@ pub struct Broker {
     local_workers: HashMap<LocalWorkerId, u32>,
     next_local_request: u64,
     tells_workers: bool,
+    reserved: Vec<Reserved>,
     requests: Slab<Request>,
     /// Requests by their clients' numbers; clients choose those, so that the hash has to be keyed (std's is)
     by_client_id: HashMap<(u32, u64), u32>,
@@ -169,6 +171,7 @@ impl Broker {
             local_workers: HashMap::new(),
             next_local_request: 1,
             tells_workers: false,
+            reserved: Vec::new(),
             requests: Slab::new(),
             by_client_id: HashMap::new(),
             keys: Keys::default(),
@@ -310,8 +313,12 @@ impl Broker {
     /// Lets a service run dry: it takes no more requests, and when none waits its workers are told to finish and go
     ///
     /// A worker of ours doesn't come back by itself; a classic one, which has no word for that, is disconnected when it is idle
-    /// and is let in again when all are gone. Returns whether there was a worker to tell.
+    /// and is let in again when all are gone. Returns whether there was a worker to tell. Services that are reserved for
+    /// workers in the same process are not drained: they end with the broker.
     pub fn drain(&mut self, now: Instant, service: &ServiceName) -> bool {
+        if self.is_reserved(service) {
+            return false;
+        }
         let Some((index, found)) = self.services.find_mut(service) else { return false };
         if found.workers.is_empty() {
             return false;

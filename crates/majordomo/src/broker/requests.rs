@@ -343,6 +343,9 @@ impl Broker {
     pub(super) fn on_request_timer(&mut self, now: Instant, index: u32) {
         let Some(request) = self.requests.get_mut(index as usize) else { return };
         request.timer = None;
+        if let Some(deadline) = request.deadline.filter(|deadline| now < *deadline) {
+            return self.on_deadline_near(now, index, deadline);
+        }
         // Without a time of its own it is only waiting that ends
         if let (Place::Joined(key), None) = (request.place, request.deadline)
             && self.keys.executing(key).is_some_and(|executing| self.is_at_worker(executing))
@@ -350,6 +353,19 @@ impl Broker {
             return;
         }
         self.end_for_client(now, index, Counter::Expired);
+    }
+
+    /// A request that waited for workers to come is refused while its client still listens
+    fn on_deadline_near(&mut self, now: Instant, index: u32, deadline: Instant) {
+        let waits = |request: &&Request| {
+            request.place == Place::Queue && request.key.is_none_or(|key| !self.keys.has_joiners(key))
+        };
+        let waiting = self.requests.get(index as usize).filter(waits);
+        let service = waiting.and_then(|request| self.services.get(request.service));
+        if service.is_some_and(|service| service.workers.is_empty()) {
+            return self.refuse_for_want_of_workers(now, index);
+        }
+        self.set_request_timer(index, Some(deadline));
     }
 
     pub(super) fn is_at_worker(&self, index: u32) -> bool {

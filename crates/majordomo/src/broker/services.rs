@@ -26,8 +26,6 @@ pub(super) struct Service {
     /// Since when it has no worker
     pub(super) absent_since: Instant,
     pub(super) absence_timer: Option<TimerId>,
-    /// Whether its workers are in the broker's own process, so that no peer may join them
-    pub(super) is_local: bool,
     pub(super) is_draining: bool,
     had_worker: bool,
     /// Its place among those that are only remembered
@@ -180,7 +178,6 @@ impl Services {
             available: Available::default(),
             absent_since: now,
             absence_timer: None,
-            is_local: false,
             is_draining: false,
             had_worker: false,
             vacant: Link::default(),

@@ -152,9 +152,8 @@ impl Broker {
     /// RFC 7, "READY": once, and first
     fn handle_ready(&mut self, now: Instant, peer: u32, wire: Wire, name: &ServiceName, options: ReadyOptions) {
         let found = self.services.find(name).map(|(index, service)| (index, service.serial));
-        let reserved = |service: u32| self.services.get(service).is_some_and(|service| service.is_local);
         let draining = |service: u32| self.services.get(service).is_some_and(|service| service.is_draining);
-        let turned_away = if name.as_bytes().starts_with(MMI) || found.is_some_and(|(service, _)| reserved(service)) {
+        let turned_away = if self.is_reserved(name) {
             Some(Counter::ReadyReserved)
         } else if self.is_stopping || found.is_some_and(|(service, _)| draining(service)) {
             Some(Counter::ReadyDraining)
@@ -385,7 +384,6 @@ impl Broker {
     fn on_last_worker_gone(&mut self, now: Instant, index: u32) {
         let Some(service) = self.services.get_mut(index) else { return };
         service.absent_since = now;
-        service.is_local = false;
         let (name, waiting) = (service.name.clone(), service.queue.len());
         if waiting > 0 && service.absence_timer.is_none() {
             service.absence_timer = Some(self.timers.insert(now + self.config.absence, Timer::Absence(index)));
@@ -503,10 +501,17 @@ impl Broker {
             }
             next = request.link.next();
         }
-        for request in hopeless {
-            let words = Bytes::from_static(Status::NO_SUCH_SERVICE.words().as_bytes());
-            self.refuse(now, request, Status::NO_SUCH_SERVICE, words, Counter::NoSuchService);
-        }
+        hopeless.into_iter().for_each(|request| self.refuse_for_want_of_workers(now, request));
+    }
+
+    /// Tells a client that no worker is there for its request, or that the one it was given to has not come back
+    pub(super) fn refuse_for_want_of_workers(&mut self, now: Instant, request: u32) {
+        let was_tried = self.requests.get(request as usize).is_some_and(|request| request.attempts > 0);
+        let (status, why) = match was_tried {
+            true => (Status::WORKER_GONE, Counter::NoWorkerLeft),
+            false => (Status::NO_SUCH_SERVICE, Counter::NoSuchService),
+        };
+        self.refuse(now, request, status, Bytes::from_static(status.words().as_bytes()), why);
     }
 
     /// All workers of a service that runs dry and has nothing waiting

@@ -35,8 +35,14 @@ pub(crate) fn run(args: &CheckArgs, talk: Talk) -> Result<(), Failure> {
         }
         Err(problems) => return Err(problems.into()),
     };
+    let surprises = settings.surprises();
+    if !talk.json {
+        surprises.iter().for_each(|surprise| talk.say(format_args!("warning: {surprise}")));
+    }
     let outcome = if talk.json {
-        talk.data(json!({ "ok": true, "file": args.file, "settings": rows_json(&settings) }))
+        talk.data(json!({
+            "ok": true, "file": args.file, "warnings": surprises, "settings": rows_json(&settings)
+        }))
     } else if args.print {
         talk.data(effective(&settings).trim_end())
     } else {

@@ -107,6 +107,8 @@ settings! {
     /// Longest wait of a request without a deadline of its own; and longest silence of a worker that is at work and, as
     /// older ones do, says nothing meanwhile
     service_request_age: Duration = Duration::from_secs(60), "service.request-age", false;
+    /// How long a service whose workers are gone, and any service after a start, is waited for before clients hear 404
+    service_absence: Duration = Duration::from_secs(6), "service.absence", false;
     /// Most requests that wait for one service; the next is refused with 503
     service_max_waiting: u32 = 10_000, "service.max-waiting", false;
     /// Most octets that wait for one service
@@ -114,7 +116,8 @@ settings! {
     /// How many workers may die over one request before it is given up with 502
     service_max_attempts: NonZeroU32 = count(3), "service.max-attempts", false;
     /// Who may call which service: a list of "ROLE SERVICE", where ROLE is one of the keystore's, anonymous, or * for
-    /// everybody, and a * at the end of SERVICE stands for any ending; empty: everybody that was let in may
+    /// everybody, and a * at the end of SERVICE stands for any ending; with neither this nor service.work everybody that was
+    /// let in may, and once there is one rule only what a rule allows is allowed
     service_call: Vec<AccessRule> = Vec::new(), "service.call", true;
     /// Who may offer which service, likewise
     service_work: Vec<AccessRule> = Vec::new(), "service.work", true;
@@ -184,6 +187,17 @@ impl Settings {
             }
         }
         found
+    }
+
+    /// What works and is perhaps not what was meant, in a sentence each
+    pub(crate) fn surprises(&self) -> Vec<&'static str> {
+        let (call, work) = (&self.service_call.value, &self.service_work.value);
+        match (call.is_empty(), work.is_empty()) {
+            _ if !self.service_enabled.value => Vec::new(),
+            (false, true) => vec!["service.call has rules and service.work has none: nobody may offer a service"],
+            (true, false) => vec!["service.work has rules and service.call has none: nobody may call a service"],
+            _ => Vec::new(),
+        }
     }
 
     /// Listeners that nothing protects though they must be: their key, place in the file, and what is wrong

@@ -41,8 +41,9 @@ impl Rules {
         rules
     }
 
-    /// Decides by other rules from now on
+    /// Decides by other rules from now on, and warns of those that leave somebody out altogether
     pub(super) fn change(&self, settings: &Settings) {
+        settings.surprises().iter().for_each(|surprise| tracing::warn!("{surprise}"));
         let lists = Lists { call: settings.service_call.value.clone(), work: settings.service_work.value.clone() };
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = lists;
     }
@@ -80,11 +81,13 @@ impl Rules {
             let roles = || caller.roles.map(|roles| roles.split(',').filter(|role| !role.is_empty()));
             rules.iter().any(|rule| rule.allows(roles(), service))
         };
+        let has_rules = !(lists.call.is_empty() && lists.work.is_empty());
         match access {
-            Access::Call => lists.call.is_empty() || allowed(&lists.call, service),
-            Access::Work => lists.work.is_empty() || allowed(&lists.work, service),
             // Without rules nobody from elsewhere may end what others rely on
-            Access::Administer if lists.call.is_empty() => caller.is_local,
+            Access::Administer if !has_rules => caller.is_local,
+            Access::Call | Access::Work if !has_rules => true,
+            Access::Call => allowed(&lists.call, service),
+            Access::Work => allowed(&lists.work, service),
             Access::Administer => allowed(&lists.call, DRAIN),
         }
     }
@@ -134,6 +137,18 @@ mod tests {
         assert!(rules.judge(OPERATOR, Access::Work, b"dbmanager"));
         assert!(rules.judge(OPERATOR, Access::Administer, b"x") && !rules.judge(LOCAL, Access::Administer, b"x"));
         assert!(!rules.judge(Caller { roles: Some(""), is_local: true }, Access::Call, b"dbmanager"));
+    }
+
+    #[test]
+    fn rules_of_one_kind_leave_nothing_else_open() {
+        let callers = [LOCAL, REMOTE, OPERATOR];
+        let (called, worked) = (rules("operator *", ""), rules("", "operator *"));
+        for caller in callers {
+            assert!(!called.judge(caller, Access::Work, b"x"), "{caller:?}");
+            assert!(!worked.judge(caller, Access::Call, b"x"), "{caller:?}");
+            assert!(!worked.judge(caller, Access::Administer, b"x"), "{caller:?}");
+        }
+        assert!(called.judge(OPERATOR, Access::Call, b"x") && worked.judge(OPERATOR, Access::Work, b"x"));
     }
 
     #[test]

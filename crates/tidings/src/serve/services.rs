@@ -53,6 +53,8 @@ impl Services {
         let mut side = Side::new("service.listen", "--service", Socket::from(socket.clone()), keys);
         // It sets options of its own, which listeners take over: so it is there before they are
         let (server, locals) = Server::builder(socket, config(settings)).permit(permit).start();
+        // Whether requests are kept or not: a stranger must not be given what is meant to be
+        server.with(|broker, _| broker.reserve(TITANIC));
         let durable = match settings.service_durable.value {
             true => Some(Durable::start(settings, &server, locals).await?),
             false => None,
@@ -156,6 +158,7 @@ fn config(settings: &Settings) -> BrokerConfig {
         heartbeat_interval: settings.service_heartbeat_interval.value,
         liveness: settings.service_liveness.value.get(),
         request_age: settings.service_request_age.value,
+        absence: settings.service_absence.value,
         max_waiting: settings.service_max_waiting.value as usize,
         max_waiting_octets,
         // What one service may hold, all together may, too
@@ -164,6 +167,9 @@ fn config(settings: &Settings) -> BrokerConfig {
         ..usual
     }
 }
+
+/// How the services of durable requests begin (RFC 9)
+const TITANIC: &str = "titanic.";
 
 /// Most services on the page
 const SERVICES_SHOWN: usize = 100;

@@ -5,7 +5,7 @@ use super::stage::*;
 use crate::wire::{Wire, WorkerCommand};
 
 fn with(change: impl FnOnce(&mut BrokerConfig)) -> Stage {
-    let mut config = BrokerConfig::default();
+    let mut config = config();
     change(&mut config);
     Stage::with(config)
 }

@@ -193,7 +193,7 @@ fn a_key_is_forgotten_in_time() {
 
 #[test]
 fn keys_are_bounded() {
-    let config = BrokerConfig { max_keys: 10, max_key_octets: 100_000, ..Default::default() };
+    let config = BrokerConfig { max_keys: 10, max_key_octets: 100_000, ..config() };
     let mut stage = Stage::with(config);
     let (worker, client) = (stage.worker(Wire::Tidings, "pay", 20), stage.peer(Wire::Tidings));
     let key = |number: u64| RequestOptions { key: Some(number.to_string().into()), ..Default::default() };

@@ -88,3 +88,28 @@ fn a_local_client_may_call_a_local_worker() {
     assert!(stage.broker.local_reply(now, worker, *token, LocalReply::Final(body("late"))));
     assert!(stage.is_at_rest());
 }
+
+#[test]
+fn what_is_reserved_is_neither_drained_nor_taken_over() {
+    let mut stage = Stage::new();
+    let now = stage.now();
+    stage.broker.set_permit(Box::new(|_, _, _: &ServiceName| true));
+    stage.broker.reserve("titanic.");
+    let client = stage.peer(Wire::Tidings);
+    for service in ["titanic.request", "inside"] {
+        let worker = stage.broker.add_local_worker(now, &name(service), 1).unwrap();
+        assert!(!stage.broker.drain(now, &name(service)));
+        stage.ask(client, 1, "mmi.drain", no_options(), service);
+        assert_eq!(stage.answers(client), [(1, "403".to_owned())], "{service}");
+        stage.broker.remove_local_worker(now, worker);
+    }
+    // Also while nobody works for it, and if nobody ever did
+    for service in ["titanic.request", "inside", "titanic.other"] {
+        let stranger = stage.worker(Wire::Tidings, service, 1);
+        assert_eq!(stage.orders(stranger), [WorkerOrder::Disconnect], "{service}");
+    }
+    assert_eq!(stage.counted(Counter::ReadyReserved), 3);
+    assert!(stage.broker.add_local_worker(now, &name("titanic.request"), 1).is_some());
+    let free = stage.worker(Wire::Tidings, "titanic", 1);
+    assert_ne!(stage.orders(free), [WorkerOrder::Disconnect]);
+}

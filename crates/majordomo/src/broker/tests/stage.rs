@@ -52,10 +52,15 @@ pub(super) fn once() -> RequestOptions {
     RequestOptions { repeatable: false, ..Default::default() }
 }
 
+/// The usual one, except that it loses hope sooner
+pub(super) fn config() -> BrokerConfig {
+    BrokerConfig { absence: secs(1), ..BrokerConfig::default() }
+}
+
 impl Stage {
     /// A broker that was started long enough ago for unknown services to be unknown
     pub(super) fn new() -> Self {
-        Self::with(BrokerConfig::default())
+        Self::with(config())
     }
 
     pub(super) fn with(config: BrokerConfig) -> Self {

@@ -313,7 +313,7 @@ const KEYS: [&str; 8] =
     ["is_master", "log_dir_path", "pid_dir_path", "log_level", "ip", "req_rep_port", "pub_port", "sub_port"];
 
 const USUAL: [&str; 8] =
-    ["true", "/var/log/domogik/", "/var/run/domogik/", "info", "127.0.0.1", "40410", "40411", "40412"];
+    ["true", "/var/log/domogik/", "/var/run/domogik/", "debug", "127.0.0.1", "40410", "40411", "40412"];
 
 /// Domogik's levels, and ours
 const LEVELS: [(&str, &str); 5] =
