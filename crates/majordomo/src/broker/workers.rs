@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::counters::Counter;
 use super::list::{Link, Links, List};
 use super::local::LocalWorkerId;
-use super::requests::{Asker, MMI, Place};
+use super::requests::{Asker, Place};
 use super::wheel::TimerId;
 use super::{Access, Broker, BrokerEvent, Departure, Local, PeerKey, Timer, Transmit, TransmitKind, WorkerAt, token};
 use crate::wire::{Body, ReadyOptions, ServiceName, Status, Wire, WorkerCommand, WorkerOrder};

@@ -80,7 +80,7 @@ impl Command {
             }
         }
         let failed = |error| CommandFailure::NotStarted(format!("{} can't be started: {error}", self.name()));
-        command.spawn().map(|child| Group { child }).map_err(failed)
+        command.spawn().map(Group::new).map_err(failed)
     }
 
     /// Runs the command; what it prints is the result
@@ -94,16 +94,34 @@ impl Command {
         let mut group = self.start(&input.environment)?;
         let (stdin, stdout) = (group.child.stdin.take(), group.child.stdout.take());
         let stderr = group.child.stderr.take();
+        let mut output = Vec::new();
         let work = async {
-            let ((), output, last) = tokio::join!(feed(stdin, &input.lines), collect(stdout), hear(stderr));
-            let output = output?;
-            let status = group.child.wait().await.map_err(CommandFailure::Io)?;
-            if status.success() { Ok(output) } else { Err(CommandFailure::Ended(status, last)) }
+            let (status, last) = {
+                let mut pipes = std::pin::pin!(async {
+                    tokio::join!(feed(stdin, &input.lines), collect(stdout, &mut output), hear(stderr))
+                });
+                tokio::select! {
+                    ((), collected, last) = &mut pipes => {
+                        collected?;
+                        (group.wait().await, last)
+                    }
+                    // What it has left in the background is killed; only what left its group holds the pipes now
+                    status = group.wait() => match tokio::time::timeout(REST, &mut pipes).await {
+                        Ok(((), collected, last)) => {
+                            collected?;
+                            (status, last)
+                        }
+                        Err(_) => (status, None),
+                    },
+                }
+            };
+            let status = status.map_err(CommandFailure::Io)?;
+            if status.success() { Ok(()) } else { Err(CommandFailure::Ended(status, last)) }
         };
-        let mut output = match self.timeout {
+        match self.timeout {
             Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| CommandFailure::TooLong(limit))??,
             None => work.await?,
-        };
+        }
         if !self.keep_newline && output.last() == Some(&b'\n') {
             output.pop();
         }
@@ -146,16 +164,41 @@ impl fmt::Display for CommandFailure {
 /// A child and everything it started
 pub(crate) struct Group {
     pub(crate) child: Child,
+    /// Until the child has been waited for: later the number may be another group's
+    id: Option<Pid>,
+}
+
+impl Group {
+    fn new(child: Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Self { child, id }
+    }
+
+    /// Waits for the child's end, and kills what it has left behind
+    ///
+    /// # Errors
+    /// Those of waiting.
+    ///
+    /// # Cancel safety
+    /// Safe: it can be waited for again.
+    pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        self.kill();
+        status
+    }
+
+    /// Kills the child and everything it started
+    fn kill(&mut self) {
+        if let Some(id) = self.id.take() {
+            // They may all have ended on their own; as long as one of them is there nobody else gets the number
+            kill_process_group(id, Signal::KILL).ok();
+        }
+    }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // `id` is none once the child has been waited for, and its group id may be someone else's
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may have ended on its own in this moment
-            kill_process_group(pid, Signal::KILL).ok();
-        }
+        self.kill();
     }
 }
 
@@ -172,11 +215,10 @@ async fn feed(stdin: Option<ChildStdin>, lines: &[bytes::Bytes]) {
     stdin.shutdown().await.ok();
 }
 
-async fn collect(stdout: Option<ChildStdout>) -> Result<Vec<u8>, CommandFailure> {
-    let Some(stdout) = stdout else { return Ok(Vec::new()) };
-    let mut output = Vec::new();
-    let read = stdout.take(OUTPUT_LIMIT + 1).read_to_end(&mut output).await.map_err(CommandFailure::Io)?;
-    if read as u64 > OUTPUT_LIMIT { Err(CommandFailure::TooMuch) } else { Ok(output) }
+async fn collect(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<(), CommandFailure> {
+    let Some(stdout) = stdout else { return Ok(()) };
+    let read = stdout.take(OUTPUT_LIMIT + 1).read_to_end(output).await.map_err(CommandFailure::Io)?;
+    if read as u64 > OUTPUT_LIMIT { Err(CommandFailure::TooMuch) } else { Ok(()) }
 }
 
 /// Passes on what a command says on stderr, and remembers its last line that is not empty
@@ -211,6 +253,9 @@ const ENVIRONMENT_FRAMES: usize = 32;
 /// Longest part of a line on stderr that goes into a refusal
 const LAST_LINE_LIMIT: usize = 512;
 
+/// Longest wait for what is left in the pipes of a command that has ended
+const REST: Duration = Duration::from_secs(1);
+
 /// Most output of one command
 const OUTPUT_LIMIT: u64 = 64 << 20;
 
@@ -244,6 +289,23 @@ mod tests {
         let program = Command::program("sh".into(), vec!["-c".into(), script.into()], false);
         let failure = program.run(&Input::default()).await.unwrap_err().to_string();
         assert_eq!(failure, "exit status: 4: no disk: \\x1b[31m");
+    }
+
+    #[tokio::test]
+    async fn what_a_command_leaves_in_the_background_ends_with_it() {
+        // It holds the pipes, which its end closes
+        let output = run("sleep 1000 & echo $!", &["a"]).await.unwrap();
+        let pid = Pid::from_raw(output.parse().unwrap()).unwrap();
+        // Whoever is to reap it may need a moment
+        let begun = std::time::Instant::now();
+        while rustix::process::test_kill_process(pid).is_ok() {
+            let state = std::fs::read_to_string(format!("/proc/{output}/stat")).unwrap_or_default();
+            if state.contains(") Z ") {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "it lives on: {state}");
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -317,6 +317,22 @@ fn one_process_speaks_json_lines_for_many_requests() {
 }
 
 #[test]
+fn a_command_that_says_more_and_more_does_not_outlive_a_second_signal() {
+    let daemon = Daemon::start(&[]);
+    let script = r#"while :; do echo '{"x":1}'; sleep 0.2; done"#;
+    let mut worker = work(&daemon, "chatty", &["--jsonl", "--", "sh", "-c", script]);
+    let call = tidings(&["svc", "call", "chatty", "--raw", "x", "--timeout", "20s", "-e", &daemon.service]);
+    worker.said("not understood");
+    call.signal(Signal::INT);
+    assert_eq!(call.finish().code, Some(6));
+    worker.signal(Signal::INT);
+    until(|| json(&svc(&daemon, &["ls", "--json"]))["services"][0]["workers"] == 0);
+    worker.signal(Signal::INT);
+    let ended = worker.finish();
+    assert_eq!(ended.code, Some(0), "everything was finished: {}", ended.err);
+}
+
+#[test]
 fn many_requests_are_told_in_figures() {
     let daemon = Daemon::start(&[]);
     let echo = r#"while read -r line; do printf '%s\n' "$line" | sed -e 's/"service":"s",//' -e 's/,"attempt":1//' -e 's/,"deadline_ms":[0-9]*//'; done"#;
@@ -422,6 +438,15 @@ fn rules_say_who_may_and_a_reload_changes_them() {
     let turned_away = tidings(&["svc", "work", "other", "-e", &daemon.service, "--", "cat"]).finish();
     assert_eq!(turned_away.code, Some(4), "{}", turned_away.err);
     assert!(turned_away.err.contains("service.work"), "{}", turned_away.err);
+
+    // Rules of one kind leave nothing else open, and that is said
+    write("", "work = [\"anonymous echo\"]");
+    let checked = run(&["check", file.to_str().unwrap()]);
+    assert!(checked.code == Some(0) && checked.err.contains("nobody may call a service"), "{}", checked.err);
+    daemon.process.signal(Signal::HUP);
+    daemon.process.said("nobody may call a service");
+    daemon.process.said("reload finished");
+    assert_eq!(call(&daemon, "echo").code, Some(4));
 
     write(&format!(", \"{second}\""), "");
     daemon.process.signal(Signal::HUP);

@@ -1,8 +1,11 @@
 //! A request as a command sees it, and a command's output as a reply.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::Value;
 use tidings::Message;
+use tokio::time::Instant;
 
 use crate::cli::exec::Input;
 
@@ -13,7 +16,7 @@ pub(super) struct Job {
     pub(super) content: Content,
     /// 1, or more if others died over it
     pub(super) attempt: u32,
-    pub(super) deadline: Option<std::time::Duration>,
+    pub(super) deadline: Option<Instant>,
 }
 
 /// What is asked
@@ -48,6 +51,11 @@ impl Content {
 }
 
 impl Job {
+    /// How much time is left now
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
     /// What a command that runs for this request alone is given
     pub(super) fn input(&self) -> Input {
         let mut input = match &self.content {
@@ -58,8 +66,8 @@ impl Job {
         };
         input.environment.push(("TIDINGS_SERVICE".to_owned(), self.service.clone()));
         input.environment.push(("TIDINGS_ATTEMPT".to_owned(), self.attempt.to_string()));
-        if let Some(deadline) = self.deadline {
-            input.environment.push(("TIDINGS_DEADLINE_MS".to_owned(), deadline.as_millis().to_string()));
+        if let Some(left) = self.remaining() {
+            input.environment.push(("TIDINGS_DEADLINE_MS".to_owned(), left.as_millis().to_string()));
         }
         input
     }
@@ -103,7 +111,7 @@ mod tests {
 
     fn job(frames: &[&'static str], raw: bool) -> Job {
         let content = Content::of(Message::multipart(frames.iter().copied()), raw);
-        Job { service: "s".into(), content, attempt: 2, deadline: Some(std::time::Duration::from_millis(1500)) }
+        Job { service: "s".into(), content, attempt: 2, deadline: Some(Instant::now() + Duration::from_millis(1500)) }
     }
 
     #[test]
@@ -120,8 +128,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_command_is_told_everything() {
+    #[tokio::test(start_paused = true)]
+    async fn a_command_is_told_everything() {
         let input = job(&["config.get", "{\"id\": 1}"], false).input();
         assert_eq!(input.lines, ["{\"id\": 1}"]);
         let expected = [

@@ -22,15 +22,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::job::{Content, FAILED, Job, Refusal, frames_of};
 use crate::cli::Talk;
 use crate::cli::exec::{Command, Group, hear};
 use crate::cli::output::{escape, json_frame};
 
-/// The command, started when the first request comes, and again if it has ended
+/// The command, started when the first request comes, and again if it has ended; dropped, it is killed
 pub(super) struct Lines {
-    asks: mpsc::Sender<Ask>,
+    /// Until it is to end
+    jobs: Option<mpsc::Sender<Ask>>,
+    cancels: mpsc::UnboundedSender<u64>,
     keeper: JoinHandle<()>,
 }
 
@@ -44,34 +47,56 @@ pub(super) enum Answer {
 pub(super) struct Answers {
     id: u64,
     answers: mpsc::Receiver<Answer>,
-    asks: mpsc::Sender<Ask>,
+    cancels: mpsc::UnboundedSender<u64>,
     ended: bool,
 }
 
-enum Ask {
-    Job { id: u64, job: Job, answers: mpsc::Sender<Answer> },
-    Cancel(u64),
+/// A request for the command
+struct Ask {
+    id: u64,
+    job: Job,
+    answers: mpsc::Sender<Answer>,
+}
+
+/// What the command is to hear, in the order in which it comes
+struct Asked {
+    jobs: mpsc::Receiver<Ask>,
+    /// At most one for each request that was accepted, so that it needs no bound of its own
+    cancels: mpsc::UnboundedReceiver<u64>,
 }
 
 impl Lines {
     /// A command that is asked up to `concurrency` requests at once
     pub(super) fn new(command: Command, concurrency: usize, talk: Talk) -> Self {
-        let (asks, asked) = mpsc::channel(concurrency);
-        Self { asks, keeper: tokio::spawn(keep(command, asked, talk)) }
+        let (jobs, asked) = mpsc::channel(concurrency);
+        let (cancels, cancelled) = mpsc::unbounded_channel();
+        let asked = Asked { jobs: asked, cancels: cancelled };
+        Self { jobs: Some(jobs), cancels, keeper: tokio::spawn(keep(command, asked, talk)) }
     }
 
     /// Asks; numbers are the caller's and never the same
     pub(super) async fn ask(&self, id: u64, job: Job) -> Answers {
         let (sender, answers) = mpsc::channel(ANSWERS_AHEAD);
-        // The keeper is there for as long as `self` is
-        self.asks.send(Ask::Job { id, job, answers: sender }).await.ok();
-        Answers { id, answers, asks: self.asks.clone(), ended: false }
+        if let Some(jobs) = &self.jobs {
+            // The keeper is there for as long as `self` is
+            jobs.send(Ask { id, job, answers: sender }).await.ok();
+        }
+        Answers { id, answers, cancels: self.cancels.clone(), ended: false }
     }
 
     /// Ends the command: its stdin ends, and after a while it is killed
-    pub(super) async fn stop(self) {
-        drop(self.asks);
-        self.keeper.await.ok();
+    ///
+    /// # Cancel safety
+    /// Dropped, it has the command killed at once.
+    pub(super) async fn stop(mut self) {
+        self.jobs = None;
+        (&mut self.keeper).await.ok();
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.keeper.abort();
     }
 }
 
@@ -88,19 +113,17 @@ impl Answers {
 impl Drop for Answers {
     fn drop(&mut self) {
         if !self.ended {
-            // With no room the command is behind anyway; what it answers then is dropped
-            self.asks.try_send(Ask::Cancel(self.id)).ok();
+            self.cancels.send(self.id).ok();
         }
     }
 }
 
 /// Keeps the command running for as long as there is somebody to ask
-async fn keep(command: Command, mut asked: mpsc::Receiver<Ask>, talk: Talk) {
-    while let Some(ask) = asked.recv().await {
-        let Ask::Job { id, job, answers } = ask else { continue };
+async fn keep(command: Command, mut asked: Asked, talk: Talk) {
+    while let Some(ask) = asked.next().await {
         match Running::start(&command) {
             Ok(mut running) => {
-                running.tell(id, job, answers);
+                running.tell(ask);
                 let last = running.converse(&mut asked, talk).await;
                 let why = match &last {
                     Some(last) => format!("the command has ended: {last}"),
@@ -109,12 +132,29 @@ async fn keep(command: Command, mut asked: mpsc::Receiver<Ask>, talk: Talk) {
                 for (_, (_, answers)) in running.open.drain() {
                     answers.try_send(Answer::Final(Err(failed(why.clone())))).ok();
                 }
-                if !asked.is_closed() {
+                if !asked.jobs.is_closed() {
                     talk.say(format_args!("{why}; it is started again for the next request"));
                 }
             }
             Err(why) => {
-                answers.try_send(Answer::Final(Err(failed(why)))).ok();
+                ask.answers.try_send(Answer::Final(Err(failed(why)))).ok();
+            }
+        }
+    }
+}
+
+impl Asked {
+    /// The next request that somebody waits for still
+    async fn next(&mut self) -> Option<Ask> {
+        loop {
+            tokio::select! {
+                biased;
+                // The command that was told of it is there no longer
+                Some(_) = self.cancels.recv() => {}
+                ask = self.jobs.recv() => match ask {
+                    Some(ask) if ask.answers.is_closed() => {}
+                    ask => return ask,
+                },
             }
         }
     }
@@ -129,8 +169,11 @@ struct Running {
     open: HashMap<u64, (Option<String>, mpsc::Sender<Answer>)>,
     /// What is to be written yet
     outgoing: Vec<u8>,
-    /// What was read and is no whole line yet
+    /// What was read and is no whole line yet, and how much of it has been searched for its end
     incoming: Vec<u8>,
+    searched: usize,
+    /// Lines that no request waits for, or that say nothing
+    useless: u64,
 }
 
 impl Running {
@@ -138,10 +181,19 @@ impl Running {
         let mut group = command.start(&[]).map_err(|failure| failure.to_string())?;
         let stdout = group.child.stdout.take();
         let stderr = tokio::spawn(hear(group.child.stderr.take()));
-        Ok(Self { group, stdout, stderr, open: HashMap::new(), outgoing: Vec::new(), incoming: Vec::new() })
+        Ok(Self {
+            group,
+            stdout,
+            stderr,
+            open: HashMap::new(),
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+            searched: 0,
+            useless: 0,
+        })
     }
 
-    fn tell(&mut self, id: u64, job: Job, answers: mpsc::Sender<Answer>) {
+    fn tell(&mut self, Ask { id, job, answers }: Ask) {
         self.outgoing.extend(line_of(id, &job).into_bytes());
         let action = match job.content {
             Content::Action { action, .. } => Some(action),
@@ -151,11 +203,15 @@ impl Running {
     }
 
     /// Writes and reads until either side ends; the command's last words
-    async fn converse(&mut self, asked: &mut mpsc::Receiver<Ask>, talk: Talk) -> Option<String> {
+    ///
+    /// What the command started may hold its stdout for longer than it lives: its end is what counts.
+    async fn converse(&mut self, asked: &mut Asked, talk: Talk) -> Option<String> {
         let mut stdin = self.group.child.stdin.take();
         let mut stdout = self.stdout.take()?;
         let mut buffer = vec![0; READ_AT_ONCE];
-        let mut asking = true;
+        let mut status = None;
+        // Once the command reads no more, or has ended, what it has said is waited for, but not for ever
+        let mut until = None;
         loop {
             let writing = async {
                 match &mut stdin {
@@ -164,31 +220,36 @@ impl Running {
                 }
             };
             tokio::select! {
+                biased;
+                () = sleep_until(until) => break,
+                Some(id) = asked.cancels.recv() => {
+                    if self.open.remove(&id).is_some() && stdin.is_some() {
+                        self.outgoing.extend(format!("{{\"id\":{id},\"cancel\":true}}\n").into_bytes());
+                    }
+                }
+                // A command that does not read is not told more; the next one is
+                ask = asked.jobs.recv(), if until.is_none() && self.outgoing.is_empty() => match ask {
+                    Some(ask) if ask.answers.is_closed() => {}
+                    Some(ask) => self.tell(ask),
+                    None => {
+                        stdin = None;
+                        until = Some(Instant::now() + GRACE);
+                    }
+                },
                 written = writing => match written {
                     Ok(written) => drop(self.outgoing.drain(..written)),
                     // It reads no more: what it has it may still answer
                     Err(_) => {
                         stdin = None;
                         self.outgoing.clear();
+                        until.get_or_insert(Instant::now() + GRACE);
                     }
                 },
-                // A command that does not read is not told more
-                ask = asked.recv(), if asking && self.outgoing.is_empty() => match ask {
-                    Some(Ask::Job { id, job, answers }) if stdin.is_some() => self.tell(id, job, answers),
-                    Some(Ask::Job { answers, .. }) => {
-                        let why = "the command reads no more requests".to_owned();
-                        answers.try_send(Answer::Final(Err(failed(why)))).ok();
-                    }
-                    Some(Ask::Cancel(id)) => {
-                        if self.open.remove(&id).is_some() {
-                            self.outgoing.extend(format!("{{\"id\":{id},\"cancel\":true}}\n").into_bytes());
-                        }
-                    }
-                    None => {
-                        asking = false;
-                        stdin = None;
-                    }
-                },
+                ended = self.group.wait(), if status.is_none() => {
+                    status = Some(ended);
+                    stdin = None;
+                    until = Some(Instant::now() + REST);
+                }
                 read = stdout.read(&mut buffer) => match read {
                     Ok(0) | Err(_) => break,
                     Ok(read) => {
@@ -198,13 +259,15 @@ impl Running {
                         }
                     }
                 },
-                () = tokio::time::sleep(GRACE), if !asking => break,
             }
         }
         drop(stdin);
-        let status = tokio::time::timeout(GRACE, self.group.child.wait()).await;
-        let Ok(Ok(status)) = status else { return Some("it was killed, as it did not end".to_owned()) };
-        let last = tokio::time::timeout(GRACE, &mut self.stderr).await.ok().and_then(Result::ok).flatten();
+        let status = match (status, until) {
+            (Some(status), _) => Some(status),
+            (None, until) => timeout_at(until.unwrap_or_else(|| Instant::now() + GRACE), self.group.wait()).await.ok(),
+        };
+        let Some(Ok(status)) = status else { return Some("it was killed, as it did not end".to_owned()) };
+        let last = tokio::time::timeout(REST, &mut self.stderr).await.ok().and_then(Result::ok).flatten();
         match last {
             Some(last) => Some(format!("{status}: {last}")),
             None => Some(status.to_string()),
@@ -213,16 +276,20 @@ impl Running {
 
     /// Takes all whole lines; false when one is too long
     async fn read_lines(&mut self, talk: Talk) -> bool {
-        let incoming = std::mem::take(&mut self.incoming);
-        let mut rest = &incoming[..];
-        while let Some(end) = rest.iter().position(|octet| *octet == b'\n') {
-            let (line, after) = rest.split_at(end);
-            rest = after.split_first().map_or(&[], |(_, after)| after);
+        let mut incoming = std::mem::take(&mut self.incoming);
+        let (mut begin, mut searched) = (0, std::mem::take(&mut self.searched));
+        while let Some(length) = incoming.get(searched..).and_then(|rest| rest.iter().position(|octet| *octet == b'\n'))
+        {
+            let end = searched + length;
+            let line = incoming.get(begin..end).unwrap_or_default();
             if !line.trim_ascii().is_empty() {
                 self.read_line(line, talk).await;
             }
+            (begin, searched) = (end + 1, end + 1);
         }
-        self.incoming = rest.to_vec();
+        drop(incoming.drain(..begin));
+        self.searched = incoming.len();
+        self.incoming = incoming;
         if self.incoming.len() > LINE_LIMIT {
             talk.say(format_args!("the command's line is longer than {} MiB: it is ended", LINE_LIMIT >> 20));
             return false;
@@ -242,7 +309,12 @@ impl Running {
             let why = said
                 .err()
                 .map_or("for a request that is not open".to_owned(), |error| format!("not understood: {error}"));
-            talk.say(format_args!("the command's line is {why}: {}", escape(line.get(..SHOWN).unwrap_or(line))));
+            self.useless += 1;
+            // A command may go on for long about what was cancelled: the first line is shown, and then ever fewer
+            if self.useless.is_power_of_two() {
+                let shown = escape(line.get(..SHOWN).unwrap_or(line));
+                talk.say(format_args!("the command's line is {why}: {shown} ({} so far)", self.useless));
+            }
             return;
         };
         let partial = matches!(&said, Ok(said) if said.partial && said.error.is_none());
@@ -307,7 +379,7 @@ fn line_of(id: u64, job: &Job) -> String {
             format!("\"frames\":{}", Value::from(frames))
         }
     };
-    let deadline = job.deadline.map_or(String::new(), |deadline| format!(",\"deadline_ms\":{}", deadline.as_millis()));
+    let deadline = job.remaining().map_or(String::new(), |left| format!(",\"deadline_ms\":{}", left.as_millis()));
     format!("{{\"id\":{id},\"service\":{},{content},\"attempt\":{}{deadline}}}\n", text(&job.service), job.attempt)
 }
 
@@ -322,8 +394,18 @@ fn failed_to_say(why: String) -> Refusal {
 /// Partial replies held for a client that is slower than the command
 const ANSWERS_AHEAD: usize = 16;
 
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Longest wait for a command to end once its stdin has
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Longest wait for what is left in the pipes of a command that has ended
+const REST: Duration = Duration::from_millis(200);
 
 /// Longest line of a command
 const LINE_LIMIT: usize = 64 << 20;
@@ -394,6 +476,55 @@ mod tests {
             let refusal = ask(&lines, id, &["x"]).await.unwrap_err();
             assert_eq!(refusal.text, "the command has ended: exit status: 3: oops");
         }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_says_more_and_more_is_stopped_all_the_same() {
+        let lines = lines(r#"read line; echo '{"id":1,"data":1}'; while :; do echo '{"x":1}'; sleep 0.05; done"#);
+        ask(&lines, 1, &["x"]).await.unwrap();
+        tokio::time::timeout(GRACE * 2, lines.stop()).await.expect("its time is over after one wait");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_command_is_its_own_and_not_that_of_what_it_started() {
+        // What is in the background holds stdin, stdout and stderr
+        let lines = lines(r#"exec 3<&0; sleep 1000 <&3 & read line; echo '{"id":'$$',"x":1}'; exit 3"#);
+        for id in 1..3 {
+            let refusal = ask(&lines, id, &["x"]).await.unwrap_err();
+            assert!(refusal.text.starts_with("the command has ended: exit status: 3"), "{}", refusal.text);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_closes_its_stdin_is_started_again() {
+        let lines = lines(
+            r#"read line; id=$(expr "$line" : '{"id":\([0-9]*\)'); echo '{"id":'$id',"data":1}'; exec 0<&-; sleep 1000"#,
+        );
+        ask(&lines, 1, &["x"]).await.unwrap();
+        // It gets no answer, as the command does not read it; the next one does
+        let refusal = ask(&lines, 2, &["x"]).await.unwrap_err();
+        assert!(refusal.text.contains("it was killed"), "{}", refusal.text);
+        ask(&lines, 3, &["x"]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_begun_and_cancels_are_not_lost() {
+        // It tells how many lines it has heard
+        let script = r#"read one; echo '{"id":1,"partial":true,"data":1}'; heard=0
+            while read -r line; do
+                heard=$((heard + 1))
+                case "$line" in *'"id":30,"service"'*) echo '{"id":30,"frames":["'$heard $first'"]}';; esac
+                first=${first:-$(echo $line | tr -d '"')}
+            done"#;
+        let lines = lines(script);
+        let mut first = lines.ask(1, job(&["x"])).await;
+        assert!(matches!(first.next().await, Answer::Partial(_)));
+        // More than there is room for, all given up before the command hears of them
+        for id in 2..20 {
+            drop(lines.ask(id, job(&["gone"])).await);
+        }
+        drop(first);
+        assert_eq!(ask(&lines, 30, &["x"]).await, Ok(Message::from("2 {id:1,cancel:true}")));
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use tidings::Message;
 use tidings_majordomo::wire::Status;
 use tidings_majordomo::{Failure as Refused, Handler, Loss, Request, ServeError, Worker};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use self::job::{Content, FAILED, Job, Refusal};
 use self::lines::{Answer, Lines};
@@ -89,7 +90,10 @@ pub(super) async fn run(args: WorkArgs, talk: Talk) -> Result<(), Failure> {
     let counts = worker.stats();
     drop(worker);
     if let Some(Errand { how: How::Lines(lines), .. }) = Arc::into_inner(errand) {
-        lines.stop().await;
+        tokio::select! {
+            () = lines.stop() => {}
+            _ = link.stop.abandoned() => {}
+        }
     }
     if talk.json {
         let summary = json!({ "ok": done.is_ok(), "service": args.service, "counts": counts });
@@ -212,7 +216,7 @@ impl Errand {
             service: request.service().to_string(),
             content: Content::of(request.body().clone(), self.raw),
             attempt: request.attempt(),
-            deadline: request.remaining(),
+            deadline: request.remaining().map(|left| Instant::now() + left),
         };
         match &self.how {
             How::Each { command, reply_action } => {
