@@ -13,7 +13,7 @@ use crate::wire::{ServiceNameError, Status};
 #[non_exhaustive]
 pub enum RequestError {
     /// The broker or a worker says no; [`Status`] tells whether to try again, and the text why
-    #[error("refused: {status}{}{text}", if text.is_empty() { "" } else { ": " })]
+    #[error("refused: {status}{}", spoken(*status, text))]
     Refused {
         /// Why, by its number
         status: Status,
@@ -80,6 +80,11 @@ impl RequestError {
             _ => None,
         }
     }
+}
+
+/// The words of whoever refused, unless they say no more than the status does
+fn spoken(status: Status, text: &str) -> String {
+    if text.is_empty() || text == status.words() { String::new() } else { format!(": {text}") }
 }
 
 impl From<Infallible> for RequestError {

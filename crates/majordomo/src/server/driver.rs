@@ -74,6 +74,10 @@ impl Driver {
                 if message.frame_count() == 1 && message.octets() == 0 {
                     // An empty message is how `router_notify` tells that a connection has ended
                     broker.handle_gone(now, peer);
+                    // As long as it is known who that was
+                    while let Some(event) = broker.poll_event() {
+                        self.log.tell(now, &event, &shared.peers());
+                    }
                     shared.peers().remove(peer);
                     continue;
                 }

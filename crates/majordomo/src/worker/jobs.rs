@@ -212,7 +212,8 @@ struct Job {
     conversation: ConversationId,
     token: Bytes,
     deadline: Option<Instant>,
-    is_cancelled: bool,
+    /// Why its result is wanted no longer
+    cancelled: Option<CancelCause>,
     /// Until a handler has it
     waiting: Option<NewJob>,
 }
@@ -327,7 +328,7 @@ impl Jobs {
     pub fn partial(&mut self, now: Instant, job: JobId, body: Body) -> Result<Outgoing, PartialError> {
         let known = self.jobs.get(job.index()).filter(|known| known.id == job);
         let State::Open(open) = &mut self.state else { return Err(PartialError::Gone) };
-        let Some(job) = known.filter(|job| job.conversation == open.id && !job.is_cancelled) else {
+        let Some(job) = known.filter(|job| job.conversation == open.id && job.cancelled.is_none()) else {
             return Err(PartialError::Gone);
         };
         let command = WorkerCommand::Partial { token: job.token.clone(), body };
@@ -491,7 +492,7 @@ impl Jobs {
         let id = JobId(self.next_serial << INDEX_BITS | entry.key() as u64);
         self.next_serial += 1;
         let deadline = new.deadline;
-        let job = Job { id, conversation, token: token.clone(), deadline, is_cancelled: false, waiting: None };
+        let job = Job { id, conversation, token: token.clone(), deadline, cancelled: None, waiting: None };
         if is_excess {
             self.counts.excess += 1;
             let failure = Failure::new(Status::UNAVAILABLE, "the worker has as many requests as it takes");
@@ -530,8 +531,10 @@ impl Jobs {
 
     /// Tells the handler, or the broker at once if no handler has it yet
     fn cancel(&mut self, now: Instant, id: JobId, cause: CancelCause, status: Status) {
-        let Some(job) = self.jobs.get_mut(id.index()).filter(|job| job.id == id && !job.is_cancelled) else { return };
-        job.is_cancelled = true;
+        let Some(job) = self.jobs.get_mut(id.index()).filter(|job| job.id == id && job.cancelled.is_none()) else {
+            return;
+        };
+        job.cancelled = Some(cause);
         self.counts.cancelled += 1;
         if job.waiting.is_none() {
             self.events.push_back(JobEvent::Cancel { job: id, cause });
@@ -543,8 +546,8 @@ impl Jobs {
     }
 
     fn cancel_all(&mut self, cause: CancelCause) {
-        for (_, job) in self.jobs.iter_mut().filter(|(_, job)| !job.is_cancelled) {
-            job.is_cancelled = true;
+        for (_, job) in self.jobs.iter_mut().filter(|(_, job)| job.cancelled.is_none()) {
+            job.cancelled = Some(cause);
             self.counts.cancelled += 1;
             self.events.push_back(JobEvent::Cancel { job: job.id, cause });
         }
@@ -598,7 +601,12 @@ impl Jobs {
             }
             Err(failure) => {
                 self.counts.failed += 1;
-                let (status, text) = (failure.status(), Bytes::copy_from_slice(failure.text().as_bytes()));
+                let text = Bytes::copy_from_slice(failure.text().as_bytes());
+                let status = match (job.cancelled, failure.status()) {
+                    // The handler knows that it was to stop, and not why
+                    (Some(CancelCause::Deadline), Status::CANCELLED) => Status::DEADLINE_PASSED,
+                    (_, status) => status,
+                };
                 match wire.is_numbered() {
                     true => WorkerCommand::Refused { token, status, text },
                     // These wires can't refuse, and a client that hears nothing would wait for nothing

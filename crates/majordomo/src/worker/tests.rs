@@ -350,6 +350,24 @@ fn a_handler_is_told_when_the_time_is_over() {
 }
 
 #[test]
+fn what_ends_at_its_deadline_is_told_so_and_not_as_taken_back() {
+    for (is_late, expected) in [(true, Status::DEADLINE_PASSED), (false, Status::CANCELLED)] {
+        let (mut test, id) = Test::open(Wire::Tidings, 1);
+        let options = RequestOptions { deadline: Some(300 * MS), ..RequestOptions::default() };
+        test.request_with(id, "00000001", options);
+        let job = test.started();
+        match is_late {
+            true => drop(test.advance()),
+            false => test.order(id, WorkerOrder::Cancel { token: token("00000001") }),
+        }
+        // A handler hears that it is to stop, and not why
+        test.jobs.handle_done(test.clock.now(), job.id, Err(Failure::new(Status::CANCELLED, "")));
+        let said = test.said();
+        assert!(matches!(&said[..], [WorkerCommand::Refused { status, .. }] if *status == expected), "{said:?}");
+    }
+}
+
+#[test]
 fn failures_are_refusals_or_replies_of_digits_and_words() {
     let fail = |wire| {
         let (mut test, id) = Test::open(wire, 1);

@@ -11,7 +11,7 @@ mod import;
 mod input;
 mod json;
 mod key;
-mod output;
+pub(crate) mod output;
 mod queue;
 pub(crate) mod security;
 mod sock;

@@ -117,6 +117,18 @@ pub(crate) fn display_duration(duration: Duration) -> String {
     text
 }
 
+/// A duration that was measured, in no more digits than anybody reads: `376ms`, `10s`
+pub(crate) fn display_about(duration: Duration) -> String {
+    let step = match duration {
+        duration if duration < Duration::from_millis(1) => Duration::from_micros(1),
+        duration if duration < Duration::from_secs(1) => Duration::from_millis(1),
+        duration if duration < Duration::from_secs(60) => Duration::from_millis(100),
+        _ => Duration::from_secs(1),
+    };
+    let steps = (duration + step / 2).as_nanos() / step.as_nanos();
+    display_duration(u32::try_from(steps).map_or(duration, |steps| step * steps))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +152,20 @@ mod tests {
     fn prints_what_it_reads() {
         for text in ["500ms", "5s", "1m30s", "2h", "1d1h", "1s250ms", "0", "10us"] {
             assert_eq!(duration(text).map(display_duration), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_was_measured_is_rounded() {
+        for (micros, expected) in [
+            (376_077, "376ms"),
+            (9_998_177, "10s"),
+            (12, "12us"),
+            (1_260_000, "1s300ms"),
+            (61_400_000, "1m1s"),
+            (0, "0"),
+        ] {
+            assert_eq!(display_about(Duration::from_micros(micros)), expected);
         }
     }
 

@@ -41,6 +41,12 @@ impl Listener {
     pub(crate) fn new(endpoint: &str, protection: Protection) -> Result<Self, (String, Option<String>)> {
         let parsed: Endpoint = endpoint.parse().map_err(|error: EndpointError| (error.to_string(), None))?;
         parsed.for_bind().map_err(|error| (error.to_string(), None))?;
+        if matches!(parsed, Endpoint::Inproc(_)) {
+            return Err((
+                format!("'{endpoint}' joins sockets within one process, so that no other program could connect"),
+                Some("write tcp://127.0.0.1:PORT, or ipc:///PATH for programs of this host".to_owned()),
+            ));
+        }
         match &protection {
             Protection::Tls(_) if !parsed.is_encrypted() => Err((
                 format!("'{endpoint}' has no TLS, so it takes no certificate"),
@@ -200,7 +206,7 @@ mod tests {
             "tcp://127.9.9.9:*",
             "tcp://localhost:1",
             "ipc:///tmp/x",
-            "inproc://x",
+            "ipc:///tmp/x",
         ] {
             assert_eq!(usual(local).protected(false), Ok(Protected::Plaintext), "{local}");
             assert_eq!(usual(local).protected(true), Ok(Protected::Plaintext), "{local}");

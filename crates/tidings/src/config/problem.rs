@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
+use crate::cli::output::escape;
 use crate::cli::{Exit, Failure};
 
 /// A position in a configuration file, counted from 1; columns count characters
@@ -32,7 +33,10 @@ impl Place {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column,
-            quote: quote.to_owned(),
+            quote: quote
+                .chars()
+                .map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })
+                .collect(),
             width: width.max(1),
         }
     }
@@ -68,7 +72,8 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.origin, self.message)?;
+        // It may quote what stands in the file
+        write!(f, "{}: {}", self.origin, escape(self.message.as_bytes()))?;
         if let super::Origin::File(place) = &self.origin {
             let number = place.line.to_string();
             let margin = " ".repeat(number.len());
@@ -126,6 +131,17 @@ mod tests {
         let place = Place::of("x.toml", text, &(start..start + 4));
         assert_eq!((place.line, place.column, place.width), (2, 5, 3));
         assert_eq!(place.to_string(), "x.toml:2:5");
+    }
+
+    #[test]
+    fn what_a_file_says_does_not_reach_the_terminal_as_it_is() {
+        let text = "ip = \u{1b}[31mx\u{7}\n";
+        let place = Place::of("x.cfg", text, &(5..10));
+        let origin = super::super::Origin::File(std::sync::Arc::new(place));
+        let problem = Problem { origin, message: "'\u{1b}[2J\nhint: rm' is no address".to_owned(), hint: None };
+        let shown = problem.to_string();
+        assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
+        assert!(shown.contains("\\x1b[2J\\nhint: rm") && shown.contains("\u{fffd}[31mx\u{fffd}"), "{shown}");
     }
 
     #[test]

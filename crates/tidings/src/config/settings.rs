@@ -181,9 +181,24 @@ impl Settings {
             found.push(("service.heartbeat-interval", &interval.origin, message, "write 10ms or more, such as \"1s\""));
         }
         for (key, setting) in [("service.request-age", &self.service_request_age), ("store.ttl", &self.store_ttl)] {
-            if setting.value.is_zero() {
-                let message = "0 would end everything at once".to_owned();
-                found.push((key, &setting.origin, message, "write a duration, such as \"60s\" or \"7d\""));
+            if setting.value < SHORTEST_LIFE {
+                let message = format!("{} would end everything at once", units::display_duration(setting.value));
+                found.push((key, &setting.origin, message, "write 10ms or more, such as \"60s\" or \"7d\""));
+            }
+        }
+        let waiting = &self.service_max_waiting;
+        if waiting.value == 0 {
+            let message = "with 0 nothing could ever wait".to_owned();
+            found.push(("service.max-waiting", &waiting.origin, message, "write 1 or more"));
+        }
+        let sizes = [
+            ("service.max-waiting-octets", &self.service_max_waiting_octets),
+            ("store.max-octets", &self.store_max_octets),
+        ];
+        for (key, setting) in sizes {
+            if setting.value.0 == 0 {
+                let message = "0 would refuse everything".to_owned();
+                found.push((key, &setting.origin, message, "write a size, such as \"64MiB\""));
             }
         }
         found
@@ -269,6 +284,9 @@ impl fmt::Display for LogFormat {
 
 /// Beats closer than this would be most of the traffic
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What lives shorter has no chance to be handled
+const SHORTEST_LIFE: Duration = Duration::from_millis(10);
 
 /// A default that is a count; none of them is 0
 const fn count(count: u32) -> NonZeroU32 {

@@ -242,6 +242,23 @@ pub(super) fn a_type(value: &DeValue<'_>) -> &'static str {
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_no_daemon_can_work_with_is_refused_with_its_key() {
+        for (key, value, expected) in [
+            ("store.max-octets", "0", "store.max-octets: 0 would refuse everything"),
+            ("service.max-waiting", "0", "service.max-waiting: with 0"),
+            ("service.max-waiting-octets", "0", "service.max-waiting-octets: 0"),
+            ("service.request-age", "1us", "service.request-age: 1us would end"),
+            ("service.listen", "inproc://x", "within one process"),
+        ] {
+            let mut sources = Sources::default();
+            sources.flag("--set", key, value);
+            let found = sources.load().unwrap_err().to_string();
+            assert!(found.contains(expected), "{key}: {found}");
+        }
+        assert!(problems("[service]\nliveness = -3")[0].contains("-3 is not a whole number from 0"));
+    }
+
     fn problems(text: &str) -> Vec<String> {
         let mut settings = Settings::default();
         let mut problems = Vec::new();

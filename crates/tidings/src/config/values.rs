@@ -117,7 +117,8 @@ impl SettingValue for Vec<AccessRule> {
 impl SettingValue for u32 {
     fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
         let integer = value.get_ref().as_integer().ok_or_else(|| wrong_type(value, "a whole number"))?;
-        Self::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| wrong_type(value, COUNT))
+        Self::from_str_radix(integer.as_str(), integer.radix())
+            .map_err(|_| vec![wrong(value, (format!("{} is not {COUNT}", integer.as_str()), None))])
     }
 
     fn from_text(text: &str) -> Result<Self, TextError> {

@@ -31,6 +31,10 @@ fn a_configuration_is_taken_over_and_checked() {
     assert!(again.err.contains("name another file"), "{}", again.err);
 
     fs::write(old, SAMPLE.replace("127.0.0.1", "*")).unwrap();
+    let forced = run(&["import", "domogik", old, "-o", new, "--force"]);
+    assert_eq!(forced.code, Some(0), "{}", forced.err);
+    let nowhere = run(&["import", "domogik", old, "-o", &format!("{new}.d/tidings.toml")]);
+    assert!(nowhere.code == Some(2) && nowhere.err.contains("mkdir -p"), "{}", nowhere.err);
     let open = run(&["import", "domogik", old, "--json"]);
     assert_eq!(open.code, Some(0), "{}", open.err);
     let object: Value = serde_json::from_str(&open.out[0]).unwrap();

@@ -79,6 +79,34 @@ fn what_was_acknowledged_outlives_the_daemon() {
 }
 
 #[test]
+fn the_same_key_has_the_same_reply() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::durable(&directory.path().join("store"));
+    let _worker = upper(&daemon);
+    let call = |text: &str| {
+        let key = ["--durable", "--idempotency-key", "order-17", "--timeout", "20s"];
+        svc(&daemon, &[&["call", "upper", "--raw", text], &key[..]].concat())
+    };
+    for _ in 0..2 {
+        let done = call("once");
+        assert_eq!((done.code, &done.out[..]), (Some(0), &["ONCE".to_owned()][..]), "{}", done.err);
+    }
+    assert_eq!(daemon.metric("tidings_durable_total{name=\"closed\"}"), Some(0));
+}
+
+#[test]
+fn nobody_drains_or_takes_the_services_of_durable_requests() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::durable(&directory.path().join("store"));
+    let drained = svc(&daemon, &["drain", "titanic.request"]);
+    assert_eq!(drained.code, Some(4), "{}", drained.err);
+    submit(&daemon, "hello", &[]);
+    let without = Daemon::start(&[]);
+    let stranger = tidings(&["svc", "work", "titanic.request", "-e", &without.service, "--", "cat"]).finish();
+    assert_eq!(stranger.code, Some(4), "{}", stranger.err);
+}
+
+#[test]
 fn a_store_has_one_owner() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store");

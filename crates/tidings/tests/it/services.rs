@@ -122,6 +122,31 @@ fn a_command_that_fails_refuses_with_its_last_words() {
 }
 
 #[test]
+fn what_a_worker_says_does_not_reach_the_terminal_as_it_is() {
+    let daemon = Daemon::start(&[]);
+    let script = r#"read -r line; printf '{"id":1,"error":"\\u001b[31mred\\n  hint: rm -rf /\\u0007"}\n'; cat"#;
+    let _worker = work(&daemon, "rude", &["--jsonl", "--", "sh", "-c", script]);
+    let failed = svc(&daemon, &["call", "rude", "--raw", "x"]);
+    assert_eq!(failed.code, Some(4), "{}", failed.err);
+    assert!(failed.err.contains("\\x1b[31mred\\n  hint: rm -rf /\\x07"), "{:?}", failed.err);
+    assert!(failed.err.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", failed.err);
+}
+
+#[test]
+fn a_worker_that_is_started_anew_is_waited_for() {
+    let daemon = Daemon::start(&[]);
+    let worker = work(&daemon, "upper", &["--", "tr", "a-z", "A-Z"]);
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.finish().code, Some(0));
+    assert_eq!(svc(&daemon, &["ping", "upper"]).code, Some(1));
+    let call = tidings(&["svc", "call", "upper", "--raw", "hello", "--timeout", "20s", "-e", &daemon.service]);
+    until(|| json(&svc(&daemon, &["show", "upper", "--json"]))["service"]["waiting"] == 1);
+    let _worker = work(&daemon, "upper", &["--", "tr", "a-z", "A-Z"]);
+    let done = call.finish();
+    assert_eq!((done.code, &done.out[..]), (Some(0), &["HELLO".to_owned()][..]), "{}", done.err);
+}
+
+#[test]
 fn what_is_not_there_is_said_at_once() {
     let daemon = Daemon::start(&["--set", "service.request-age=1h"]);
     let none = svc(&daemon, &["call", "nobody", "do", "{}", "--timeout", "20s"]);
@@ -156,6 +181,8 @@ fn wrong_usage_is_told_before_anything_is_sent() {
         (&["call", "db", "@/no/such"], &["/no/such"]),
         (&["work", "db"], &["COMMAND"]),
         (&["work", "db", "--concurrency", "0", "--", "cat"], &["0"]),
+        (&["work", "mmi.service", "--", "cat"], &["mmi.service", "themselves"]),
+        (&["stats", "--watch", "0s"], &["500ms"]),
     ] {
         let done = run(&[&["svc"], args].concat());
         assert_eq!(done.code, Some(2), "{args:?}: {}", done.err);

@@ -4,7 +4,7 @@ mod domogik;
 mod ini;
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -41,6 +41,9 @@ struct FileArgs {
     /// Write a new FILE rather than to standard output; one that is there stays as it is
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// With --output: replace a file that is there
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 /// What came of a file
@@ -79,7 +82,7 @@ fn deliver(imported: Result<Imported, Problems>, files: &FileArgs, talk: Talk) -
         }
     };
     if let Some(path) = &files.output {
-        write_new(path, &imported.toml)?;
+        write(path, &imported.toml, files.force)?;
     }
     if talk.json {
         let object: Value = json!({
@@ -128,12 +131,18 @@ fn neighbour(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(nearest(name, files.iter().map(String::as_str))?))
 }
 
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
-    let written = File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| {
+fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
+    let opened = if force { File::create(path) } else { File::create_new(path) };
+    opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
         let failure = Failure::usage(format!("can't write '{}': {error}", path.display()));
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => failure.hint("name another file, or move this one away"),
+        match (error.kind(), path.parent()) {
+            (ErrorKind::AlreadyExists, _) => {
+                failure.hint("name another file, move this one away, or replace it: --force")
+            }
+            (ErrorKind::NotFound, Some(directory)) => {
+                failure.hint(format!("make the directory first: mkdir -p '{}'", directory.display()))
+            }
+            (ErrorKind::PermissionDenied, _) => failure.hint("name a file that you may write, or do it as root"),
             _ => failure,
         }
     })

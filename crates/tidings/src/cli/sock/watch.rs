@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidings::{Context, Event, EventKind};
 use tokio::sync::Notify;
 
+use crate::cli::output::escape;
 use crate::cli::units::display_duration;
 use crate::cli::{Exit, Failure, Talk};
 
@@ -127,7 +128,11 @@ impl Seen {
                 self.unreachable = Some((place, why.trim_start_matches(": ").to_owned()));
             }
             EventKind::HandshakeFailed { detail, .. } => self.unreachable = Some((place(), detail.clone())),
-            EventKind::Refused { code, reason } => self.refused = Some((place(), code.clone(), reason.clone())),
+            EventKind::Refused { code, reason } => {
+                // What a peer says may be meant for the terminal
+                let [code, reason] = [code, reason].map(|text| escape(text.as_bytes()));
+                self.refused = Some((place(), code, reason));
+            }
             _ => {}
         }
     }

@@ -7,9 +7,10 @@ use tidings::{Context, Endpoint, EndpointError, Options, SocketType};
 use tidings_majordomo::wire::{Status, Wire};
 use tidings_majordomo::{Client, ClientOptions, OpenError, RequestError};
 
+use crate::cli::output::escape;
 use crate::cli::security::SecurityArgs;
 use crate::cli::sock::{Stop, Watch, set_options};
-use crate::cli::units::{self, display_duration};
+use crate::cli::units::{self, display_about};
 use crate::cli::{Exit, Failure, Talk};
 
 /// Which broker
@@ -96,7 +97,7 @@ impl Link {
             _ if self.watch.met_anyone() => Failure::new(
                 Exit::Connect,
                 "connect",
-                format!("no broker answers at {} within {}", self.endpoint, display_duration(waited)),
+                format!("no broker answers at {} within {}", self.endpoint, display_about(waited)),
             )
             .hint("something listens there; `tidings doctor` with the same endpoint says what"),
             _ => Failure { hint: Some(START.to_owned()), exit: Exit::Connect, code: "connect", ..failure },
@@ -110,7 +111,7 @@ impl Link {
             _ => Failure::new(
                 Exit::Refused,
                 "refused",
-                format!("the broker at {} can't be used: {reason}", self.endpoint),
+                format!("the broker at {} can't be used: {}", self.endpoint, escape(reason.as_bytes())),
             )
             .hint(format!("`tidings doctor {}`, with the same --keys, looks at it step by step", self.endpoint)),
         }
@@ -130,7 +131,11 @@ impl Link {
         };
         match error {
             RequestError::Refused { status, text } => {
-                let words = if text.is_empty() || text == status.words() { String::new() } else { format!(": {text}") };
+                let words = match text.is_empty() || text == status.words() {
+                    true => String::new(),
+                    // It is a peer's, and may be meant for the terminal
+                    false => format!(": {}", escape(text.as_bytes())),
+                };
                 let failure = Failure::new(exit, code_of(status), format!("{service}: {status}{words}"));
                 match advice(status) {
                     Some(advice) => failure.hint(advice),
@@ -138,14 +143,14 @@ impl Link {
                 }
             }
             RequestError::DeadlinePassed { after, sent } => {
-                let after = display_duration(after);
+                let after = display_about(after);
                 let failure = Failure::new(exit, "deadline", format!("{service}: no reply within {after}"));
                 failure.hint(match sent {
                     true => "--timeout DURATION waits longer; it may have been executed",
                     false => "the broker took nothing; `tidings svc ping SERVICE` asks whether it works",
                 })
             }
-            error => Failure::new(exit, "request", format!("{service}: {error}")),
+            error => Failure::new(exit, "request", format!("{service}: {}", escape(error.to_string().as_bytes()))),
         }
     }
 }

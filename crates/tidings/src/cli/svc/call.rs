@@ -40,7 +40,8 @@ pub(crate) struct CallArgs {
     /// Longest wait for the reply; then the exit code is 5
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     timeout: Duration,
-    /// A second request with the same key is answered with the reply to the first one
+    /// A second request with the same key is answered with the reply to the first one, for five minutes; with --durable
+    /// for as long as the broker keeps it (`store.ttl`)
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Give it to one worker at most, also if that one dies
@@ -252,8 +253,11 @@ async fn durable_call(client: &Client, link: &Link, question: &Question, args: &
         }
     };
     let printed = args.output.printer(&args.service, args.raw, link.talk).print(&reply, false, begun.elapsed())?;
-    // Whoever has not read it may fetch it again
-    if printed { durable::close(client, link, id).await } else { Ok(()) }
+    // Whoever has not read it may fetch it again, and whoever asks with the same key is to get the same; then its time ends it
+    match printed && key.is_none() {
+        true => durable::close(client, link, id).await,
+        false => Ok(()),
+    }
 }
 
 impl ReplyOutput {

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::broker::{BrokerArgs, Link};
 use super::call::{ReplyOutput, waited};
-use crate::cli::units::{self, display_duration};
+use crate::cli::output::escape;
+use crate::cli::units::{self, display_about};
 use crate::cli::{Exit, Failure, Talk};
 
 /// What `svc reply` is given
@@ -118,19 +119,19 @@ fn failed(link: &Link, service: &str, uuid: Option<Uuid>, error: DurableError) -
             }
         }
         DurableError::Refused(text) if uuid.is_some() => {
-            Failure::new(Exit::Negative, "unknown-uuid", format!("{id}: {text}"))
+            Failure::new(Exit::Negative, "unknown-uuid", format!("{id}: {}", escape(text.as_bytes())))
                 .hint("it was closed, its time is over, or another broker has it")
         }
         DurableError::Failed(text) if uuid.is_some() => {
-            Failure::new(Exit::Refused, "no-reply", format!("{id} will have no reply: {text}"))
+            Failure::new(Exit::Refused, "no-reply", format!("{id} will have no reply: {}", escape(text.as_bytes())))
                 .hint("`tidings queue dead` shows why, and can have it tried again")
         }
         DurableError::DeadlinePassed(after) => {
-            let message = format!("{id}: no reply within {}", display_duration(after));
+            let message = format!("{id}: no reply within {}", display_about(after));
             Failure::new(Exit::Deadline, "deadline", message)
                 .hint(format!("the request goes on; `tidings svc reply {id}` fetches its reply"))
         }
-        error => Failure::new(Exit::Refused, "refused", format!("{service}: {error}")),
+        error => Failure::new(Exit::Refused, "refused", format!("{service}: {}", escape(error.to_string().as_bytes()))),
     }
 }
 

@@ -11,7 +11,8 @@ use tidings_majordomo::{Client, RequestError};
 
 use super::broker::{BrokerArgs, Link};
 use super::latency::display_short;
-use crate::cli::units::{self, count, display_duration, display_octets};
+use crate::cli::output::escape;
+use crate::cli::units::{self, count, display_about, display_duration, display_octets};
 use crate::cli::{Exit, Failure, Talk, nearest, printed, table};
 
 /// What `svc ls` is given
@@ -36,7 +37,7 @@ pub(crate) struct StatsArgs {
     #[command(flatten)]
     broker: BrokerArgs,
     /// Show them again and again, with so much time in between
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, num_args = 0..=1, default_missing_value = "2s")]
+    #[arg(long, value_name = "DURATION", value_parser = pause, num_args = 0..=1, default_missing_value = "2s")]
     watch: Option<Duration>,
 }
 
@@ -58,7 +59,7 @@ pub(super) async fn ls(args: ListArgs, talk: Talk) -> Result<(), Failure> {
                     let services: Vec<Value> = names.iter().map(|name| json!({ "service": name })).collect();
                     json!({ "ok": true, "services": services }).to_string()
                 }
-                false => names.join("\n"),
+                false => names.iter().map(|name| escape(name.as_bytes())).collect::<Vec<_>>().join("\n"),
             }
         }
         Err(error) => return Err(link.unanswered("mmi.stats", error)),
@@ -106,7 +107,21 @@ pub(super) async fn stats(args: StatsArgs, talk: Talk) -> Result<(), Failure> {
     let client = args.broker.client(&link).await?;
     let clears = args.watch.is_some() && std::io::stdout().is_terminal();
     loop {
-        let stats = client.stats().await.map_err(|error| link.unanswered("mmi.stats", error))?;
+        let stats = match (client.stats().await, args.watch) {
+            (Ok(stats), _) => stats,
+            // A broker that restarts is waited for: the client connects again by itself
+            (Err(error), Some(pause)) if is_passing(&error) => {
+                talk.say(format_args!(
+                    "no answer: {}; asking again (Ctrl-C ends)",
+                    escape(error.to_string().as_bytes())
+                ));
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => continue,
+                    _ = link.stop.stopped() => return Ok(()),
+                }
+            }
+            (Err(error), _) => return Err(link.unanswered("mmi.stats", error)),
+        };
         let text = match talk.json {
             true => json!({ "ok": true, "broker": stats }).to_string(),
             false => format!("{}\n\n{}", totals(&stats), services(&stats)),
@@ -174,6 +189,18 @@ pub(super) async fn drain(args: ServiceArgs, talk: Talk) -> Result<(), Failure> 
     }
 }
 
+/// What a broker that comes back mends
+fn is_passing(error: &RequestError) -> bool {
+    matches!(error, RequestError::DeadlinePassed { .. } | RequestError::ConnectionLost)
+        || error.status() == Some(Status::UNAVAILABLE)
+}
+
+/// Without a pause the answers would be all that the broker does
+fn pause(text: &str) -> Result<Duration, String> {
+    let pause = units::duration(text)?;
+    if pause.is_zero() { Err("write a pause, such as 500ms".to_owned()) } else { Ok(pause) }
+}
+
 /// Asks the broker about one service, in JSON
 async fn ask(client: &Client, link: &Link, about: &'static str, service: &str) -> Result<Value, Failure> {
     let answer = client.request(about, Message::from(service.to_owned())).await;
@@ -227,13 +254,11 @@ fn services(stats: &Value) -> String {
 fn about(service: &Value) -> String {
     let oldest = match number(service, "waiting") {
         0 => String::new(),
-        _ => format!(
-            ", the oldest for {}",
-            display_duration(Duration::from_millis(number(service, "oldest-waiting-ms")))
-        ),
+        _ => format!(", the oldest for {}", display_about(Duration::from_millis(number(service, "oldest-waiting-ms")))),
     };
     let by_status = service["refused"].as_object().into_iter().flatten();
-    let by_status: Vec<String> = by_status.map(|(status, number)| format!("{status}: {number}")).collect();
+    let by_status: Vec<String> =
+        by_status.map(|(status, number)| format!("{}: {number}", escape(status.as_bytes()))).collect();
     let refused = if by_status.is_empty() { "0".to_owned() } else { by_status.join(", ") };
     let quantiles =
         ["p50", "p90", "p99", "max"].map(|name| format!("{name} {}", latency(service, &format!("{name}-us"))));
@@ -272,7 +297,7 @@ fn workers_table(workers: &Value) -> String {
             format!("{}/{}", number(worker, "running"), number(worker, "concurrency")),
             number(worker, "given").to_string(),
             number(worker, "answered").to_string(),
-            display_duration(Duration::from_millis(number(worker, "silent-ms"))),
+            display_about(Duration::from_millis(number(worker, "silent-ms"))),
         ]
     };
     let rows: Vec<Vec<String>> = workers.as_array().into_iter().flatten().map(row).collect();
@@ -295,7 +320,7 @@ fn totals(stats: &Value) -> String {
     ];
     let seen = |(name, value): (&String, &Value)| {
         let value = value.as_u64().filter(|value| *value > 0)?;
-        Some((name.clone(), value.to_string()))
+        Some((escape(name.as_bytes()), value.to_string()))
     };
     let counters = stats["counters"].as_object().into_iter().flatten();
     rows.extend(counters.filter_map(seen));
@@ -332,7 +357,7 @@ fn number(object: &Value, name: &str) -> u64 {
 
 /// Names come from peers: what would move the cursor is shown as an escape
 fn text(object: &Value, name: &str) -> String {
-    crate::cli::output::escape(object[name].as_str().unwrap_or_default().as_bytes())
+    escape(object[name].as_str().unwrap_or_default().as_bytes())
 }
 
 pub(super) const LS: &str = "\

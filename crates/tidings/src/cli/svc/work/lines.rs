@@ -498,7 +498,7 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_closes_its_stdin_is_started_again() {
         let lines = lines(
-            r#"read line; id=$(expr "$line" : '{"id":\([0-9]*\)'); echo '{"id":'$id',"data":1}'; exec 0<&-; sleep 1000"#,
+            r#"read line; id=$(expr "$line" : '{"id":\([0-9]*\)'); exec 0<&-; echo '{"id":'$id',"data":1}'; sleep 1000"#,
         );
         ask(&lines, 1, &["x"]).await.unwrap();
         // It gets no answer, as the command does not read it; the next one does
@@ -529,11 +529,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_is_dropped_is_cancelled() {
-        let lines =
-            lines(r#"read a; read line; read b; echo '{"id":2,"frames":["'$(echo "$line" | tr -d '"')'"]}'; cat"#);
-        drop(lines.ask(1, job(&["x"])).await);
-        let refusal = ask(&lines, 2, &["x"]).await.unwrap();
-        assert_eq!(refusal, Message::from("{id:1,cancel:true}"));
+        let script = r#"read a; echo '{"id":1,"partial":true,"data":1}'; read line; read b
+            echo '{"id":2,"frames":["'$(echo "$line" | tr -d '"')'"]}'; cat"#;
+        let lines = lines(script);
+        let mut answers = lines.ask(1, job(&["x"])).await;
+        assert!(matches!(answers.next().await, Answer::Partial(_)));
+        drop(answers);
+        assert_eq!(ask(&lines, 2, &["x"]).await, Ok(Message::from("{id:1,cancel:true}")));
     }
 
     #[tokio::test]

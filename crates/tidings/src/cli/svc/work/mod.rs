@@ -67,6 +67,13 @@ pub(super) async fn run(args: WorkArgs, talk: Talk) -> Result<(), Failure> {
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(Failure::usage("there is no command to run"));
     };
+    if args.service.starts_with("mmi.") {
+        return Err(Failure::usage(format!(
+            "'{}': brokers answer for services that begin with mmi. themselves",
+            args.service
+        ))
+        .hint("choose another name"));
+    }
     let command = Command::program(program.clone(), arguments.to_vec(), args.keep_newline);
     let how = match args.jsonl {
         true => How::Lines(Lines::new(command, args.concurrency as usize, talk)),
@@ -270,6 +277,6 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   tidings svc work upper -- tr a-z A-Z                   then: tidings svc call upper --raw hello
   tidings svc work reports --concurrency 4 -- ./report.sh
-  tidings svc work dbmanager --reply-action config.result -- jq '{id, value: 21.5}'
+  tidings svc work dbmanager --reply-action config.result -- jq -c '{id, value: 21.5}'
   tidings svc work dbmanager --jsonl --concurrency 64 -- python3 dbmanager.py
   tidings svc work echo --wire mdp-0.2 -e tcp://192.0.2.1:5555 -- cat";
