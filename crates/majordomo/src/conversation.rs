@@ -50,11 +50,19 @@ impl Loss {
     }
 }
 
+/// The sentence without its second "can't connect", which the cause begins with as well
+fn said_once(text: &str) -> String {
+    match text.split_once(": can't connect") {
+        Some((first, cause)) => format!("{first}: {}", cause.split_once(": ").map_or(cause, |(_, why)| why)),
+        None => text.to_owned(),
+    }
+}
+
 impl From<ConnectError> for Loss {
     fn from(error: ConnectError) -> Self {
         match &error {
             ConnectError::Refused { .. } | ConnectError::Security { .. } => Self::Refused(error.to_string()),
-            _ => Self::Connection(error.to_string()),
+            _ => Self::Connection(said_once(&error.to_string())),
         }
     }
 }

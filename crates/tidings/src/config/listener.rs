@@ -200,14 +200,7 @@ mod tests {
 
     #[test]
     fn only_this_host_unless_protected_or_allowed() {
-        for local in [
-            "tcp://127.0.0.1:1",
-            "tcp://[::1]:1",
-            "tcp://127.9.9.9:*",
-            "tcp://localhost:1",
-            "ipc:///tmp/x",
-            "ipc:///tmp/x",
-        ] {
+        for local in ["tcp://127.0.0.1:1", "tcp://[::1]:1", "tcp://127.9.9.9:*", "tcp://localhost:1", "ipc:///tmp/x"] {
             assert_eq!(usual(local).protected(false), Ok(Protected::Plaintext), "{local}");
             assert_eq!(usual(local).protected(true), Ok(Protected::Plaintext), "{local}");
         }

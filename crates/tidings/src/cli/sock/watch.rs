@@ -14,6 +14,8 @@ use crate::cli::{Exit, Failure, Talk};
 /// What is known about the peers so far
 #[derive(Clone, Debug, Default)]
 struct Seen {
+    /// Connections that came about, whatever their other end is
+    connected: u64,
     handshaken: u64,
     /// Endpoint and reason of the last attempt that failed
     unreachable: Option<(String, String)>,
@@ -52,6 +54,11 @@ impl Watch {
     /// Whether a peer was ever there
     pub(crate) fn met_anyone(&self) -> bool {
         self.seen().handshaken > 0
+    }
+
+    /// Whether anything was there, be it no peer
+    pub(crate) fn met_anything(&self) -> bool {
+        self.seen().connected > 0
     }
 
     /// Waits until a peer is there
@@ -119,6 +126,7 @@ impl Seen {
     fn note(&mut self, event: &Event) {
         let place = || event.endpoint.clone().or_else(|| event.address.clone()).unwrap_or_default();
         match &event.kind {
+            EventKind::Connected => self.connected += 1,
             EventKind::Handshaken { .. } => self.handshaken += 1,
             EventKind::ConnectFailed { error, .. } => {
                 // The sentence that this ends up in has said so already

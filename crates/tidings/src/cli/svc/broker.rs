@@ -73,15 +73,20 @@ impl BrokerArgs {
     /// # Errors
     /// Nobody there (3), refused (4).
     pub(super) async fn client(&self, link: &Link) -> Result<Client, Failure> {
-        let options =
-            ClientOptions::default().wire(self.wire).timeout(Some(self.connect_timeout)).socket(link.options.clone());
+        self.client_within(link, self.connect_timeout).await
+    }
+
+    /// As [`client`](Self::client), for who has so much time in all
+    pub(super) async fn client_within(&self, link: &Link, most: Duration) -> Result<Client, Failure> {
+        let limit = self.connect_timeout.min(most);
+        let options = ClientOptions::default().wire(self.wire).timeout(Some(limit)).socket(link.options.clone());
         let connecting = Client::connect(&link.context, link.endpoint.clone(), options);
         tokio::select! {
             biased;
             connected = connecting => connected.map_err(|error| match error {
                 OpenError::Endpoint(error) => wrong_endpoint(&error),
                 OpenError::Unreachable { reason } => link.refused(&reason),
-                _ => link.absent(self.connect_timeout),
+                _ => link.absent(limit),
             }),
             _ = link.stop.stopped() => Err(Failure::new(Exit::Partial, "stopped", "stopped while connecting")),
         }
@@ -94,7 +99,7 @@ impl Link {
         let failure = self.watch.explain("broker", waited);
         match failure.exit {
             Exit::Refused => failure,
-            _ if self.watch.met_anyone() => Failure::new(
+            _ if self.watch.met_anything() => Failure::new(
                 Exit::Connect,
                 "connect",
                 format!("no broker answers at {} within {}", self.endpoint, display_about(waited)),

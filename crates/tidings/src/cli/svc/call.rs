@@ -84,10 +84,14 @@ struct Question {
 ///
 /// # Errors
 /// No broker (3), refused (4), no reply in time (5), some of many without a reply (6).
-pub(super) async fn run(args: CallArgs, talk: Talk) -> Result<(), Failure> {
+pub(super) async fn run(mut args: CallArgs, talk: Talk) -> Result<(), Failure> {
     let question = Question::new(&args)?;
     let link = args.broker.link(talk)?;
-    let client = args.broker.client(&link).await?;
+    let begun = Instant::now();
+    let client = args.broker.client_within(&link, args.timeout).await?;
+    if args.repeat.is_none() {
+        args.timeout = args.timeout.saturating_sub(begun.elapsed()).max(LEAST);
+    }
     let done = match (args.durable, args.repeat) {
         (true, _) => durable_call(&client, &link, &question, &args).await,
         (false, None) => call_once(&client, &link, &question, &args).await,
@@ -311,6 +315,9 @@ impl ReplyPrinter {
 fn stopped() -> Failure {
     Failure::new(Exit::Partial, "stopped", "stopped while waiting for the reply")
 }
+
+/// What is left for a request at least when connecting took all the time
+const LEAST: Duration = Duration::from_millis(1);
 
 /// Says how long was waited, for progress
 pub(super) fn waited(begun: Instant) -> String {
