@@ -366,3 +366,44 @@ const GRACE: Duration = Duration::from_secs(600);
 
 /// Kibioctets that may wait for the writer, of bodies and one for each operation: 64 MiB, more than a batch
 const ROOM: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NewEntry;
+
+    fn open() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn a_writer_that_fails_is_noticed() {
+        let (_directory, store) = open();
+        assert!(store.is_open());
+        let failed = store.submit(false, 0, |_batch| -> Sql<Result<(), StoreError>> { panic!("by this test") });
+        assert!(matches!(failed.wait(), Err(StoreError::Closed)));
+        while store.is_open() {
+            // The thread is about to end
+            std::thread::yield_now();
+        }
+        assert!(matches!(store.sweep().wait(), Err(StoreError::Closed)));
+    }
+
+    #[test]
+    fn another_process_that_keeps_the_lock_for_long_fails_nothing() {
+        let (directory, store) = open();
+        let busy = Duration::from_millis(100);
+        let shortened = store.submit(false, 0, move |batch| batch.wait_for_others(busy).map(Ok));
+        shortened.wait().unwrap();
+        let other = rusqlite::Connection::open(schema::file_in(directory.path())).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let queue = store.queue("work").unwrap();
+        let (told, stored) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(queue.enqueue(NewEntry::new(["one"])).wait()));
+        assert!(stored.recv_timeout(busy * 2).is_err(), "it was told before the lock was free");
+        other.execute_batch("ROLLBACK").unwrap();
+        stored.recv().unwrap().unwrap();
+    }
+}

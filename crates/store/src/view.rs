@@ -264,8 +264,9 @@ pub(crate) fn entries(
     let look = match state {
         Some(State::Waiting | State::Leased) => {
             entry_and_body_where!(
-                "WHERE queue = (SELECT queue FROM queue WHERE name = ?1) AND state <= 1 AND state = ?2 AND seq > ?3
-                 ORDER BY seq LIMIT ?4"
+                // Numbers are sorted, and bodies are read of those that are wanted only
+                "WHERE seq IN (SELECT seq FROM entry WHERE queue = (SELECT queue FROM queue WHERE name = ?1)
+                     AND state <= 1 AND state = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4) ORDER BY seq"
             )
         }
         Some(State::Done) => {

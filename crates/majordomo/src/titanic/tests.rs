@@ -510,6 +510,49 @@ async fn a_full_store_says_so() {
 }
 
 #[tokio::test]
+async fn what_is_closed_while_it_is_handed_out_is_not_executed() {
+    let mut stage = Stage::new().await;
+    let id = stage.submit(&["echo", "x"]).await;
+    let ready = ReadyOptions { concurrency: 1, heartbeat: None };
+    stage.say(PeerKey(1), WorkerCommand::Ready { service: name("echo"), options: ready });
+    stage.next_peer = 2;
+    let locals = |stage: &mut Stage| {
+        while let Some(local) = stage.broker.poll_local() {
+            stage.titanic.handle_local(&mut stage.broker, stage.now, local);
+        }
+    };
+    locals(&mut stage);
+    stage.broker.local_request(stage.now, &name(CLOSE), RequestOptions::default(), frames(&[&id]));
+    locals(&mut stage);
+    let mut outcomes = [stage.titanic.outcome().await, stage.titanic.outcome().await];
+    outcomes.sort_by_key(|outcome| matches!(outcome.0, Happened::Leased(..)));
+    assert!(matches!(&outcomes[1].0, Happened::Leased(_, Ok(leased)) if leased.entries.len() == 1), "{outcomes:?}");
+    for outcome in outcomes {
+        stage.titanic.handle_outcome(&mut stage.broker, stage.now, outcome);
+    }
+    stage.settle().await;
+    assert!(stage.order().is_none());
+    assert!(stage.titanic.is_idle() && stage.titanic.closed.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_not_begun_again_when_its_lease_has_ended() {
+    let mut stage = Stage::new().await;
+    stage.worker("echo", 3).await;
+    let id = stage.submit(&["echo", "x"]).await;
+    let (peer, token, _) = stage.order().unwrap();
+    // The store could not be reached for so long
+    stage.clock.advance(secs(1000));
+    let other = stage.submit(&["echo", "y"]).await;
+    let (_, second, body) = stage.order().unwrap();
+    assert!(body == "y" && stage.order().is_none());
+    stage.answer(peer, token, &["1"]).await;
+    stage.answer(peer, second, &["2"]).await;
+    assert_eq!((stage.reply(&id).await, stage.reply(&other).await), ("200|1".to_owned(), "200|2".to_owned()));
+    assert!(stage.titanic.is_idle() && stage.titanic.running_by_id.is_empty());
+}
+
+#[tokio::test]
 async fn names_that_were_made_up_leave_room_for_services() {
     let mut stage = Stage::with(TitanicConfig::default(), StoreOptions::default().max_queues(100)).await;
     let mut answers = Vec::new();

@@ -185,6 +185,12 @@ impl<'c> Batch<'c> {
         if self.limits.doubts_clock { self.latest } else { self.now }
     }
 
+    /// How long the connection waits for other processes
+    #[cfg(test)]
+    pub(crate) fn wait_for_others(&self, time: std::time::Duration) -> Sql<()> {
+        self.connection.busy_timeout(time)
+    }
+
     /// Entries and octets in all queues
     pub(crate) fn total(&self) -> (u64, u64) {
         (u64::try_from(self.entries).unwrap_or(0), u64::try_from(self.octets).unwrap_or(0))
