@@ -50,6 +50,7 @@ pub struct TitanicConfig {
     time_limit: Option<Duration>,
     ttl: Option<Duration>,
     max_attempts: Option<u32>,
+    max_storing: usize,
 }
 
 impl Default for TitanicConfig {
@@ -60,6 +61,7 @@ impl Default for TitanicConfig {
             time_limit: Some(Duration::from_secs(3600)),
             ttl: None,
             max_attempts: None,
+            max_storing: 256 << 20,
         }
     }
 }
@@ -92,6 +94,13 @@ impl TitanicConfig {
     #[must_use]
     pub fn ttl(mut self, ttl: Option<Duration>) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// Octets of requests that may be with the store at once (default: 256 MiB); what comes beyond is told to come later
+    #[must_use]
+    pub fn max_storing(mut self, octets: usize) -> Self {
+        self.max_storing = octets;
         self
     }
 
@@ -147,6 +156,8 @@ pub struct Titanic {
     workers: Option<Workers>,
     /// Requests of clients that have no answer yet, by worker
     owed: HashMap<LocalWorkerId, usize>,
+    /// Octets of them
+    storing: usize,
     leaving: HashSet<LocalWorkerId>,
     is_stopping: bool,
     runners: HashMap<ServiceName, Runner>,
@@ -185,6 +196,8 @@ struct Workers {
 struct Owed {
     worker: LocalWorkerId,
     token: u64,
+    /// What is to be stored for it
+    octets: usize,
     /// It has an idempotency key, so that the broker would repeat the answer to those who try again
     is_keyed: bool,
 }
@@ -218,6 +231,7 @@ impl Titanic {
             config,
             workers: None,
             owed: HashMap::new(),
+            storing: 0,
             leaving: HashSet::new(),
             is_stopping: false,
             runners: HashMap::new(),
@@ -273,7 +287,9 @@ impl Titanic {
         match local {
             Local::Request { worker, token, client, options, body, .. } if self.is_ours(worker) => {
                 *self.owed.entry(worker).or_default() += 1;
-                let owed = Owed { worker, token, is_keyed: options.key.is_some() };
+                let octets = body.iter().map(Bytes::len).sum();
+                self.storing += octets;
+                let owed = Owed { worker, token, octets, is_keyed: options.key.is_some() };
                 self.handle_request(broker, now, owed, client, options, body);
             }
             // It is answered all the same: what is stored is stored
@@ -436,6 +452,11 @@ impl Titanic {
             titanic.stats.not_stored += 1;
             titanic.answer(broker, now, owed, answer::status(400, text));
         };
+        // The broker counts no longer what it has handed out; one alone always has room
+        if self.storing > self.config.max_storing.max(owed.octets) {
+            self.stats.not_stored += 1;
+            return self.fail(broker, now, owed, &"too much is being stored just now: try again later");
+        }
         let mut frames = body.into_iter();
         let Some(Ok(service)) = frames.next().map(ServiceName::new) else {
             return refuse(self, broker, "the first frame has to be the name of a service");
@@ -591,6 +612,7 @@ impl Titanic {
 
     fn reply(&mut self, broker: &mut Broker, now: Instant, owed: Owed, reply: LocalReply) {
         broker.local_reply(now, owed.worker, owed.token, reply);
+        self.storing -= owed.octets;
         if let Some(count) = self.owed.get_mut(&owed.worker) {
             *count = count.saturating_sub(1);
         }

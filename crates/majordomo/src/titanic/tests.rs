@@ -590,6 +590,30 @@ async fn a_key_that_was_made_for_one_call_is_kept_for_minutes() {
 }
 
 #[tokio::test]
+async fn no_more_is_stored_at_once_than_there_is_room_for() {
+    let mut stage = Stage::with(TitanicConfig::default().max_storing(1000), StoreOptions::default()).await;
+    let body = "x".repeat(400);
+    let asked: Vec<_> = (0..5)
+        .map(|_| {
+            let asked = frames(&["echo", &body]);
+            stage.broker.local_request(stage.now, &name(REQUEST), RequestOptions::default(), asked)
+        })
+        .collect();
+    stage.settle().await;
+    let answers: Vec<String> = asked
+        .iter()
+        .map(|request| match stage.replies.remove(request) {
+            Some(Local::Final { body, .. }) => said(&body),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(answers.iter().filter(|answer| answer.starts_with("200|")).count(), 2, "{answers:?}");
+    assert!(answers[4].starts_with("500 too much"), "{answers:?}");
+    assert_eq!(stage.titanic.storing, 0);
+    stage.submit(&["echo", &"x".repeat(2000)]).await;
+}
+
+#[tokio::test]
 async fn what_can_not_be_meant_is_refused() {
     let mut stage = Stage::new().await;
     let long = "x".repeat(256);

@@ -35,7 +35,7 @@ impl Batch<'_> {
             return Ok(if same { Ok(earlier) } else { Err(StoreError::Conflict { id }) });
         }
         let weight = OVERHEAD + new.body.octets.len() as u64;
-        self.forget_seen(weight)?;
+        self.forget_seen(weight, self.limits.max_octets)?;
         let octets = u64::try_from(self.octets + self.seen_octets).unwrap_or(0);
         if octets + weight > self.limits.max_octets {
             return Ok(Err(StoreError::Full { octets, max_octets: self.limits.max_octets }));
@@ -107,8 +107,8 @@ impl Batch<'_> {
     }
 
     /// Gives up the oldest memories where there is no room for `weight` octets more beside them
-    fn forget_seen(&mut self, weight: u64) -> Sql<()> {
-        let max = i64::try_from(self.limits.max_octets).unwrap_or(i64::MAX);
+    pub(super) fn forget_seen(&mut self, weight: u64, max: u64) -> Sql<()> {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
         let weight = i64::try_from(weight).unwrap_or(i64::MAX);
         while self.seen_octets > 0 && self.octets.saturating_add(self.seen_octets).saturating_add(weight) > max {
             if self.octets.saturating_add(weight) > max || self.drop_seen(i64::MAX, 64)? == 0 {

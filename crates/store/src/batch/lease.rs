@@ -146,6 +146,7 @@ impl Batch<'_> {
         if octets + result.octets.len() as u64 > bound {
             return Ok(Err(StoreError::Full { octets, max_octets: self.limits.max_octets }));
         }
+        self.forget_seen(result.octets.len() as u64, bound)?;
         let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO result VALUES (?1, ?2, ?3)")?;
         insert.execute(params![entry.seq, i64::from(result.checksum), result.octets])?;
         let more = i64::try_from(result.octets.len()).unwrap_or(i64::MAX);

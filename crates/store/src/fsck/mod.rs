@@ -104,6 +104,10 @@ pub(crate) fn examine(
     mut progress: impl FnMut(Progress),
 ) -> Result<FsckReport, StoreError> {
     let mut report = FsckReport::default();
+    let fresh = path.parent().map(crate::schema::fresh_in).filter(|fresh| fresh.exists());
+    if let Some(fresh) = fresh {
+        report.add(ProblemKind::Pages, format!("a repair was not finished: {}", fresh.display()));
+    }
     let ran = connection.execute_batch("BEGIN").and_then(|()| {
         let examined = pages(connection, &mut report, &mut progress)
             .and_then(|()| checksums(connection, &mut report, &mut progress))

@@ -436,7 +436,11 @@ fn a_repair_that_was_cut_short_leaves_no_empty_store_behind() {
         assert!(matches!(error, StoreError::Damaged { .. }) && error.to_string().contains(said), "{error}");
     };
     refused("not finished");
-    fs::remove_file(&fresh).unwrap();
+    let report = Inspector::open(stage.directory.path()).unwrap().fsck(|_| {}).unwrap();
+    assert!(report.problems[0].to_string().contains("queue.db.new"), "{:?}", report.problems);
+    let repaired = repair(stage.directory.path(), |_| {}).unwrap();
+    assert!(repaired.after.is_clean() && repaired.lost == 0 && !fresh.exists(), "{repaired:?}");
+    fs::remove_file(repaired.aside.unwrap()).unwrap();
     fs::rename(&file, stage.directory.path().join("queue.db.damaged-0")).unwrap();
     refused("queue.db.damaged-0");
     assert!(!file.exists());
