@@ -169,6 +169,42 @@ fn what_is_not_there_is_said_at_once() {
 }
 
 #[test]
+fn what_accepts_and_says_nothing_is_no_broker() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", silent.local_addr().unwrap());
+    // Its time bounds the connection, too
+    let call = run(&["svc", "call", "x", "y", "--timeout", "300ms", "--connect-timeout", "1h", "-e", &endpoint]);
+    let list = run(&["svc", "ls", "--connect-timeout", "300ms", "-e", &endpoint]);
+    for done in [call, list] {
+        assert_eq!(done.code, Some(3), "{}", done.err);
+        assert!(done.err.contains(&endpoint) && done.err.contains("within 300ms"), "{}", done.err);
+        assert!(done.err.contains("tidings doctor") && !done.err.contains("tidings serve"), "{}", done.err);
+    }
+}
+
+#[test]
+fn figures_are_watched_beyond_a_restart_of_the_broker() {
+    let directory = tempfile::tempdir().unwrap();
+    let endpoint = format!("ipc://{}/broker", directory.path().display());
+    let serve = || {
+        let place = format!("service.listen={endpoint}");
+        Daemon::start(&["--set", &place])
+    };
+    let daemon = serve();
+    let mut watch =
+        tidings(&["svc", "stats", "--watch", "10ms", "--json", "-e", &endpoint, "--connect-timeout", "300ms"]);
+    assert!(watch.line().contains("counters"));
+    drop(daemon);
+    watch.said("no answer");
+    let daemon = serve();
+    let _worker = work(&daemon, "echo", &["--", "cat"]);
+    // Only the new one has a worker
+    until(|| serde_json::from_str::<Value>(&watch.line()).unwrap()["broker"]["workers"] == 1);
+    watch.signal(Signal::INT);
+    assert_eq!(watch.finish().code, Some(0));
+}
+
+#[test]
 fn wrong_usage_is_told_before_anything_is_sent() {
     for (args, parts) in [
         (&["call", "db", "get", "{\"id\": 1 2}"][..], &["line 1, column 10", "^"][..]),

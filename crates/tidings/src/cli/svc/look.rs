@@ -172,6 +172,9 @@ pub(super) async fn drain(args: ServiceArgs, talk: Talk) -> Result<(), Failure> 
         Some(Status::NO_SUCH_SERVICE) => {
             Failure::new(Exit::Negative, "no-such-service", format!("there is no service '{}'", args.service))
         }
+        Some(Status::NOT_PERMITTED) if args.service.starts_with("titanic.") => link
+            .unanswered("mmi.drain", error)
+            .hint("the broker answers for it itself, as long as it runs: `service.durable = false` does without"),
         Some(Status::NOT_PERMITTED) => link
             .unanswered("mmi.drain", error)
             .hint("whoever is on the broker's host may, and whoever `service.call` lets call mmi.drain"),
