@@ -264,6 +264,8 @@ pub enum Found {
         seq: u64,
         /// How often it was handed out
         attempts: u32,
+        /// What was said when it was given back the last time
+        note: Option<String>,
     },
     /// This is its result, and will be
     Done {

@@ -545,9 +545,10 @@ impl Titanic {
                 self.stats.pending += 1;
                 answer::status(300, "it waits")
             }
-            Ok(Found::Pending { attempts, .. }) => {
+            Ok(Found::Pending { attempts, note, .. }) => {
                 self.stats.pending += 1;
-                answer::status(300, &format!("attempt {attempts}"))
+                let failed = note.map(|note| format!(", after: {note}")).unwrap_or_default();
+                answer::status(300, &format!("attempt {attempts}{failed}"))
             }
             Ok(Found::Unknown) => {
                 self.stats.unknown += 1;

@@ -24,7 +24,7 @@ impl Batch<'_> {
         let Some(entry) = self.entry_by_id(id)? else { return Ok(Ok(Found::Unknown)) };
         let seq = entry.seq.unsigned_abs();
         Ok(match entry.state {
-            State::Waiting | State::Leased => Ok(Found::Pending { seq, attempts: entry.attempt }),
+            State::Waiting | State::Leased => Ok(Found::Pending { seq, attempts: entry.attempt, note: entry.note }),
             State::Dead => {
                 let (cause, note) = (entry.cause.unwrap_or(Cause::Damaged), entry.note.unwrap_or_default());
                 Ok(Found::Dead { seq, cause, note })

@@ -95,6 +95,21 @@ fn the_same_key_has_the_same_reply() {
 }
 
 #[test]
+fn why_a_request_has_no_reply_yet_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::durable(&directory.path().join("store"));
+    let uuid = submit(&daemon, "hello", &[]);
+    let waits = svc(&daemon, &["reply", &uuid, "--timeout", "0"]);
+    assert!(waits.code == Some(5) && waits.err.contains("it waits"), "{}", waits.err);
+    let mut worker =
+        tidings(&["svc", "work", "upper", "-e", &daemon.service, "--", "sh", "-c", "echo no disk >&2; exit 3"]);
+    worker.said("no disk");
+    let failing = svc(&daemon, &["reply", &uuid, "--timeout", "2s"]);
+    assert_eq!(failing.code, Some(5), "{}", failing.err);
+    assert!(failing.err.contains("500 worker failed") && failing.err.contains("no disk"), "{}", failing.err);
+}
+
+#[test]
 fn nobody_drains_or_takes_the_services_of_durable_requests() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::durable(&directory.path().join("store"));

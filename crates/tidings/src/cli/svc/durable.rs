@@ -96,7 +96,18 @@ pub(super) async fn fetch(client: &Client, link: &Link, uuid: Uuid, timeout: Dur
         }
     };
     link.talk.progress_done();
-    waited.map_err(|error| failed(link, "titanic.reply", Some(uuid), error))
+    match waited {
+        Err(error @ DurableError::DeadlinePassed(_)) => {
+            // Nothing waits for that any longer, so it must not take long
+            let last = tokio::time::timeout(LAST_LOOK, durable.progress(uuid)).await;
+            let mut failure = failed(link, "titanic.reply", Some(uuid), error);
+            if let Ok(Ok(Progress::Pending(text))) = last {
+                failure.message = format!("{} ({})", failure.message, escape(text.as_bytes()));
+            }
+            Err(failure)
+        }
+        waited => waited.map_err(|error| failed(link, "titanic.reply", Some(uuid), error)),
+    }
 }
 
 /// Has the broker forget request and reply
@@ -138,6 +149,9 @@ fn failed(link: &Link, service: &str, uuid: Option<Uuid>, error: DurableError) -
 fn uuid(text: &str) -> Result<Uuid, String> {
     text.parse().map_err(|_| format!("'{text}' is no UUID of 32 hexadecimal digits"))
 }
+
+/// Longest look at why there is no reply yet
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// How often progress is said
 const PROGRESS: Duration = Duration::from_secs(1);
