@@ -86,6 +86,11 @@ impl Durable {
 }
 
 impl DurableView {
+    /// Whether the store takes anything
+    pub(super) fn is_open(&self) -> bool {
+        self.store.is_open()
+    }
+
     /// The figures; the store has a moment to say its own
     pub(super) async fn stored(&self) -> Stored {
         let store = timeout(PATIENCE, self.store.stats()).await.ok().and_then(Result::ok);
@@ -132,19 +137,18 @@ async fn run(
                 // The broker has ended
                 let Some(local) = local else { break };
                 server.with(|broker, now| {
-                    let mut next = Some(local);
-                    while let Some(local) = next {
-                        // What is not Titanic's is nobody's: it alone lives here
+                    // What is not Titanic's is nobody's: it alone lives here
+                    titanic.handle_local(broker, now, local);
+                    for local in std::iter::from_fn(|| locals.try_next()).take(BATCH) {
                         titanic.handle_local(broker, now, local);
-                        next = locals.try_next();
                     }
                 });
             }
             outcome = titanic.outcome() => server.with(|broker, now| {
-                let mut next = Some(outcome);
-                while let Some(outcome) = next {
+                titanic.handle_outcome(broker, now, outcome);
+                for _ in 0..BATCH {
+                    let Some(outcome) = titanic.try_outcome() else { break };
                     titanic.handle_outcome(broker, now, outcome);
-                    next = titanic.try_outcome();
                 }
             }),
             () = wake(wake_at) => server.with(|broker, now| titanic.handle_timeout(broker, now)),
@@ -181,6 +185,9 @@ fn unusable(error: &StoreError) -> Failure {
         _ => Failure::new(Exit::Usage, "store", error).hint(ELSEWHERE),
     }
 }
+
+/// What is handled at once: the broker must not wait for more
+const BATCH: usize = 256;
 
 /// Longest wait for the store where nobody's request depends on it
 const PATIENCE: Duration = Duration::from_secs(2);

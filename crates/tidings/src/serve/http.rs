@@ -100,6 +100,9 @@ async fn page() -> impl IntoResponse {
 
 async fn ready(Shared(health): Shared<Arc<Health>>) -> impl IntoResponse {
     match health.state() {
+        State::Ready if health.broker().is_some_and(|broker| !broker.keeps_requests()) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the store of durable requests has failed: the log says why; restart\n")
+        }
         State::Ready => (StatusCode::OK, "ready\n"),
         State::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         State::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),

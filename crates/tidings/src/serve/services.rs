@@ -124,6 +124,11 @@ impl BrokerView {
         &self.labels
     }
 
+    /// Whether durable requests can be kept, or need not
+    pub(super) fn keeps_requests(&self) -> bool {
+        self.durable.as_ref().is_none_or(DurableView::is_open)
+    }
+
     /// Durable requests, if any are kept
     pub(super) async fn stored(&self) -> Option<Stored> {
         match &self.durable {

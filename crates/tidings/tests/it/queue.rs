@@ -241,3 +241,32 @@ fn the_book_has_every_state_and_cause_and_every_verb() {
     let shown = page.lines().find(|line| line.starts_with("QUEUE ")).unwrap();
     assert_eq!(words(shown), words(head));
 }
+
+#[test]
+fn a_name_of_any_octets_is_written_as_it_is_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), StoreOptions::default().max_attempts(1)).unwrap();
+    let odd = store.queue(vec![b'w', 0xff, 0x00]).unwrap();
+    for body in ["1", "2"] {
+        odd.enqueue(NewEntry::new([body])).wait().unwrap();
+    }
+    let held = odd.lease(1, LEASE).wait().unwrap().entries.remove(0);
+    odd.nak(held.ticket, Retry::Never, "no").wait().unwrap();
+    let listed = queue(directory.path(), &["ls"]);
+    let name = words(&listed.out[1])[0].to_owned();
+    for (args, said) in [
+        (&["show", &name][..], "waiting"),
+        (&["show", &name, "1"], "state"),
+        (&["peek", &name], "2"),
+        (&["explain", &name, "2"], "It is due"),
+        (&["dead", &name], "no"),
+        (&["dead", &name, "--requeue"], "1 dead letter"),
+        (&["purge", &name, "1", "--yes"], "1 entry"),
+        (&["fsck"], "sound"),
+    ] {
+        let done = queue(directory.path(), args);
+        let all = format!("{:?} {}", done.out, done.err);
+        assert!(done.code == Some(0) && all.contains(said), "{args:?}: {all}");
+    }
+    assert_eq!(odd.stats().wait().unwrap().waiting, 1);
+}

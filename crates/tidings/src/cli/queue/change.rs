@@ -56,8 +56,8 @@ pub(super) fn dead(args: &DeadArgs, talk: Talk) -> Result<(), Failure> {
         Some(name) => vec![find_queue(&store, name)?],
         None => store.queues().map_err(failure)?,
     };
-    if let (Some(which), Some(queue)) = (&args.requeue, &args.queue) {
-        return requeue(&store, queue, *which, talk);
+    if let (Some(which), Some(queue), [found]) = (&args.requeue, &args.queue, &queues[..]) {
+        return requeue(&store, queue, &found.name, *which, talk);
     }
     let now = store.now().map_err(failure)?;
     let (mut rows, mut left_out, mut entries) = (Vec::new(), 0, Vec::new());
@@ -98,18 +98,18 @@ fn row(entry: &EntryView, now: Timestamp) -> Vec<String> {
     ]
 }
 
-fn requeue(store: &Inspector, queue: &str, which: Option<EntryKey>, talk: Talk) -> Result<(), Failure> {
+fn requeue(store: &Inspector, queue: &str, name: &[u8], which: Option<EntryKey>, talk: Talk) -> Result<(), Failure> {
     let back = match which {
         Some(key) => {
             let entry = missing_entry(queue, key, store.entry(key).map_err(failure)?)?;
-            if !store.requeue_one(queue.as_bytes(), entry.seq).map_err(failure)? {
+            if !store.requeue_one(name, entry.seq).map_err(failure)? {
                 let message = format!("entry {} is no dead letter: it is {}", entry.seq, entry.state);
                 return Err(Failure::new(Exit::Negative, "not-dead", message));
             }
             1
         }
         None => {
-            let back = store.requeue(queue.as_bytes(), |back| talk.progress(format_args!("{back} put back")));
+            let back = store.requeue(name, |back| talk.progress(format_args!("{back} put back")));
             talk.progress_done();
             back.map_err(failure)?
         }
@@ -126,7 +126,7 @@ fn requeue(store: &Inspector, queue: &str, which: Option<EntryKey>, talk: Talk) 
 pub(super) fn purge(args: &PurgeArgs, talk: Talk) -> Result<(), Failure> {
     let store = args.place.open()?;
     let queue = find_queue(&store, &args.queue)?;
-    let name = args.queue.as_bytes();
+    let name = &queue.name[..];
     if let Some(key) = args.entry {
         let entry = missing_entry(&args.queue, key, store.entry(key).map_err(failure)?)?;
         confirm(args, &format!("entry {}, which is {}", entry.seq, entry.state), talk)?;

@@ -55,7 +55,7 @@ pub(super) fn peek(args: &PeekArgs, talk: Talk) -> Result<(), Failure> {
     let mut rows = Vec::new();
     // In small pages: bodies may be large, and many
     while left > 0 {
-        let page = store.entries(args.queue.as_bytes(), args.state, after, left.min(PAGE)).map_err(failure)?;
+        let page = store.entries(&stats.name, args.state, after, left.min(PAGE)).map_err(failure)?;
         let Some(last) = page.last() else { break };
         after = last.seq;
         left -= page.len();

@@ -56,6 +56,7 @@ pub(super) fn run(args: &FsckArgs, talk: Talk) -> Result<(), Failure> {
                 "entries": if repaired.before.is_clean() { repaired.before.entries } else { repaired.after.entries },
                 "buried": repaired.buried,
                 "saved_rows": repaired.saved,
+                "lost": repaired.lost,
                 "aside": repaired.aside.as_ref().map(|path| path.display().to_string()),
                 "seconds": took.as_secs_f64(),
             });
@@ -71,6 +72,9 @@ pub(super) fn run(args: &FsckArgs, talk: Talk) -> Result<(), Failure> {
                         "{rows} were saved into a new file; the damaged one is kept: {}",
                         aside.display()
                     ));
+                }
+                if repaired.lost > 0 {
+                    talk.say(format_args!("entries that could not be read any more: {}", repaired.lost));
                 }
                 if repaired.buried > 0 {
                     let entries = repaired.buried;

@@ -63,7 +63,12 @@ pub(super) fn find_queue(store: &Inspector, name: &str) -> Result<QueueStats, Fa
         return Ok(queue);
     }
     let missing = Failure::new(Exit::Negative, "no-such-queue", format!("there is no queue '{name}'"));
-    let known: Vec<String> = store.queues().map_err(failure)?.iter().map(|queue| escape(&queue.name)).collect();
+    let queues = store.queues().map_err(failure)?;
+    // Names may be any octets: then as `ls` writes them
+    if let Some(queue) = queues.iter().find(|queue| escape(&queue.name) == name) {
+        return Ok(queue.clone());
+    }
+    let known: Vec<String> = queues.iter().map(|queue| escape(&queue.name)).collect();
     Err(match nearest(name, known.iter().map(String::as_str)) {
         Some(near) => missing.hint(format!("did you mean '{near}'?")),
         None => missing.hint("`tidings queue ls` lists those there are; a queue comes with its first entry"),
@@ -96,7 +101,7 @@ pub(super) fn missing_entry(queue: &str, key: EntryKey, found: Option<EntryView>
         EntryKey::Id(id) => id.to_string(),
     };
     match found {
-        Some(entry) if entry.queue == queue.as_bytes() => Ok(entry),
+        Some(entry) if entry.queue == queue.as_bytes() || escape(&entry.queue) == queue => Ok(entry),
         Some(entry) => {
             let missing = Failure::new(Exit::Negative, "no-such-entry", format!("entry {name} is not in '{queue}'"));
             Err(missing.hint(format!("it is in '{}'", escape(&entry.queue))))
