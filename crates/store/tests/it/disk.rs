@@ -501,6 +501,20 @@ fn a_log_that_is_cut_keeps_what_was_synced() {
 }
 
 #[test]
+fn nothing_is_acknowledged_that_was_not_synced() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
+    // SQLite goes on writing, and there is nothing to be synced by this name
+    fs::remove_file(directory.path().join("queue.db-wal")).unwrap();
+    let queue = store.queue("work").unwrap();
+    let error = queue.enqueue(entry("one")).wait().unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }) && error.to_string().contains("sync the log"), "{error}");
+    // What is on the disk now only opening it again tells
+    assert!(!store.is_open());
+    assert!(queue.enqueue(entry("two")).wait().is_err() && store.stats().wait().is_err());
+}
+
+#[test]
 fn a_full_disk_is_said_to_be_full_and_loses_nothing() {
     let stage = Stage::with(StoreOptions::default().max_file_octets(400_000));
     let store = stage.open();

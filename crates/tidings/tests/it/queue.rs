@@ -261,7 +261,7 @@ fn a_name_of_any_octets_is_written_as_it_is_listed() {
         (&["explain", &name, "2"], "It is due"),
         (&["dead", &name], "no"),
         (&["dead", &name, "--requeue"], "1 dead letter"),
-        (&["purge", &name, "1", "--yes"], "1 entry"),
+        (&["purge", &name, "--entry", "1", "--yes"], "1 entry"),
         (&["fsck"], "sound"),
     ] {
         let done = queue(directory.path(), args);
