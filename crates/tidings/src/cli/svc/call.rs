@@ -84,17 +84,14 @@ struct Question {
 ///
 /// # Errors
 /// No broker (3), refused (4), no reply in time (5), some of many without a reply (6).
-pub(super) async fn run(mut args: CallArgs, talk: Talk) -> Result<(), Failure> {
+pub(super) async fn run(args: CallArgs, talk: Talk) -> Result<(), Failure> {
     let question = Question::new(&args)?;
     let link = args.broker.link(talk)?;
     let begun = Instant::now();
     let client = args.broker.client_within(&link, args.timeout).await?;
-    if args.repeat.is_none() {
-        args.timeout = args.timeout.saturating_sub(begun.elapsed()).max(LEAST);
-    }
     let done = match (args.durable, args.repeat) {
-        (true, _) => durable_call(&client, &link, &question, &args).await,
-        (false, None) => call_once(&client, &link, &question, &args).await,
+        (true, _) => durable_call(&client, &link, &question, &args, begun).await,
+        (false, None) => call_once(&client, &link, &question, &args, begun).await,
         (false, Some(times)) => call_often(&client, &link, &question, &args, times).await,
     };
     client.close();
@@ -133,17 +130,29 @@ impl Question {
     }
 }
 
-async fn call_once(client: &Client, link: &Link, question: &Question, args: &CallArgs) -> Result<(), Failure> {
+async fn call_once(
+    client: &Client,
+    link: &Link,
+    question: &Question,
+    args: &CallArgs,
+    began: Instant,
+) -> Result<(), Failure> {
     let begun = Instant::now();
+    let left = args.timeout.saturating_sub(began.elapsed()).max(LEAST);
     let mut printer = args.output.printer(&args.service, args.raw, link.talk);
-    let mut parts = request(client, args, question.fill(0)).parts();
+    let mut parts = request(client, args, left, question.fill(0)).parts();
     loop {
         let part = tokio::select! {
             biased;
             part = parts.next() => part,
             _ = link.stop.stopped() => return Err(stopped()),
         };
-        let part = part.unwrap_or(Err(RequestError::Closed)).map_err(|error| link.unanswered(&args.service, error))?;
+        let part = part.unwrap_or(Err(RequestError::Closed)).map_err(|error| match error {
+            // Of which a little went into connecting
+            RequestError::DeadlinePassed { sent, .. } => RequestError::DeadlinePassed { after: args.timeout, sent },
+            error => error,
+        });
+        let part = part.map_err(|error| link.unanswered(&args.service, error))?;
         let is_last = matches!(part, Part::Final(_));
         let (Part::Partial(body) | Part::Final(body)) = &part;
         if !printer.print(body, !is_last, begun.elapsed())? || is_last {
@@ -169,7 +178,7 @@ async fn call_often(
     let mut stopped = false;
     while asked < times || !under_way.is_empty() {
         while !stopped && asked < times && under_way.len() < args.parallel as usize {
-            let call = request(client, args, question.fill(asked));
+            let call = request(client, args, args.timeout, question.fill(asked));
             asked += 1;
             under_way.spawn(async move {
                 let sent = Instant::now();
@@ -222,16 +231,21 @@ async fn call_often(
     }
 }
 
-fn request(client: &Client, args: &CallArgs, body: Message) -> tidings_majordomo::Call {
-    let mut call = client.request(args.service.as_str(), body).deadline(args.timeout);
+fn request(client: &Client, args: &CallArgs, time: Duration, body: Message) -> tidings_majordomo::Call {
+    let mut call = client.request(args.service.as_str(), body).deadline(time);
     if let Some(key) = &args.idempotency_key {
         call = call.key(key.clone());
     }
     if args.not_repeatable { call.not_repeatable() } else { call }
 }
 
-async fn durable_call(client: &Client, link: &Link, question: &Question, args: &CallArgs) -> Result<(), Failure> {
-    let begun = Instant::now();
+async fn durable_call(
+    client: &Client,
+    link: &Link,
+    question: &Question,
+    args: &CallArgs,
+    begun: Instant,
+) -> Result<(), Failure> {
     let key = args.idempotency_key.as_deref();
     let submitted = durable::submit(client, link, &args.service, question.fill(0), key);
     let id = tokio::select! {
