@@ -56,8 +56,8 @@ fuzz_target!(|steps: Vec<Step>| {
     let mut now = start;
     let config = BrokerConfig {
         max_waiting: 8,
-        max_waiting_octets: 1000,
-        max_total_octets: 4000,
+        max_waiting_octets: 2000,
+        max_total_octets: 6000,
         max_requests: 32,
         max_services: 4,
         max_workers: 5,
@@ -164,7 +164,7 @@ fuzz_target!(|steps: Vec<Step>| {
                     broker.finish_stop(now);
                     assert_eq!(broker.outstanding(), 0);
                 } else {
-                    broker.begin_stop();
+                    broker.begin_stop(now);
                 }
             }
         }

@@ -18,6 +18,9 @@ pub struct Received {
     pub message: Message,
     /// The connection that brought it
     pub from: Arc<Origin>,
+    /// Whether the socket itself says it: the peer came or went (`router_notify`, `stream_notify`). A peer may send an empty
+    /// message, too
+    pub is_notice: bool,
 }
 
 /// What is known of the peer at the other end of one connection

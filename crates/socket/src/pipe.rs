@@ -58,6 +58,8 @@ pub(crate) struct Pipe {
     origin: Option<Arc<Origin>>,
     /// Whom messages came from that still wait, up to which in the count of all received
     earlier: Vec<(u64, Arc<Origin>)>,
+    /// Messages in the inbox that the socket itself put there, by their place in the count of all received
+    notices: Vec<u64>,
     pub(crate) counts: Counts,
     /// A publisher's mark that this pipe has been chosen for the message at hand
     pub(crate) chosen: u64,
@@ -253,6 +255,7 @@ impl Pipe {
             endpoint,
             address: None,
             origin: None,
+            notices: Vec::new(),
             earlier: Vec::new(),
             counts: Counts::default(),
             chosen: 0,
@@ -347,6 +350,18 @@ impl Pipe {
         {
             self.earlier.push((end, before));
         }
+    }
+
+    /// The next message that comes in is not the peer's but the socket's
+    pub(crate) fn mark_notice(&mut self) {
+        let next = self.next_to_receive();
+        self.notices.retain(|at| *at >= next);
+        self.notices.push(self.counts.received.messages);
+    }
+
+    /// Whether the oldest message is the socket's own
+    pub(crate) fn next_is_notice(&self) -> bool {
+        !self.notices.is_empty() && self.notices.contains(&self.next_to_receive())
     }
 
     /// Whom the oldest message is from

@@ -21,7 +21,7 @@ use crate::dialer::{Dialer, Outcome, Peer, idle};
 use crate::error::{
     BindError, ConnectError, NotFound, NotReady, RecvError, RequestError, SendError, SendFailure, SocketError,
 };
-use crate::events::{EventKind, EventSink, EventStream, SocketId};
+use crate::events::{ConnectionId, EventKind, EventSink, EventStream, SocketId};
 use crate::inproc;
 use crate::listener;
 use crate::options::Options;
@@ -711,6 +711,14 @@ impl Socket {
     /// As [`try_recv`](Self::try_recv).
     pub fn try_recv_from(&self) -> Result<Received, RecvError> {
         self.receive_with(State::recv_from)
+    }
+
+    /// Ends a connection whose peer doesn't keep up: what is queued for it is lost, and a peer that connected comes again
+    ///
+    /// For applications that send to one peer of many and can't leave something out. Returns whether there is one of that
+    /// number; its end is told as any other's, with the reason `too-slow`.
+    pub fn hang_up(&self, connection: ConnectionId) -> bool {
+        self.shared().with(|state| state.hang_up(connection))
     }
 
     /// Receives up to `max` messages under one lock, waiting for one at least, and tells where each came from; they are

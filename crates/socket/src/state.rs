@@ -368,6 +368,9 @@ impl State {
             _ => false,
         };
         if notifies && self.phase == Phase::Open {
+            if let Some(pipe) = self.pipe_mut(key) {
+                pipe.mark_notice();
+            }
             self.append(key.index as usize, Message::default());
         }
     }
@@ -709,6 +712,15 @@ impl State {
             Verdict::Done => {}
             Verdict::Malformed => self.doom(key, NO_DELIMITER),
         }
+    }
+
+    /// Has the connection of that number closed as too slow; whether there is one
+    pub(crate) fn hang_up(&mut self, connection: ConnectionId) -> bool {
+        let found = self.pipes.iter().find(|(_, pipe)| pipe.attached && pipe.connection == Some(connection));
+        let key =
+            found.and_then(|(index, pipe)| Some(PipeKey { index: u32::try_from(index).ok()?, serial: pipe.serial }));
+        key.into_iter().for_each(|key| self.doom(key, TOO_SLOW));
+        key.is_some()
     }
 
     /// Has a connection closed
@@ -1151,11 +1163,14 @@ impl State {
 
     /// As `recv`, and whom the message is from
     pub(crate) fn recv_from(&mut self) -> Result<Received, RecvError> {
-        let (mut message, mut from) = (Message::default(), None);
-        self.recv_noting(&mut message, |pipe| from = Some(pipe.origin_of_next()))?;
+        let (mut message, mut from, mut is_notice) = (Message::default(), None, false);
+        self.recv_noting(&mut message, |pipe| {
+            from = Some(pipe.origin_of_next());
+            is_notice = pipe.next_is_notice();
+        })?;
         // Nothing is received but from a pipe
         let from = from.unwrap_or_else(|| Arc::new(Origin::anonymous(ConnectionId::fresh(), "".into())));
-        Ok(Received { message, from })
+        Ok(Received { message, from, is_notice })
     }
 
     /// `note` sees each pipe before a message is taken from it: the last one is the message's
@@ -1573,7 +1588,7 @@ pub(crate) fn explain(reason: &str) -> &'static str {
         PAIR_TAKEN => "this PAIR or CHANNEL socket has its one peer already",
         DUPLICATE_ID => "another connected peer has the same routing id; set router_handover to let the newcomer in",
         TAKEN_OVER => "a newcomer with the same routing id took over",
-        TOO_SLOW => "the peer could not keep up and the overflow policy is disconnect",
+        TOO_SLOW => "the peer could not keep up, and is disconnected then",
         NO_DELIMITER => "the peer answered a REQ without an empty delimiter frame",
         SOCKET_CLOSED => "the socket was closed",
         CLOSED_HERE => "the application closed this connection",

@@ -67,6 +67,8 @@ impl Broker {
                 service.waiting_octets
             );
             ensure!(!service.is_draining || !service.workers.is_empty(), "{name} drains without workers");
+            let is_told = !service.is_draining || !service.queue.is_empty() || service.is_told_to_drain;
+            ensure!(is_told, "nothing waits for {name}, which drains, and its workers don't know");
             let workers = self.workers.iter().filter(|(_, worker)| worker.service == index).count();
             ensure!(workers == service.workers.len(), "{name} has {workers} workers, not {}", service.workers.len());
             let with_room = self.workers.iter().filter(|(_, worker)| worker.service == index && worker.has_room());
@@ -75,6 +77,12 @@ impl Broker {
             ensure!(found == Some(index), "{name} is found at {found:?}");
             all += count;
         }
+        let unserved = self.services.iter().filter(|(_, service)| service.is_unserved());
+        let unserved = unserved.map(|(_, service)| service.workers.len()).collect::<Vec<_>>();
+        ensure!(unserved.iter().all(|workers| *workers == 0), "a service with workers counts as one without");
+        let listed = self.services.unserved();
+        ensure!(unserved.len() == listed, "{listed} services never had a worker, not {}", unserved.len());
+        ensure!(listed <= self.config.max_unserved, "{listed} services never had a worker");
         ensure!(self.services.len() <= self.config.max_services.max(1), "{} services", self.services.len());
         Ok(all)
     }

@@ -35,9 +35,10 @@ pub struct BrokerConfig {
     /// workers may come back before clients are told `404`: 6 s, as our own workers wait up to 5 s between attempts to
     /// connect. A request whose deadline comes sooner is told shortly before that
     pub absence: Duration,
-    /// Requests that wait for one service: 10,000
+    /// Requests that wait for one service: 10,000, of which one connection may have half
     pub max_waiting: usize,
-    /// Octets of requests that wait for one service: 64 MiB
+    /// Octets of requests that wait for one service: 64 MiB. Each counts for its frames, for what stands in front of them on
+    /// the way back to its client, and for 256 octets besides
     pub max_waiting_octets: usize,
     /// Octets of all requests, waiting or under way: 512 MiB
     pub max_total_octets: usize,
@@ -45,6 +46,11 @@ pub struct BrokerConfig {
     pub max_requests: usize,
     /// Services with a worker, with something waiting, or remembered for their counters: 10,000
     pub max_services: usize,
+    /// Of those, services that requests wait for and that never had a worker: 1,000. A worker takes the place of one if there is
+    /// no other
+    pub max_unserved: usize,
+    /// Of those, services that only one connection's requests made: 100
+    pub max_unserved_of_client: usize,
     /// Workers: 10,000
     pub max_workers: usize,
     /// Requests at once for one worker, whatever it declares: 65,536
@@ -80,6 +86,8 @@ impl Default for BrokerConfig {
             max_total_octets: 512 << 20,
             max_requests: 1_000_000,
             max_services: 10_000,
+            max_unserved: 1_000,
+            max_unserved_of_client: 100,
             max_workers: 10_000,
             max_concurrency: 65_536,
             max_per_client: 10_000,

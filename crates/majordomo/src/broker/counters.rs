@@ -89,6 +89,8 @@ counters! {
     TooManyRequests "too-many-requests";
     /// Requests for a service that was one too many
     TooManyServices "too-many-services";
+    /// Requests that were refused because a worker's service took the place of theirs
+    ServicePushedOut "service-pushed-out";
     /// Requests that were one too many of their client
     TooManyOfClient "too-many-of-client";
     /// Requests with too large a body

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::kept::Kept;
-use super::requests::{Asker, Held, Place};
+use super::requests::{Asker, Held, Place, Request};
 use super::services::LAST_BUCKET;
 use super::workers::Linked;
 use super::{Balance, Broker, Local, Timer, Transmit, TransmitKind};
@@ -29,6 +29,7 @@ impl Broker {
     }
 
     fn assign(&mut self, now: Instant, service: u32, index: u32, worker: u32) {
+        let until = self.latest_deadline(index);
         let Some(found) = self.services.get_mut(service) else { return };
         let Some(to) = self.workers.get_mut(worker as usize) else { return };
         found.queue.remove(&mut self.requests, index);
@@ -52,8 +53,11 @@ impl Broker {
             Held::Spent => Default::default(),
         };
         if !request.is_repeatable {
-            self.octets -= std::mem::take(&mut request.octets);
+            let left = request.asker.octets();
+            self.octets -= request.octets.saturating_sub(left);
+            request.octets = request.octets.min(left);
         }
+        request.given_until = until;
         request.place = Place::Worker(worker);
         request.attempts += 1;
         let (token, secret) = self.tokens.make(index);
@@ -70,11 +74,11 @@ impl Broker {
         if !is_ours {
             // RFC 7 has no word for a worker's patience; guide-style ones are deaf and mute while they work
             let age = now + self.config.request_age;
-            to.excused_until = Some(request.deadline.unwrap_or(age));
+            to.excused_until = Some(until.unwrap_or(age));
         }
         let options = match is_ours {
             true => RequestOptions {
-                deadline: request.deadline.map(|deadline| deadline.saturating_duration_since(now)),
+                deadline: until.map(|until| until.saturating_duration_since(now)),
                 key: request.key.and_then(|key| self.keys.name(key)),
                 repeatable: request.is_repeatable,
                 attempt: request.attempts,
@@ -99,6 +103,29 @@ impl Broker {
             }
         }
         self.refresh(worker);
+    }
+
+    /// When the time of all is over who wait for a request, those that joined it included; `None` if somebody has no such time
+    #[inline]
+    fn latest_deadline(&self, index: u32) -> Option<Instant> {
+        let request = self.requests.get(index as usize)?;
+        match request.key.and_then(|key| self.keys.first_joiner(key)) {
+            None => request.deadline,
+            Some(first) => self.latest_of_all(request, first),
+        }
+    }
+
+    fn latest_of_all(&self, request: &Request, first: u32) -> Option<Instant> {
+        let mut latest = self.requests.get(first as usize)?.deadline?;
+        if request.is_wanted() {
+            latest = latest.max(request.deadline?);
+        }
+        let mut next = Some(first);
+        while let Some(joiner) = next.and_then(|index| self.requests.get(index as usize)) {
+            latest = latest.max(joiner.deadline?);
+            next = joiner.link.next();
+        }
+        Some(latest)
     }
 
     /// Puts a worker where it belongs among those that have room; it is the one used last

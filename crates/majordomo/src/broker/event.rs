@@ -160,6 +160,11 @@ pub enum BrokerEvent {
         /// Who
         peer: PeerKey,
     },
+    /// A client's connection took no reply: it reads too slowly and counts as gone
+    SlowClient {
+        /// Whose
+        peer: PeerKey,
+    },
     /// A service that was told to drain has no worker any more
     ServiceDrained {
         /// Which

@@ -1,4 +1,5 @@
-//! Idempotency keys: the same key on the same service is the same request, executed once and answered as often as it is asked.
+//! Idempotency keys: the same key of the same principal on the same service is the same request, executed once and answered
+//! as often as it is asked.
 //!
 //! While it is executed, a repeated request joins it; afterwards it gets the reply that is kept, partial ones included, for
 //! a bounded time and in bounded room. Only replies are kept: what was refused may be tried anew.
@@ -18,8 +19,9 @@ use super::{Broker, Timer};
 use crate::wire::{Body, RequestOptions, ServiceName, Status};
 
 /// The keys of all services
-#[derive(Default)]
 pub(super) struct Keys {
+    /// By which bodies are told apart, so that nobody can make two that are taken for one
+    seed: u64,
     entries: Slab<Entry>,
     // Clients choose these, so the hash is keyed (std's is)
     by_name: HashMap<Box<[u8]>, u32>,
@@ -30,7 +32,7 @@ pub(super) struct Keys {
 }
 
 struct Entry {
-    /// Service and key, the service's length in front
+    /// Principal, service and key
     name: Box<[u8]>,
     key: Bytes,
     serial: u64,
@@ -52,20 +54,24 @@ enum State {
 }
 
 impl Keys {
-    fn find(&self, service: &ServiceName, key: &[u8]) -> Option<u32> {
-        self.by_name.get(&name_of(service, key)[..]).copied()
+    pub(super) fn new(seed: u64) -> Self {
+        let (entries, by_name, done) = Default::default();
+        Self { seed, entries, by_name, done, octets: 0, next_serial: 0 }
     }
 
-    fn insert(&mut self, service: &ServiceName, key: &Bytes, body: &Body) -> u32 {
-        let name = name_of(service, key);
+    fn find(&self, name: &[u8]) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    fn insert(&mut self, name: Box<[u8]>, key: &Bytes, fingerprint: u64) -> u32 {
         self.next_serial += 1;
-        let octets = 2 * name.len() + size_of::<Entry>();
+        let octets = octets_of(&name);
         self.octets += octets;
         let entry = Entry {
             name: name.clone(),
             key: Bytes::copy_from_slice(key),
             serial: self.next_serial,
-            fingerprint: fingerprint(body),
+            fingerprint,
             state: State::Executing(u32::MAX),
             parts: Vec::new(),
             octets,
@@ -82,6 +88,16 @@ impl Keys {
             self.by_name.remove(&entry.name);
             self.octets -= entry.octets;
         }
+    }
+
+    /// Keeps nothing of a reply that is too large, neither what there is nor what comes
+    fn give_up_reply(&mut self, index: u32) {
+        let Some(entry) = self.entries.get_mut(index as usize) else { return };
+        entry.is_too_large = true;
+        entry.parts = Vec::new();
+        let without = octets_of(&entry.name);
+        self.octets -= entry.octets - without;
+        entry.octets = without;
     }
 
     /// Gives up the reply that is kept for longest
@@ -165,7 +181,8 @@ impl Broker {
         key: Bytes,
         body: Body,
     ) {
-        if let Some(index) = self.keys.find(&name, &key) {
+        let key_name = name_of(self.principal(&asker), &name, &key);
+        if let Some(index) = self.keys.find(&key_name) {
             return self.repeat(now, asker, &name, index, &options, &body);
         }
         while self.keys.len() >= self.config.max_keys || self.keys.octets >= self.config.max_key_octets {
@@ -175,7 +192,7 @@ impl Broker {
             }
             self.counters.count(Counter::KeyEvicted);
         }
-        let entry = self.keys.insert(&name, &key, &body);
+        let entry = self.keys.insert(key_name, &key, fingerprint(self.keys.seed, &body));
         let octets = kept::octets(&body);
         match self.place(now, asker, &name, found, &options, Some(entry), body, octets) {
             Ok(request) => {
@@ -202,12 +219,15 @@ impl Broker {
     ) {
         let Some(entry) = self.keys.entries.get(index as usize) else { return };
         let no_room = |why| Refusal { status: Status::UNAVAILABLE, why };
-        let refusal = if entry.fingerprint != fingerprint(body) {
+        let octets = asker.octets();
+        let refusal = if entry.fingerprint != fingerprint(self.keys.seed, body) {
             Some(Refusal { status: Status::KEY_IN_USE, why: Counter::KeyConflict })
         } else if entry.is_too_large {
             Some(no_room(Counter::KeyTooLarge))
         } else if self.requests.len() >= self.config.max_requests {
             Some(no_room(Counter::TooManyRequests))
+        } else if self.octets + octets > self.config.max_total_octets {
+            Some(no_room(Counter::TotalOctets))
         } else {
             None
         };
@@ -234,18 +254,23 @@ impl Broker {
             return self.send_reply(&asker, name.bytes().clone(), true, last);
         }
         self.counters.count(Counter::KeyJoined);
-        let Some(executing) = executing.and_then(|executing| self.requests.get(executing as usize)) else { return };
+        let Some(executing) = executing.and_then(|executing| self.requests.get_mut(executing as usize)) else { return };
+        // What one of them forbids is not done for the others
+        executing.is_repeatable &= options.repeatable;
+        let place = executing.place;
         let deadline = options.deadline.map(|left| now + left.min(self.config.max_deadline));
-        let age = (executing.place == Place::Queue).then_some(now + self.config.request_age);
+        let age = now + self.config.request_age;
         let joiner = Request {
             asker,
             of_client: Link::default(),
             place: Place::Joined(index),
             link: Link::default(),
             service: executing.service,
+            number: 0,
             body: Held::Spent,
-            octets: 0,
+            octets,
             deadline,
+            given_until: None,
             timer: None,
             arrived: now,
             key: None,
@@ -258,17 +283,28 @@ impl Broker {
         if let Some(entry) = self.keys.entries.get_mut(index as usize) {
             entry.joiners.push_back(&mut self.requests, joiner);
         }
-        self.set_request_timer(joiner, deadline.or(age));
+        if let Place::Worker(worker) = place {
+            self.excuse(worker, deadline.unwrap_or(age));
+        }
+        self.set_request_timer(joiner, deadline.or((place == Place::Queue).then_some(age)));
+    }
+
+    /// Whose keys those of a client are
+    fn principal(&self, asker: &Asker) -> Principal<'_> {
+        match asker {
+            Asker::Peer { peer, .. } => {
+                Principal::User(self.peers.get(*peer as usize).map_or(&[], |peer| &peer.principal))
+            }
+            Asker::Local(_) | Asker::Nobody(_) => Principal::Ourselves,
+        }
     }
 
     /// A part of the reply came: all that joined get it, and those that will
     pub(super) fn share_part(&mut self, index: u32, body: &Body) {
         let part = Kept::pack(body);
-        self.keep_octets(index, part.octets());
+        let is_kept = self.keep_octets(index, part.octets());
         let Some(entry) = self.keys.entries.get_mut(index as usize) else { return };
-        if entry.is_too_large {
-            entry.parts.clear();
-        } else {
+        if is_kept {
             entry.parts.push(part);
         }
         let mut next = entry.joiners.front();
@@ -285,9 +321,9 @@ impl Broker {
             self.discard(joiner);
         }
         let last = Kept::pack(body);
-        self.keep_octets(index, last.octets());
+        let is_kept = self.keep_octets(index, last.octets());
         let Some(entry) = self.keys.entries.get_mut(index as usize) else { return };
-        if entry.is_too_large {
+        if !is_kept {
             self.counters.count(Counter::KeyTooLarge);
             return self.keys.remove(index);
         }
@@ -299,17 +335,28 @@ impl Broker {
         }
     }
 
-    /// Makes room for so many octets more of an entry, or gives up keeping its reply
-    fn keep_octets(&mut self, index: u32, octets: usize) {
-        let Some(entry) = self.keys.entries.get_mut(index as usize) else { return };
-        entry.octets += octets;
-        self.keys.octets += octets;
-        if entry.octets > self.config.max_key_octets / LARGEST_SHARE {
-            entry.is_too_large = true;
+    /// Makes room for so many octets more of an entry, or gives up keeping its reply; whether they may be kept
+    fn keep_octets(&mut self, index: u32, octets: usize) -> bool {
+        let Some(entry) = self.keys.entries.get_mut(index as usize).filter(|entry| !entry.is_too_large) else {
+            return false;
+        };
+        // Not at the expense of others
+        if entry.octets + octets > self.config.max_key_octets / LARGEST_SHARE {
+            self.keys.give_up_reply(index);
+            return false;
         }
-        while self.keys.octets > self.config.max_key_octets && self.keys.evict() {
+        while self.keys.octets + octets > self.config.max_key_octets {
+            if !self.keys.evict() {
+                // All others are under way, too
+                self.keys.give_up_reply(index);
+                return false;
+            }
             self.counters.count(Counter::KeyEvicted);
         }
+        let Some(entry) = self.keys.entries.get_mut(index as usize) else { return false };
+        entry.octets += octets;
+        self.keys.octets += octets;
+        true
     }
 
     /// The key stands for nothing any more
@@ -344,14 +391,34 @@ impl Broker {
     }
 }
 
-fn name_of(service: &ServiceName, key: &[u8]) -> Box<[u8]> {
-    let service = service.as_bytes();
-    // A service's name has at most 255 octets
-    [&[service.len() as u8], service, key].concat().into()
+/// Whose a key is: clients of the same principal share theirs
+enum Principal<'a> {
+    /// Whom the driver names, or anybody
+    User(&'a [u8]),
+    /// Clients in the same process
+    Ourselves,
 }
 
-fn fingerprint(body: &Body) -> u64 {
+/// Nothing of it can be taken for another part of it
+fn name_of(principal: Principal<'_>, service: &ServiceName, key: &[u8]) -> Box<[u8]> {
+    let (kind, user) = match principal {
+        Principal::Ourselves => (0, &[][..]),
+        Principal::User(user) => (1, user),
+    };
+    let service = service.as_bytes();
+    let user_len = (user.len() as u64).to_be_bytes();
+    // A service's name has at most 255 octets
+    [&[kind][..], &user_len, user, &[service.len() as u8], service, key].concat().into()
+}
+
+/// What a key counts for without a reply: its name is there twice
+fn octets_of(name: &[u8]) -> usize {
+    2 * name.len() + size_of::<Entry>()
+}
+
+fn fingerprint(seed: u64, body: &Body) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(seed);
     for frame in body {
         hasher.write_usize(frame.len());
         hasher.write(frame);

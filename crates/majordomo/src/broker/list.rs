@@ -87,16 +87,18 @@ impl List {
         self.len += 1;
     }
 
-    #[inline]
-    pub(super) fn push_front_by<T>(&mut self, items: &mut Slab<T>, index: u32, link: impl Fn(&mut T) -> &mut Link) {
+    /// In front of another item of the list, or at its end
+    pub(super) fn insert_before<T: Links>(&mut self, items: &mut Slab<T>, index: u32, before: Option<u32>) {
+        let Some(next) = before else { return self.push_back(items, index) };
+        let Some(item) = items.get_mut(next as usize) else { return };
+        let previous = std::mem::replace(&mut item.link().previous, index);
         if let Some(item) = items.get_mut(index as usize) {
-            *link(item) = Link { previous: NONE, next: self.head };
+            *item.link() = Link { previous, next };
         }
-        match items.get_mut(self.head as usize) {
-            Some(head) if self.head != NONE => link(head).previous = index,
-            _ => self.tail = index,
+        match items.get_mut(previous as usize) {
+            Some(item) if previous != NONE => item.link().next = index,
+            _ => self.head = index,
         }
-        self.head = index;
         self.len += 1;
     }
 
@@ -148,8 +150,9 @@ mod tests {
                     }
                     1 => {
                         let index = items.insert(Item(Link::default())) as u32;
-                        list.push_front_by(&mut items, index, Item::link);
-                        model.push_front(index);
+                        let at = place % (model.len() + 1);
+                        list.insert_before(&mut items, index, model.get(at).copied());
+                        model.insert(at, index);
                     }
                     2 => prop_assert_eq!(list.pop_front(&mut items), model.pop_front()),
                     _ if model.is_empty() => {}

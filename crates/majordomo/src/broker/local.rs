@@ -125,7 +125,7 @@ impl Broker {
         }
         let index = match self.services.find(service) {
             Some((index, _)) => index,
-            None => self.services.make(service, now)?,
+            None => self.make_for_worker(now, service)?,
         };
         let id = LocalWorkerId(self.next_worker);
         let options = ReadyOptions { concurrency, heartbeat: None };

@@ -2,20 +2,31 @@
 //!
 //! | service | request | reply |
 //! |---|---|---|
-//! | `mmi.service` | a service | `200` if it has a worker, else `404` |
-//! | `mmi.services` | | the names of services with workers, joined by `, ` (Domogik) |
+//! | `mmi.service` | a service | `200` if it has a worker and doesn't drain, else `404` |
+//! | `mmi.services` | | the names of such services, joined by `, ` (Domogik) |
 //! | `mmi.workers` | a service, or nothing | JSON: the workers |
 //! | `mmi.stats` | a service, or nothing | JSON: state and counters |
 //! | `mmi.drain` | a service | `200` or `404`; on our own wire, if the driver permits it and the service is not reserved |
 //! | any other | | `501` |
+//!
+//! A few octets may ask for megabytes. So a large answer is made once and given again for [`ANSWER_AGE`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::requests::Asker;
+use super::stats::BrokerStats;
 use super::{Access, Broker, Counter};
 use crate::wire::{Body, ServiceName, Status, Wire, domogik};
+
+/// A large answer
+pub(super) struct Answer {
+    to: ServiceName,
+    about: Option<ServiceName>,
+    made: Instant,
+    text: Bytes,
+}
 
 impl Broker {
     pub(super) fn handle_mmi(&mut self, now: Instant, asker: Asker, name: &ServiceName, body: &Body) {
@@ -31,14 +42,16 @@ impl Broker {
         let service = about.and_then(|about| ServiceName::new(about.clone()).ok());
         let reply = match (name.as_bytes(), service) {
             (b"mmi.service", service) => {
-                digits(if service.is_some_and(|service| self.has_worker(&service)) { FOUND } else { NOT_FOUND })
+                let found =
+                    service.and_then(|service| self.services.find(&service).map(|(_, found)| found.is_served()));
+                digits(if found.unwrap_or_default() { FOUND } else { NOT_FOUND })
             }
-            (b"mmi.services", _) => self.service_list(),
-            (b"mmi.workers", service) => json(&self.worker_stats(now, service.as_ref())),
+            (b"mmi.services", _) => self.answer_again(now, name, None, |broker, _| broker.service_list()),
+            (b"mmi.workers", service) => {
+                self.answer_again(now, name, service, |broker, service| json(&broker.worker_stats(now, service)))
+            }
             (b"mmi.stats", service) => {
-                let mut stats = self.stats(now);
-                stats.services.retain(|found| service.as_ref().is_none_or(|wanted| found.service == *wanted));
-                json(&stats)
+                self.answer_again(now, name, service, |broker, service| json(&broker.stats_about(now, service)))
             }
             (b"mmi.drain", service) if asker.can_be_refused() => {
                 let Some(service) = service else {
@@ -63,6 +76,34 @@ impl Broker {
         self.send_reply(&asker, name.bytes().clone(), true, [reply].into_iter().collect());
     }
 
+    /// An answer that may be large: the one that was made a moment ago, if it was
+    fn answer_again(
+        &mut self,
+        now: Instant,
+        to: &ServiceName,
+        about: Option<ServiceName>,
+        make: impl FnOnce(&Self, Option<&ServiceName>) -> Bytes,
+    ) -> Bytes {
+        self.answers.retain(|answer| now < answer.made + ANSWER_AGE);
+        let made = self.answers.iter().find(|answer| answer.to == *to && answer.about == about);
+        if let Some(made) = made {
+            return made.text.clone();
+        }
+        let text = make(self, about.as_ref());
+        if text.len() > LARGE && self.answers.len() < MOST_ANSWERS {
+            let (to, about) = (to.detached(), about.map(|about| about.detached()));
+            self.answers.push(Answer { to, about, made: now, text: text.clone() });
+        }
+        text
+    }
+
+    fn stats_about(&self, now: Instant, service: Option<&ServiceName>) -> BrokerStats {
+        match service {
+            Some(service) => self.stats_of_one(now, service),
+            None => self.stats(now),
+        }
+    }
+
     fn refuse_mmi(&mut self, asker: &Asker, name: &ServiceName, status: Status, why: Counter) {
         self.refuse_unplaced(asker, name, super::requests::Refusal { status, why });
     }
@@ -70,7 +111,7 @@ impl Broker {
     /// One entry for each service; Domogik's broker repeats one that has several workers
     fn service_list(&self) -> Bytes {
         let mut list = BytesMut::new();
-        let mut names: Vec<_> = self.services.iter().filter(|(_, service)| !service.workers.is_empty()).collect();
+        let mut names: Vec<_> = self.services.iter().filter(|(_, service)| service.is_served()).collect();
         names.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
         for (_, service) in names {
             if !list.is_empty() {
@@ -103,3 +144,9 @@ fn json<T: serde::Serialize>(what: &T) -> Bytes {
 const FOUND: &str = "200";
 const NOT_FOUND: &str = "404";
 const NOT_IMPLEMENTED: &str = "501";
+/// How old a large answer may be
+const ANSWER_AGE: Duration = Duration::from_millis(100);
+/// An answer of some hundred services is made in less time than it takes to send
+const LARGE: usize = 64 * 1024;
+/// Large answers that are kept
+const MOST_ANSWERS: usize = 8;

@@ -14,7 +14,7 @@
 //! expected to be heard from until its request's time is over.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slab::Slab;
@@ -123,8 +123,14 @@ pub struct Broker {
     tokens: Tokens,
     /// Requests that somebody waits for
     open: usize,
-    /// Octets of all bodies that are kept
+    /// Octets of all requests, and of the bodies that are kept for them
     octets: usize,
+    next_request: u64,
+    /// Since when it is called in time: before, nobody may have been heard who spoke
+    awake_since: Instant,
+    was_late: bool,
+    /// Large answers about itself, given again for a moment
+    answers: Vec<mmi::Answer>,
     counters: Counters,
     transmits: VecDeque<Transmit>,
     locals: VecDeque<Local>,
@@ -139,6 +145,10 @@ struct Peer {
     requests: List,
     /// The service it asked for last, by index and serial number
     last: Option<(u32, u64)>,
+    /// Services that only its requests made
+    asked_for: usize,
+    /// Who it is, as the driver says; empty for anybody
+    principal: Bytes,
     permits: permit::Cache,
 }
 
@@ -174,12 +184,16 @@ impl Broker {
             reserved: Vec::new(),
             requests: Slab::new(),
             by_client_id: HashMap::new(),
-            keys: Keys::default(),
+            keys: Keys::new(seed),
             keys_timer: None,
             timers: Wheel::new(now),
             tokens: Tokens::new(seed),
             open: 0,
             octets: 0,
+            next_request: 1,
+            awake_since: now,
+            was_late: false,
+            answers: Vec::new(),
             counters: Counters::default(),
             transmits: VecDeque::new(),
             locals: VecDeque::new(),
@@ -224,6 +238,16 @@ impl Broker {
         self.enter(peer);
     }
 
+    /// Who is at the other end of a connection, as far as it was authenticated
+    ///
+    /// Idempotency keys are of one principal: nobody gets the reply to another one's request. Who is not identified is anybody.
+    pub fn identify(&mut self, peer: PeerKey, principal: Bytes) {
+        let index = self.enter(peer);
+        if let Some(peer) = self.peers.get_mut(index as usize) {
+            peer.principal = principal;
+        }
+    }
+
     /// A connection ended: its worker is dead, its requests are wanted no longer
     pub fn handle_gone(&mut self, now: Instant, peer: PeerKey) {
         let Some(index) = self.peer_by_key.remove(&peer) else { return };
@@ -237,6 +261,9 @@ impl Broker {
     }
 
     /// A transmit was not taken
+    ///
+    /// A client whose reply or part of one doesn't fit counts as gone: what it would still get could look whole and isn't. The
+    /// driver has to end its connection, so that it notices.
     pub fn handle_unsent(&mut self, now: Instant, to: PeerKey, kind: TransmitKind, why: Unsent) {
         match kind {
             TransmitKind::Request(_) => self.counters.count(Counter::RequestUnsent),
@@ -247,12 +274,25 @@ impl Broker {
         match (why, kind) {
             (Unsent::Gone, _) => self.handle_gone(now, to),
             (Unsent::Full, TransmitKind::Request(token)) => self.handle_request_unsent(now, to, token),
-            (Unsent::Full, _) => {}
+            (Unsent::Full, TransmitKind::Reply) => {
+                self.tell(|| BrokerEvent::SlowClient { peer: to });
+                self.handle_gone(now, to);
+            }
+            (Unsent::Full, TransmitKind::Heartbeat | TransmitKind::Order) => {}
         }
     }
 
     /// Time has passed
+    ///
+    /// When this is called late by a heartbeat's interval, workers have as long again to be heard: what they said may wait.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let late = self.timers.next().map_or(Duration::ZERO, |next| now.saturating_duration_since(next));
+        let is_late = late > self.config.heartbeat_interval;
+        // Not time and again: a dead worker has to be found even by a broker that is always late
+        if is_late && !self.was_late {
+            self.awake_since = now;
+        }
+        self.was_late = is_late;
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Request(request) => self.on_request_timer(now, request),
@@ -328,9 +368,13 @@ impl Broker {
         true
     }
 
-    /// Takes no new requests and no new workers from now on: whoever can be told is told `503`
-    pub fn begin_stop(&mut self) {
+    /// Takes no new requests and no new workers from now on: whoever can be told is told `503`, as are those who wait for
+    /// services that have no workers
+    pub fn begin_stop(&mut self, now: Instant) {
         self.is_stopping = true;
+        let unserved = self.services.iter().filter(|(_, service)| service.workers.is_empty());
+        let unserved: Vec<u32> = unserved.map(|(index, _)| index).collect();
+        unserved.into_iter().for_each(|service| self.refuse_queue(now, service, STOPS, Counter::Draining));
     }
 
     /// Whether it takes no new requests any more
@@ -345,7 +389,7 @@ impl Broker {
         let open: Vec<u32> = self.requests.iter().map(|(index, _)| index as u32).collect();
         for index in open {
             if self.requests.get(index as usize).is_some_and(Request::is_wanted) {
-                self.refuse(now, index, Status::UNAVAILABLE, Bytes::from_static(STOPS), Counter::Draining);
+                self.refuse(now, index, Status::UNAVAILABLE, Bytes::from_static(STOPS.as_bytes()), Counter::Draining);
             }
         }
         let workers: Vec<u32> = self.workers.iter().map(|(index, _)| index as u32).collect();
@@ -362,6 +406,8 @@ impl Broker {
             worker: WorkerSide::None,
             requests: List::default(),
             last: None,
+            asked_for: 0,
+            principal: Bytes::new(),
             permits: permit::Cache::default(),
         };
         let index = self.peers.insert(peer) as u32;
@@ -433,4 +479,4 @@ impl std::fmt::Debug for Broker {
 }
 
 /// What a client is told when the broker stops
-const STOPS: &[u8] = b"the broker stops; try again, or at another one";
+const STOPS: &str = "the broker stops; try again, or at another one";

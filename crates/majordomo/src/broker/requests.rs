@@ -22,11 +22,15 @@ pub(super) struct Request {
     /// Its place in the list that `place` names
     pub(super) link: Link,
     pub(super) service: u32,
+    /// Its place in the order of arrival
+    pub(super) number: u64,
     pub(super) body: Held,
-    /// What it counts for while its body is kept
+    /// What it counts for; less when its body is kept no longer
     pub(super) octets: usize,
     /// When its time is over, if it says so itself
     pub(super) deadline: Option<Instant>,
+    /// Until when the worker that has it was given, which is longer if others joined who have more time
+    pub(super) given_until: Option<Instant>,
     pub(super) timer: Option<TimerId>,
     pub(super) arrived: Instant,
     /// The idempotency key, if it is the one that is executed
@@ -104,6 +108,14 @@ impl Asker {
         }
     }
 
+    /// What a request of it counts for besides its body
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::Peer { path, .. } => REQUEST_OCTETS + path.octets(),
+            Self::Local(_) | Self::Nobody(_) => REQUEST_OCTETS,
+        }
+    }
+
     /// By which it can be found again to be taken back
     pub(super) fn number(&self) -> Option<(u32, u64)> {
         match self {
@@ -124,6 +136,12 @@ impl Broker {
         body: Body,
     ) {
         self.counters.count(Counter::Requests);
+        if let Some(number) = asker.number()
+            && self.by_client_id.contains_key(&number)
+        {
+            // The same request once more; the one under way is answered, and nothing else may end it
+            return self.counters.count(Counter::DuplicateId);
+        }
         if name.as_bytes().starts_with(MMI) {
             return self.handle_mmi(now, asker, &name, &body);
         }
@@ -135,12 +153,6 @@ impl Broker {
         let octets = kept::octets(&body);
         if let Some(refusal) = self.judge_client(&asker, &name, found, octets) {
             return self.refuse_unplaced(&asker, &name, refusal);
-        }
-        if let Some(number) = asker.number()
-            && self.by_client_id.contains_key(&number)
-        {
-            // The same request once more; the one under way is answered
-            return self.counters.count(Counter::DuplicateId);
         }
         if let Some(key) = options.key.clone() {
             return self.handle_keyed_request(now, asker, name, found, options, key, body);
@@ -164,6 +176,7 @@ impl Broker {
         octets: usize,
     ) -> Result<u32, (Asker, Refusal)> {
         let deadline = options.deadline.map(|left| now + left.min(self.config.max_deadline));
+        let octets = octets + asker.octets();
         let service = match self.judge_service(now, &asker, name, found, octets) {
             Ok(service) => service,
             Err(refusal) => return Err((asker, refusal)),
@@ -174,9 +187,11 @@ impl Broker {
             place: Place::Queue,
             link: Link::default(),
             service,
+            number: 0,
             body: Held::Fresh(body),
             octets,
             deadline,
+            given_until: None,
             timer: None,
             arrived: now,
             key,
@@ -186,7 +201,6 @@ impl Broker {
             secret: 0,
         };
         let index = self.insert(request);
-        self.octets += octets;
         if let Some(service) = self.services.get_mut(service) {
             service.counts.requests += 1;
             service.waiting_octets += octets;
@@ -201,12 +215,16 @@ impl Broker {
         Ok(index)
     }
 
-    /// Enters a request among its client's
-    pub(super) fn insert(&mut self, request: Request) -> u32 {
-        let (peer, number) = match &request.asker {
-            Asker::Peer { peer, .. } => (Some(*peer), request.asker.number()),
-            _ => (None, request.asker.number()),
+    /// Enters a request among its client's, and what it counts for
+    pub(super) fn insert(&mut self, mut request: Request) -> u32 {
+        let number = request.asker.number();
+        let peer = match request.asker {
+            Asker::Peer { peer, .. } => Some(peer),
+            _ => None,
         };
+        request.number = self.next_request;
+        self.next_request += 1;
+        self.octets += request.octets;
         self.open += usize::from(request.is_wanted());
         let index = self.requests.insert(request) as u32;
         if let Some(peer) = peer.and_then(|peer| self.peers.get_mut(peer as usize)) {
@@ -283,7 +301,11 @@ impl Broker {
             if asker.can_be_refused() && now >= self.started + self.config.absence {
                 return Err(Refusal { status: Status::NO_SUCH_SERVICE, why: Counter::NoSuchService });
             }
-            return match self.services.make(name, self.started) {
+            let peer = match asker {
+                Asker::Peer { peer, .. } => Some(*peer),
+                _ => None,
+            };
+            return match self.make_for_request(name, peer) {
                 Some(index) => Ok(index),
                 None => no_room(Counter::TooManyServices),
             };
@@ -300,6 +322,14 @@ impl Broker {
             }
             if service.waiting_octets + octets > self.config.max_waiting_octets {
                 return no_room(Counter::QueueOctets);
+            }
+            // One connection leaves room for others. All that it has is counted: that it waits here need not be known then
+            let share = self.config.max_waiting.div_ceil(2);
+            if service.queue.len() >= share
+                && let Asker::Peer { peer, .. } = asker
+                && self.peers.get(*peer as usize).is_some_and(|peer| peer.requests.len() >= share)
+            {
+                return Err(Refusal { status: Status::TOO_MANY, why: Counter::TooManyOfClient });
             }
         }
         Ok(index)
@@ -396,7 +426,8 @@ impl Broker {
             let name = self.services.get(service).map(|service| service.name.clone());
             let (client, is_told) = (self.client_of(&asker), asker.can_be_refused());
             if let Some(service) = name {
-                let was_running = matches!(place, Place::Worker(_));
+                // A worker that gives up has just had it
+                let was_running = matches!(place, Place::Worker(_) | Place::Nowhere);
                 self.tell(|| BrokerEvent::RequestExpired { client, service, was_running, is_told });
             }
             let words = Bytes::from_static(Status::DEADLINE_PASSED.words().as_bytes());
@@ -410,9 +441,19 @@ impl Broker {
                 self.discard(index);
                 self.settle_shared(now, key);
             }
-            Place::Queue | Place::Nowhere => self.discard(index),
+            Place::Queue | Place::Nowhere => {
+                self.discard(index);
+                self.dispatch(now, service);
+            }
             Place::Worker(_) if key.is_some() && why != Counter::Cancelled => {}
             Place::Worker(worker) => self.take_back(index, worker),
+        }
+    }
+
+    /// Refuses all that wait for a service
+    pub(super) fn refuse_queue(&mut self, now: Instant, service: u32, text: &'static str, why: Counter) {
+        while let Some(request) = self.services.get(service).and_then(|service| service.queue.front()) {
+            self.refuse(now, request, Status::UNAVAILABLE, Bytes::from_static(text.as_bytes()), why);
         }
     }
 
@@ -429,15 +470,23 @@ impl Broker {
 
     /// Tells a worker that its reply isn't wanted; its place stays taken until it answers
     fn take_back(&mut self, index: u32, worker: u32) {
+        self.let_go_of_body(index);
         let Some(request) = self.requests.get_mut(index as usize) else { return };
-        request.body = Held::Spent;
-        self.octets -= std::mem::take(&mut request.octets);
         let key = request.key.take();
         let token = token::whole(index, request.secret);
         if let Some(key) = key {
             self.forget_key(key);
         }
         self.send_cancel(worker, token);
+    }
+
+    /// A request that waits nowhere won't be sent again
+    pub(super) fn let_go_of_body(&mut self, index: u32) {
+        let Some(request) = self.requests.get_mut(index as usize) else { return };
+        request.body = Held::Spent;
+        let left = request.asker.octets();
+        self.octets -= request.octets.saturating_sub(left);
+        request.octets = request.octets.min(left);
     }
 
     /// Refuses a request, and all that joined it
@@ -501,10 +550,11 @@ impl Broker {
     pub(super) fn answer_partly(&mut self, index: u32, body: Body) {
         let Some(request) = self.requests.get_mut(index as usize) else { return };
         let service = request.service;
+        // Whoever joined got it too, so that nobody else can begin anew even if the first has left
+        request.has_partial = true;
         if let Asker::Nobody(late) = request.asker {
             return self.count_late(service, late);
         }
-        request.has_partial = true;
         let asker = request.asker.clone();
         let name = self.services.get(service).map(|service| service.name.bytes().clone()).unwrap_or_default();
         self.send_reply(&asker, name, false, body);
@@ -630,6 +680,9 @@ impl Broker {
     }
 }
 
+/// What a request counts for by itself: about what it takes in tables and lists
+pub(super) const REQUEST_OCTETS: usize = 256;
+const _: () = assert!(size_of::<Request>() <= REQUEST_OCTETS, "it counts for at least what it takes");
 /// The number of the connection that local clients are on
 const LOCAL: u32 = u32::MAX;
 /// What the broker answers itself begins so (RFC 8)

@@ -122,6 +122,16 @@ impl Broker {
     pub fn stats(&self, now: Instant) -> BrokerStats {
         let mut services: Vec<_> = self.services.iter().map(|(_, service)| self.service_stats(now, service)).collect();
         services.sort_by(|a, b| a.service.cmp(&b.service));
+        self.stats_with(now, services)
+    }
+
+    /// As `stats`, of one service only
+    pub(super) fn stats_of_one(&self, now: Instant, service: &ServiceName) -> BrokerStats {
+        let services = self.services.find(service).map(|(_, service)| self.service_stats(now, service));
+        self.stats_with(now, services.into_iter().collect())
+    }
+
+    fn stats_with(&self, now: Instant, services: Vec<ServiceStats>) -> BrokerStats {
         BrokerStats {
             uptime: now.saturating_duration_since(self.started),
             peers: self.peers.len(),
@@ -147,11 +157,18 @@ impl Broker {
     /// Its workers, of one service if that is given
     #[must_use]
     pub fn worker_stats(&self, now: Instant, of: Option<&ServiceName>) -> Vec<WorkerStats> {
-        let workers = self.workers.iter().filter_map(|(_, worker)| {
-            let service = &self.services.get(worker.service)?.name;
-            of.is_none_or(|wanted| wanted == service).then(|| stats_of(now, worker, service))
-        });
-        workers.collect()
+        let Some(wanted) = of else {
+            let workers = self.workers.iter();
+            let stats = |worker: &Worker| Some(stats_of(now, worker, &self.services.get(worker.service)?.name));
+            return workers.filter_map(|(_, worker)| stats(worker)).collect();
+        };
+        let Some((_, service)) = self.services.find(wanted) else { return Vec::new() };
+        let (mut found, mut next) = (Vec::with_capacity(service.workers.len()), service.workers.front());
+        while let Some(worker) = next.and_then(|index| self.workers.get(index as usize)) {
+            found.push(stats_of(now, worker, &service.name));
+            next = worker.of_service.next();
+        }
+        found
     }
 
     fn service_stats(&self, now: Instant, service: &Service) -> ServiceStats {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::counters::Counter;
 use super::list::{Link, Links, List};
 use super::local::LocalWorkerId;
-use super::requests::{Asker, Place};
+use super::requests::{Asker, Place, Request};
 use super::wheel::TimerId;
 use super::{Access, Broker, BrokerEvent, Departure, Local, PeerKey, Timer, Transmit, TransmitKind, WorkerAt, token};
 use crate::wire::{Body, ReadyOptions, ServiceName, Status, Wire, WorkerCommand, WorkerOrder};
@@ -101,8 +101,8 @@ impl Worker {
     }
 
     /// When it is dead unless it is heard from
-    fn silent_at(&self, liveness: u32) -> Instant {
-        let since = self.excused_until.map_or(self.heard, |until| self.heard.max(until));
+    fn silent_at(&self, liveness: u32, awake_since: Instant) -> Instant {
+        let since = self.excused_until.map_or(self.heard, |until| self.heard.max(until)).max(awake_since);
         since + self.interval * liveness.max(1)
     }
 }
@@ -167,7 +167,7 @@ impl Broker {
         let service = match (turned_away, found) {
             (Some(why), _) => Err(why),
             (None, Some((service, _))) => Ok(service),
-            (None, None) => self.services.make(name, now).ok_or(Counter::ReadyNoRoom),
+            (None, None) => self.make_for_worker(now, name).ok_or(Counter::ReadyNoRoom),
         };
         let Some(key) = self.peer_key(peer) else { return };
         match service {
@@ -218,12 +218,15 @@ impl Broker {
         if let Some(service) = self.services.get_mut(service) {
             let is_first = service.workers.is_empty();
             service.workers.push_back(&mut self.workers, index);
+            // One in the same process may still come while others leave
+            service.is_told_to_drain = false;
             name = Some((service.name.clone(), is_first));
             if let Some(timer) = service.absence_timer.take() {
                 self.timers.remove(timer);
             }
         }
         self.services.occupy(service);
+        self.note_served(service);
         self.counters.count(Counter::WorkerReady);
         if let Some((service, is_first)) = name {
             if self.tells_workers {
@@ -293,14 +296,19 @@ impl Broker {
                 }
                 self.answer(now, index, body);
             }
-            Answer::Refused(status, text) => match self.requests.get(index as usize).map(|request| &request.asker) {
-                Some(Asker::Nobody(late)) if key.is_none() => {
-                    let late = *late;
-                    self.count_late(service, late);
-                }
+            Answer::Refused(status, text) => match request.asker {
+                Asker::Nobody(late) if key.is_none() => self.count_late(service, late),
                 _ => {
+                    let until = request.given_until;
                     self.take_out(worker, index);
-                    self.refuse(now, index, status, text, Counter::WorkerRefused);
+                    match until {
+                        Some(until) if gives_up(now, until, status) => self.handle_given_up(now, index),
+                        _ => self.refuse(now, index, status, text, Counter::WorkerRefused),
+                    }
+                    if let Some(worker) = self.workers.get_mut(worker as usize) {
+                        worker.answered += 1;
+                    }
+                    return self.after_job(now, worker, service);
                 }
             },
         }
@@ -309,6 +317,31 @@ impl Broker {
         }
         self.discard(index);
         self.after_job(now, worker, service);
+    }
+
+    /// A worker's time for a request was over: so is that of those who gave it, but others may have joined who have more
+    fn handle_given_up(&mut self, now: Instant, index: u32) {
+        let Some(request) = self.requests.get(index as usize) else { return };
+        let (key, number) = (request.key, request.number);
+        let until = now + AHEAD;
+        let is_over = |request: &Request| request.deadline.is_some_and(|deadline| deadline <= until);
+        let (mut next, mut over) = (key.and_then(|key| self.keys.first_joiner(key)), Vec::new());
+        while let Some(joiner) = next.and_then(|joiner| self.requests.get(joiner as usize)) {
+            over.extend(next.filter(|_| is_over(joiner)));
+            next = joiner.link.next();
+        }
+        if is_over(request) {
+            over.push(index);
+        }
+        over.into_iter().for_each(|index| self.end_for_client(now, index, Counter::Expired));
+        let Some(request) = self.requests.get(index as usize).filter(|request| request.number == number) else {
+            return;
+        };
+        let is_shared = key.is_some_and(|key| self.keys.has_joiners(key));
+        if !request.is_wanted() && !is_shared {
+            return self.discard(index);
+        }
+        self.try_again(now, index);
     }
 
     /// A worker has one request less
@@ -384,6 +417,7 @@ impl Broker {
     fn on_last_worker_gone(&mut self, now: Instant, index: u32) {
         let Some(service) = self.services.get_mut(index) else { return };
         service.absent_since = now;
+        service.is_told_to_drain = false;
         let (name, waiting) = (service.name.clone(), service.queue.len());
         if waiting > 0 && service.absence_timer.is_none() {
             service.absence_timer = Some(self.timers.insert(now + self.config.absence, Timer::Absence(index)));
@@ -394,6 +428,9 @@ impl Broker {
         if was_draining {
             self.tell(|| BrokerEvent::ServiceDrained { service: name });
         }
+        if self.is_stopping {
+            self.refuse_queue(now, index, super::STOPS, Counter::Draining);
+        }
     }
 
     /// What becomes of a request whose worker is gone: another try if that is allowed
@@ -403,6 +440,12 @@ impl Broker {
         if !request.is_wanted() && !is_shared {
             return self.discard(index);
         }
+        self.try_again(now, index);
+    }
+
+    /// Gives a request that somebody waits for to another worker, if it may be
+    fn try_again(&mut self, now: Instant, index: u32) {
+        let Some(request) = self.requests.get(index as usize) else { return };
         let gone = Bytes::from_static(Status::WORKER_GONE.words().as_bytes());
         if !request.is_repeatable || request.has_partial {
             return self.refuse(now, index, Status::WORKER_GONE, gone, Counter::NotRepeated);
@@ -418,14 +461,23 @@ impl Broker {
         }
     }
 
-    /// Puts a request back to the front of its queue
+    /// Puts a request back to the front of its queue, behind those that came before it
     fn requeue(&mut self, now: Instant, index: u32) -> Option<ServiceName> {
         let request = self.requests.get_mut(index as usize)?;
         request.place = Place::Queue;
-        let (octets, key, service) = (request.octets, request.key, request.service);
+        let (octets, key, service, number) = (request.octets, request.key, request.service, request.number);
         let needs_timer = request.is_wanted() && request.timer.is_none();
         let service = self.services.get_mut(service)?;
-        service.queue.push_front_by(&mut self.requests, index, Links::link);
+        // What a worker leaves comes back the newest first; only where several leave at once there is more than a step
+        let mut next = service.queue.front();
+        for _ in 0..MOST_STEPS {
+            let Some(at) = next.and_then(|at| self.requests.get(at as usize)) else { break };
+            if at.number > number {
+                break;
+            }
+            next = at.link.next();
+        }
+        service.queue.insert_before(&mut self.requests, index, next);
         service.waiting_octets += octets;
         service.counts.retried += 1;
         let name = service.name.clone();
@@ -437,6 +489,15 @@ impl Broker {
             self.limit_joiners(key, age);
         }
         Some(name)
+    }
+
+    /// Somebody more waits for what a worker does: a classic one may be silent until then, too
+    pub(super) fn excuse(&mut self, worker: u32, until: Instant) {
+        if let Some(worker) = self.workers.get_mut(worker as usize)
+            && let Some(excused_until) = &mut worker.excused_until
+        {
+            *excused_until = until.max(*excused_until);
+        }
     }
 
     /// A worker's connection is full: the request goes to another, and this one gets nothing until it is heard from
@@ -470,7 +531,7 @@ impl Broker {
     pub(super) fn on_worker_timer(&mut self, now: Instant, index: u32) {
         let Some(worker) = self.workers.get_mut(index as usize) else { return };
         worker.timer = None;
-        let silent_at = worker.silent_at(self.config.liveness);
+        let silent_at = worker.silent_at(self.config.liveness, self.awake_since);
         if now >= silent_at {
             return self.remove_worker(now, index, Departure::Silent);
         }
@@ -514,9 +575,13 @@ impl Broker {
         self.refuse(now, request, status, Bytes::from_static(status.words().as_bytes()), why);
     }
 
-    /// All workers of a service that runs dry and has nothing waiting
+    /// All workers of a service that runs dry and has nothing waiting, once
     pub(super) fn drain_workers(&mut self, now: Instant, service: u32) {
-        let Some(found) = self.services.get(service) else { return };
+        let Some(found) = self.services.get_mut(service) else { return };
+        // Each that goes brings us back here
+        if std::mem::replace(&mut found.is_told_to_drain, true) {
+            return;
+        }
         let mut next = found.workers.front();
         let mut told = Vec::new();
         while let Some(worker) = next.and_then(|index| self.workers.get(index as usize)) {
@@ -525,11 +590,9 @@ impl Broker {
             }
             next = worker.of_service.next();
         }
+        // None of them is given anything while others go
+        told.iter().for_each(|worker| self.set_leaving(*worker));
         for worker in told {
-            if self.workers.get(worker as usize).is_none_or(|worker| worker.is_leaving) {
-                continue;
-            }
-            self.set_leaving(worker);
             match self.local_worker(worker) {
                 Some(id) => self.locals.push_back(Local::Drain { worker: id }),
                 None => {
@@ -613,6 +676,15 @@ impl Broker {
     }
 }
 
+/// Whether a refusal only says that there was no more time
+fn gives_up(now: Instant, until: Instant, status: Status) -> bool {
+    now >= until || now + AHEAD >= until && [Status::CANCELLED, Status::DEADLINE_PASSED].contains(&status)
+}
+
+/// So much a worker's clock may be ahead of ours at a deadline
+const AHEAD: Duration = Duration::from_millis(20);
+/// Requests that are looked at to find the place of one that comes back
+const MOST_STEPS: usize = 256;
 /// A worker can't make the broker busier than that
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60 * 60);

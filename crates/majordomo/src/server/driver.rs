@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidings_socket::{Message, Received, RecvError, SendFailure, Socket};
+use bytes::Bytes;
+use tidings_socket::{Message, Origin, Received, RecvError, SendFailure, Socket};
 use tokio::sync::mpsc;
 
 use super::log::Log;
 use super::{Shared, StopReport, now};
-use crate::broker::{Local, PeerKey, Transmit, TransmitKind, Unsent};
+use crate::broker::{Broker, Local, PeerKey, Transmit, TransmitKind, Unsent};
 
 pub(super) struct Driver {
     socket: Socket,
@@ -18,13 +19,15 @@ pub(super) struct Driver {
     /// Messages to send, and what each is, in the same order
     messages: Vec<Message>,
     kinds: Vec<(PeerKey, TransmitKind)>,
+    /// Connections that ended
+    gone: Vec<PeerKey>,
     log: Log,
 }
 
 impl Driver {
     pub(super) fn new(socket: Socket, shared: Arc<Shared>, locals: mpsc::UnboundedSender<Local>) -> Self {
-        let (received, messages, kinds) = Default::default();
-        Self { socket, shared, locals, received, messages, kinds, log: Log::default() }
+        let (received, messages, kinds, gone) = Default::default();
+        Self { socket, shared, locals, received, messages, kinds, gone, log: Log::default() }
     }
 
     /// Until it is stopped or the socket is closed
@@ -65,29 +68,58 @@ impl Driver {
     fn turn(&mut self) -> Option<Instant> {
         let shared = self.shared.clone();
         let mut broker = shared.broker();
-        let now = now();
-        if !self.received.is_empty() {
-            for Received { mut message, from, .. } in self.received.drain(..) {
-                let peer = PeerKey(from.connection.number());
-                // A ROUTER puts the routing id in front of everything
-                let Some(routing_id) = message.pop_front() else { continue };
-                if message.frame_count() == 1 && message.octets() == 0 {
-                    // An empty message is how `router_notify` tells that a connection has ended
-                    broker.handle_gone(now, peer);
-                    // As long as it is known who that was
-                    while let Some(event) = broker.poll_event() {
-                        self.log.tell(now, &event, &shared.peers());
-                    }
-                    shared.peers().remove(peer);
-                    continue;
-                }
-                shared.peers().enter(peer, routing_id, &from);
-                broker.handle_message(now, peer, message);
+        // Taken from the end from here on
+        self.received.reverse();
+        loop {
+            let now = now();
+            self.handle_received(&mut broker, &shared, now);
+            if broker.poll_timeout().is_some_and(|next| next <= now) {
+                broker.handle_timeout(now);
+            }
+            self.transmit(&mut broker, &shared, now);
+            while let Some(local) = broker.poll_local() {
+                // Nobody may be there to receive it; then nobody asked
+                let _ = self.locals.send(local);
+            }
+            let mut peers = shared.peers();
+            while let Some(event) = broker.poll_event() {
+                self.log.tell(now, &event, &peers);
+            }
+            // Not before what they did is told
+            self.gone.drain(..).for_each(|peer| peers.remove(peer));
+            if self.received.is_empty() {
+                return broker.poll_timeout();
             }
         }
-        if broker.poll_timeout().is_some_and(|next| next <= now) {
-            broker.handle_timeout(now);
+    }
+
+    /// Hands messages to the broker, but not for longer than others may wait for what comes of the first
+    fn handle_received(&mut self, broker: &mut Broker, shared: &Shared, began: Instant) {
+        for count in 1.. {
+            let Some(Received { mut message, from, is_notice, .. }) = self.received.pop() else { return };
+            let peer = PeerKey(from.connection.number());
+            // A ROUTER puts the routing id in front of everything
+            let Some(routing_id) = message.pop_front() else { continue };
+            if is_notice {
+                broker.handle_gone(began, peer);
+                self.gone.push(peer);
+                continue;
+            }
+            if shared.peers().enter(peer, routing_id, &from) {
+                let principal = principal_of(&from);
+                if !principal.is_empty() {
+                    broker.identify(peer, principal);
+                }
+            }
+            broker.handle_message(began, peer, message);
+            if count % LOOK_AT_CLOCK == 0 && now().saturating_duration_since(began) > SLICE {
+                return;
+            }
         }
+    }
+
+    /// Sends all that the broker has to say
+    fn transmit(&mut self, broker: &mut Broker, shared: &Shared, now: Instant) {
         loop {
             while let Some(Transmit { to, mut message, kind }) = broker.poll_transmit() {
                 let peers = shared.peers();
@@ -104,23 +136,22 @@ impl Driver {
                 }
             }
             if self.messages.is_empty() {
-                break;
+                return;
             }
             // What can't be sent may lead to more
-            self.send(|to, kind, why| broker.handle_unsent(now, to, kind, why));
+            self.send(|to, kind, why, socket| {
+                if (why, kind) == (Unsent::Full, TransmitKind::Reply)
+                    && let Some(origin) = shared.peers().origin(to)
+                {
+                    socket.hang_up(origin.connection);
+                }
+                broker.handle_unsent(now, to, kind, why);
+            });
         }
-        while let Some(local) = broker.poll_local() {
-            // Nobody may be there to receive it; then nobody asked
-            let _ = self.locals.send(local);
-        }
-        while let Some(event) = broker.poll_event() {
-            self.log.tell(now, &event, &shared.peers());
-        }
-        broker.poll_timeout()
     }
 
     /// Hands messages to the socket, and tells which of them it would not take
-    fn send(&mut self, mut unsent: impl FnMut(PeerKey, TransmitKind, Unsent)) {
+    fn send(&mut self, mut unsent: impl FnMut(PeerKey, TransmitKind, Unsent, &Socket)) {
         let mut place = 0;
         while !self.messages.is_empty() {
             match self.socket.try_send_many(&mut self.messages) {
@@ -129,7 +160,7 @@ impl Driver {
                     let why = if failure == SendFailure::WouldBlock { Unsent::Full } else { Unsent::Gone };
                     self.messages.remove(0);
                     if let Some((to, kind)) = self.kinds.get(place) {
-                        unsent(*to, *kind, why);
+                        unsent(*to, *kind, why, &self.socket);
                     }
                     place += 1;
                 }
@@ -153,7 +184,22 @@ impl Driver {
     }
 }
 
+/// Who is at the other end, as far as it was authenticated: a user of CURVE, PLAIN or GSSAPI, or the key of a certificate
+fn principal_of(origin: &Origin) -> Bytes {
+    if !origin.user_id.is_empty() {
+        return [b"user:", &origin.user_id[..]].concat().into();
+    }
+    match origin.tls.as_ref().and_then(|tls| tls.certificate.as_ref()) {
+        Some(certificate) => [&b"certificate:"[..], &certificate.public_key_sha256].concat().into(),
+        None => Bytes::new(),
+    }
+}
+
 /// Messages handled under one lock: enough to make it cheap, few enough to let others in
 const BATCH: usize = 256;
+/// How long messages are handled before what comes of them is sent
+const SLICE: Duration = Duration::from_millis(2);
+/// Messages between two looks at the clock
+const LOOK_AT_CLOCK: usize = 16;
 /// What there is at least for the last messages to be written
 const LAST_WORDS: Duration = Duration::from_millis(200);

@@ -69,6 +69,9 @@ fn write(event: &BrokerEvent, peers: &Peers) {
         BrokerEvent::MalformedMessage { peer, cause } => {
             tracing::warn!(peer = %address(*peer), cause = cause.name(), "malformed message: {cause}");
         }
+        BrokerEvent::SlowClient { peer } => {
+            tracing::warn!(client = %address(*peer), "a client that doesn't read its replies was disconnected");
+        }
         BrokerEvent::Stranger { peer } => {
             tracing::warn!(peer = %address(*peer), "a worker that never said READY was disconnected");
         }

@@ -116,6 +116,7 @@ impl Server {
             .router_mandatory(true)
             .router_notify(NOTIFY_DISCONNECT)
             .send_hwm(SEND_HWM)
+            .send_hwm_octets(SEND_HWM_OCTETS)
             .metadata(format!("{TIDINGS_PROPERTY}:{TIDINGS_PROPERTY_VALUE}"))
     }
 
@@ -164,7 +165,7 @@ impl Server {
     /// # Cancel safety
     /// The server stops all the same; [`ended`](Self::ended) tells when.
     pub async fn stop(&self, deadline: Duration) -> StopReport {
-        self.with(|broker, _| broker.begin_stop());
+        self.with(|broker, now| broker.begin_stop(now));
         let until = now() + deadline;
         *self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
         self.shared.touched.notify_one();
@@ -264,3 +265,5 @@ fn random() -> u64 {
 const NOTIFY_DISCONNECT: u8 = 2;
 /// As many as one client may have under way by default, and as many again
 const SEND_HWM: u32 = 20_000;
+/// As long as the largest body by default: a client that reads none of its replies makes the broker hold no more
+const SEND_HWM_OCTETS: u64 = 64 << 20;

@@ -1,6 +1,7 @@
 //! Who is at the other end of which connection.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,10 +17,16 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Notes a connection and the routing id by which it is sent to
+    /// Notes a connection and the routing id by which it is sent to; whether it is new
     #[inline]
-    pub(super) fn enter(&mut self, key: PeerKey, routing_id: Bytes, origin: &Arc<Origin>) {
-        self.by_key.entry(key).or_insert_with(|| (routing_id, origin.clone()));
+    pub(super) fn enter(&mut self, key: PeerKey, routing_id: Bytes, origin: &Arc<Origin>) -> bool {
+        match self.by_key.entry(key) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert((routing_id, origin.clone()));
+                true
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, key: PeerKey) {

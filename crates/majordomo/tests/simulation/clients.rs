@@ -1,13 +1,13 @@
 //! Clients: they ask, take back, leave, come again and repeat themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::Random;
-use tidings_majordomo::wire::{Body, ClientCommand, ClientReply, RequestOptions, Wire};
+use tidings_majordomo::wire::{Body, ClientCommand, ClientReply, RequestOptions, Status, Wire};
 use tidings_socket::{Bytes, Message};
 
-use crate::world::{Event, Owner, SERVICES, World};
+use crate::world::{Event, Owner, REQUEST_AGE, SERVICES, World};
 
 pub(crate) struct Client {
     pub(crate) wire: Wire,
@@ -29,6 +29,7 @@ struct Pending {
     service: &'static str,
     options: RequestOptions,
     text: String,
+    asked: Instant,
 }
 
 impl Default for Client {
@@ -104,7 +105,7 @@ impl Client {
             // Now and then the key of something else
             text = if world.chance(20) { "other".to_owned() } else { format!("keyed {key}") };
         }
-        let pending = Pending { service, options, text };
+        let pending = Pending { service, options, text, asked: world.clock.now() };
         self.send(world, connection, id, &pending);
         if world.chance(30) && self.wire.is_numbered() {
             self.doubled.insert(id);
@@ -160,6 +161,15 @@ impl Client {
         }
         let reply = ClientReply::decode(message, self.wire).expect("a reply of our wire");
         world.tell(|| format!("       client {index} hears {reply:?}"));
+        if let ClientReply::Refused { id, status, .. } = &reply
+            && let Some(pending) = self.pending.get(id).filter(|_| !self.doubled.contains(id))
+        {
+            // Whoever joined another's request has the time that it gave itself
+            let waited = world.clock.now() - pending.asked;
+            let over = pending.options.deadline.unwrap_or(REQUEST_AGE).min(REQUEST_AGE);
+            let is_out_of_time = [Status::DEADLINE_PASSED, Status::CANCELLED].contains(status);
+            assert!(!is_out_of_time || waited >= over, "{status} after {waited:?} of {over:?}");
+        }
         let (id, body, is_last) = match reply {
             ClientReply::Partial { id, body, .. } => (id, Some(body), false),
             ClientReply::Final { id, body, .. } => (id, Some(body), true),

@@ -1,7 +1,7 @@
 //! Workers: they answer, in parts, late, twice or not at all; they die, hang, drain and come back.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::Random;
 use tidings_majordomo::wire::{Body, ReadyOptions, Status, Wire, WorkerCommand, WorkerOrder};
@@ -31,6 +31,8 @@ struct Job {
     token: Bytes,
     body: Body,
     parts: u64,
+    /// When there is no time for it any more, as it was told
+    until: Option<Instant>,
 }
 
 impl Default for Worker {
@@ -171,7 +173,7 @@ impl Worker {
         let order = WorkerOrder::decode(message, self.wire).expect("an order of our wire");
         world.tell(|| format!("       worker {index} hears {order:?}"));
         match order {
-            WorkerOrder::Request { token, body, .. } => {
+            WorkerOrder::Request { token, body, options } => {
                 assert!(self.jobs.len() < self.concurrency as usize, "one too many for worker {index}");
                 if world.chance(15) {
                     world.totals.died_at_work += 1;
@@ -179,9 +181,12 @@ impl Worker {
                 }
                 let job = self.next_job;
                 self.next_job += 1;
-                self.jobs.insert(job, Job { token, body, parts: 0 });
+                let until = options.deadline.map(|left| world.clock.now() + left);
+                self.jobs.insert(job, Job { token, body, parts: 0, until });
                 let longest = if world.chance(10) { 8000 } else { 300 };
-                world.soon(longest, Event::Job(index, job));
+                let takes = Duration::from_micros(world.random.within(0..=longest * 1000));
+                // It looks again when there is no time any more
+                world.after(options.deadline.map_or(takes, |left| takes.min(left)), Event::Job(index, job));
             }
             WorkerOrder::Cancel { token } => {
                 // Sometimes it sees to it, sometimes it goes on
@@ -218,7 +223,12 @@ impl Worker {
             return;
         }
         let Some(job) = self.jobs.remove(&number) else { return };
-        let answer = if self.wire.is_numbered() && world.chance(12) {
+        let is_over = job.until.is_some_and(|until| until <= world.clock.now());
+        let answer = if self.wire.is_numbered() && is_over {
+            world.totals.gave_up += 1;
+            let status = [Status::CANCELLED, Status::DEADLINE_PASSED][world.random.within(0..=1) as usize];
+            WorkerCommand::Refused { token, status, text: Bytes::new() }
+        } else if self.wire.is_numbered() && world.chance(12) {
             world.totals.refused_by_worker += 1;
             WorkerCommand::Refused { token, status: Status::WORKER_FAILED, text: "failed".into() }
         } else {

@@ -34,6 +34,8 @@ pub(crate) struct World {
     dismissed: BTreeSet<PeerKey>,
     /// Nothing goes wrong any more
     pub(crate) is_calm: bool,
+    /// Until when the broker does nothing
+    stalled_until: Option<Instant>,
     is_told: bool,
 }
 
@@ -59,6 +61,10 @@ pub(crate) enum Event {
     /// A worker has something to say about a job
     Job(usize, u64),
     Beat(usize, usize),
+    /// Somebody lets a service run dry
+    Drain(usize),
+    /// The broker is not scheduled for a while
+    Stall,
     Restart,
     Calm,
 }
@@ -104,6 +110,7 @@ totals! {
     steps requests replies refusals partials expired cancelled client_gone retried late restarts cuts repeated joined
     replayed died_idle died_at_work died_after_a_part hung refused_by_worker answered_twice drained turned_away stalled
     out_of_attempts not_repeated queue_full duplicate_ids no_such_service silent
+    slow_clients pushed_out stalls dried gave_up
 }
 
 impl World {
@@ -129,12 +136,18 @@ impl World {
             registered: BTreeMap::new(),
             dismissed: BTreeSet::new(),
             is_calm: false,
+            stalled_until: None,
             is_told,
         };
         (0..world.clients.len()).for_each(|client| world.soon(1000, Event::Client(client)));
         (0..world.workers.len()).for_each(|worker| world.soon(3000, Event::Worker(worker)));
         for _ in 0..world.random.within(0..=2) {
             world.soon(STORM_MILLIS, Event::Restart);
+        }
+        for _ in 0..world.random.within(0..=1) {
+            world.soon(STORM_MILLIS, Event::Stall);
+            let service = world.random.within(0..=2) as usize;
+            world.soon(STORM_MILLIS, Event::Drain(service));
         }
         world.after(Duration::from_millis(STORM_MILLIS), Event::Calm);
         world
@@ -147,9 +160,15 @@ impl World {
             let timer = self.broker.poll_timeout();
             let next = [event, timer].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
+            // Whatever is due meanwhile is seen afterwards, and timers may be looked at first
+            let stalled_until = self.stalled_until.take();
+            let next = stalled_until.map_or(next, |until| until.max(next));
             self.clock.advance_to(next);
             if timer.is_some_and(|timer| timer <= next) {
+                let silent = self.broker.counter(Counter::WorkerSilent);
                 self.broker.handle_timeout(self.clock.now());
+                let now_silent = self.broker.counter(Counter::WorkerSilent);
+                assert!(stalled_until.is_none() || silent == now_silent, "it was the broker that was silent");
                 self.settle();
             }
             while self.events.peek().is_some_and(|Reverse((at, ..))| *at <= next) {
@@ -275,6 +294,15 @@ impl World {
             Event::Worker(worker) => self.with_worker(worker, |of, world| of.act(world, worker)),
             Event::Job(worker, job) => self.with_worker(worker, |of, world| of.work(world, worker, job)),
             Event::Beat(worker, connection) => self.with_worker(worker, |of, world| of.beat(world, worker, connection)),
+            Event::Drain(service) => {
+                let name = SERVICES[service].parse().unwrap();
+                self.totals.dried += u64::from(self.broker.drain(self.clock.now(), &name));
+            }
+            Event::Stall => {
+                self.totals.stalls += 1;
+                let millis = self.random.within(2000..=6000);
+                self.stalled_until = Some(self.clock.now() + Duration::from_millis(millis));
+            }
             Event::Restart => self.restart(),
             Event::Calm => {
                 self.is_calm = true;
@@ -364,18 +392,19 @@ impl World {
             if self.connections[connection].is_known_gone {
                 continue;
             }
-            // A connection that is full. Replies are lost then, which a client with numbers would wait for
-            let is_expendable = match (kind, owner) {
-                (TransmitKind::Order, _) => false,
-                (TransmitKind::Reply, Owner::Client(client)) => !self.clients[client].wire.is_numbered(),
-                _ => true,
-            };
-            if is_expendable && self.chance(60) {
+            // A connection that is full
+            if kind != TransmitKind::Order && self.chance(60) {
                 self.totals.stalled += 1;
                 self.tell(|| format!("       {to:?} does not take {kind:?}"));
                 self.broker.handle_unsent(self.clock.now(), to, kind, Unsent::Full);
                 if let (TransmitKind::Request(_), Some(worker)) = (kind, self.registered.get_mut(&to)) {
                     worker.is_stalled = true;
+                }
+                // As the driver does: a client that doesn't read is disconnected
+                if let (TransmitKind::Reply, Owner::Client(_)) = (kind, owner) {
+                    self.connections[connection].is_known_gone = true;
+                    self.cut(connection);
+                    self.soon(700, Event::PeerSeesGone(connection));
                 }
                 continue;
             }
@@ -445,6 +474,8 @@ impl World {
         totals.duplicate_ids += count(Counter::DuplicateId);
         totals.no_such_service += count(Counter::NoSuchService);
         totals.silent += count(Counter::WorkerSilent);
+        totals.slow_clients += count(Counter::SlowClient);
+        totals.pushed_out += count(Counter::ServicePushedOut);
     }
 
     fn check_end(&mut self) {
@@ -462,7 +493,7 @@ fn config(random: &mut Random) -> BrokerConfig {
     let mut few = |most: u64| if random.within(0..=3) == 0 { random.within(1..=most) as usize } else { 10_000 };
     BrokerConfig {
         max_waiting: few(4),
-        max_waiting_octets: few(40) * 10,
+        max_waiting_octets: few(6) * 400,
         max_per_client: few(3),
         max_services: few(3),
         max_workers: few(4),
@@ -471,13 +502,15 @@ fn config(random: &mut Random) -> BrokerConfig {
         max_attempts: few(3) as u32,
         absence: Duration::from_millis(few(2000) as u64 % 3000),
         key_ttl: Duration::from_millis(few(3000) as u64 + 100),
-        request_age: Duration::from_secs(5),
-        max_deadline: Duration::from_secs(5),
+        request_age: REQUEST_AGE,
+        max_deadline: REQUEST_AGE,
         heartbeat_interval: Duration::from_millis(500),
         ..BrokerConfig::default()
     }
 }
 
+/// How long requests wait that say nothing else
+pub(crate) const REQUEST_AGE: Duration = Duration::from_secs(5);
 /// How long things go wrong
 const STORM_MILLIS: u64 = 10_000;
 /// How long there is then for all to end: longer than a request and a silent worker last together

@@ -39,8 +39,10 @@ fn refused(stage: &mut Stage, status: &str, why: Counter) {
 fn waiting_requests_of_a_service() {
     let mut stage = with(|config| config.max_waiting = 2);
     busy(&mut stage);
-    let client = stage.peer(Wire::Mdp01);
-    (0..2).for_each(|_| stage.ask(client, 0, "echo", no_options(), "hi"));
+    for _ in 0..2 {
+        let client = stage.peer(Wire::Mdp01);
+        stage.ask(client, 0, "echo", no_options(), "hi");
+    }
     refused(&mut stage, "503", Counter::QueueFull);
     assert_eq!(stage.service("echo").waiting, 2);
     assert_eq!(stage.service("echo").refused.of(Status::UNAVAILABLE), 2);
@@ -48,17 +50,17 @@ fn waiting_requests_of_a_service() {
 
 #[test]
 fn octets_that_wait_for_a_service() {
-    let mut stage = with(|config| config.max_waiting_octets = 20);
+    let mut stage = with(|config| config.max_waiting_octets = 300);
     busy(&mut stage);
     let client = stage.peer(Wire::Mdp01);
     stage.ask(client, 0, "echo", no_options(), "0123456789");
-    assert_eq!(stage.service("echo").waiting_octets, 14);
+    assert_eq!(stage.service("echo").waiting_octets, 270);
     refused(&mut stage, "503", Counter::QueueOctets);
 }
 
 #[test]
 fn octets_in_all() {
-    let mut stage = with(|config| config.max_total_octets = 20);
+    let mut stage = with(|config| config.max_total_octets = 540);
     busy(&mut stage);
     let client = stage.peer(Wire::Mdp01);
     stage.worker(Wire::Mdp01, "other", 1);
@@ -200,7 +202,66 @@ fn a_worker_that_never_answers_holds_no_bodies_of_requests_that_ended() {
     (0..100).for_each(|id| stage.ask(client, id, "hole", in_time(secs(1)), "0123456789"));
     stage.wait_beating(secs(2), &[worker]);
     let stats = stage.broker.stats(stage.now());
-    assert_eq!((stats.outstanding, stats.requests, stats.octets), (0, 100, 0));
+    assert_eq!((stats.outstanding, stats.requests, stats.octets), (0, 100, 100 * 256));
     stage.work(worker, WorkerCommand::Disconnect);
     assert!(stage.is_at_rest());
+}
+
+#[test]
+fn one_client_leaves_room_in_a_queue_for_others() {
+    let mut stage = with(|config| config.max_waiting = 10);
+    busy(&mut stage);
+    let (greedy, other) = (stage.peer(Wire::Tidings), stage.peer(Wire::Tidings));
+    (1..=7).for_each(|id| stage.ask(greedy, id, "echo", no_options(), "hi"));
+    assert_eq!(stage.answers(greedy), [(6, "429".to_owned()), (7, "429".to_owned())]);
+    (1..=5).for_each(|id| stage.ask(other, id, "echo", no_options(), "hi"));
+    assert_eq!(stage.answers(other), []);
+    assert_eq!((stage.service("echo").waiting, stage.counted(Counter::TooManyOfClient)), (10, 2));
+}
+
+#[test]
+fn the_way_back_to_a_client_counts() {
+    let mut stage = with(|config| config.max_waiting_octets = 10_000);
+    busy(&mut stage);
+    let client = stage.peer(Wire::Mdp01);
+    let id = Bytes::from(vec![b'x'; 255]);
+    let frames = std::iter::repeat_n(id, 8).chain(["", "MDPC01", "echo", "hi"].map(Bytes::from));
+    let request = tidings_zmtp::Message::multipart(frames);
+    stage.say(client, request.clone());
+    let octets = stage.service("echo").waiting_octets;
+    assert!((8 * 255 + 256..3000).contains(&octets), "{octets}");
+    (0..4).for_each(|_| stage.say(client, request.clone()));
+    assert_eq!((stage.service("echo").waiting, stage.counted(Counter::QueueOctets)), (3, 2));
+    stage.leave(client);
+    assert_eq!(stage.service("echo").waiting_octets, 0);
+    stage.broker.check().unwrap();
+}
+
+#[test]
+fn names_without_workers_leave_room_for_those_with_workers() {
+    let mut stage = with(|config| config.max_services = 200);
+    let clients: Vec<_> = (0..3).map(|_| stage.peer(Wire::Mdp01)).collect();
+    for client in &clients {
+        for number in 0..150 {
+            stage.ask(*client, 0, &format!("{}.{number}", client.peer.0), no_options(), "hi");
+        }
+    }
+    // Each of them has its share, and no more
+    assert_eq!(stage.counted(Counter::TooManyServices), 50 + 50 + 150);
+    assert_eq!(stage.broker.stats(stage.now()).services.len(), 200);
+    // A worker's service takes the place of the oldest name that nobody ever worked for
+    let worker = stage.worker(Wire::Mdp01, "echo", 1);
+    assert_eq!(stage.orders(worker), []);
+    assert_eq!((stage.service("echo").workers, stage.counted(Counter::ReadyNoRoom)), (1, 0));
+    assert_eq!((stage.counted(Counter::ServicePushedOut), stage.counted(Counter::Refused)), (1, 251));
+    stage.broker.check().unwrap();
+    // Whoever leaves makes room, and may ask anew
+    clients.iter().for_each(|client| stage.leave(*client));
+    assert_eq!(stage.broker.stats(stage.now()).services.len(), 1);
+    let client = stage.peer(Wire::Mdp01);
+    (0..150).for_each(|number| stage.ask(client, 0, &number.to_string(), no_options(), "hi"));
+    assert_eq!(stage.broker.stats(stage.now()).services.len(), 101);
+    stage.wait(secs(61));
+    (0..150).for_each(|number| stage.ask(client, 0, &number.to_string(), no_options(), "hi"));
+    assert_eq!(stage.broker.waiting(&name("99")), 1);
 }

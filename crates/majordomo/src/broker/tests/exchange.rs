@@ -554,7 +554,8 @@ fn a_broker_stops_in_good_order() {
     let (client, plain) = (stage.peer(Wire::Tidings), stage.peer(Wire::Mdp01));
     stage.ask(client, 1, "echo", no_options(), "1");
     stage.ask(client, 2, "echo", no_options(), "2");
-    stage.broker.begin_stop();
+    let now = stage.now();
+    stage.broker.begin_stop(now);
     stage.ask(client, 3, "echo", no_options(), "3");
     stage.ask(plain, 0, "echo", no_options(), "4");
     assert_eq!(stage.answers(client), [(3, "503".to_owned())]);
@@ -573,4 +574,156 @@ fn a_broker_stops_in_good_order() {
     );
     assert!(stage.is_at_rest());
     assert_eq!(stage.broker.stats(now).workers, 0);
+}
+
+#[test]
+fn draining_ten_thousand_idle_workers_takes_little_stack() {
+    for wire in [Wire::Mdp01, Wire::Tidings] {
+        let mut stage = Stage::new();
+        let workers: Vec<_> = (0..10_000).map(|_| stage.worker(wire, "echo", 1)).collect();
+        workers.iter().for_each(|worker| drop(stage.messages(*worker)));
+        let now = stage.now();
+        let draining = |broker: &mut Broker| broker.drain(now, &name("echo"));
+        let drained = std::thread::scope(|scope| {
+            let small = std::thread::Builder::new().stack_size(256 * 1024);
+            small.spawn_scoped(scope, || draining(&mut stage.broker)).unwrap().join().unwrap()
+        });
+        assert!(drained);
+        let word = if wire.is_numbered() { WorkerOrder::Drain } else { WorkerOrder::Disconnect };
+        workers.iter().for_each(|worker| assert_eq!(stage.orders(*worker), std::slice::from_ref(&word)));
+        stage.broker.check().unwrap();
+        let left = stage.broker.worker_count();
+        assert_eq!(left, if wire.is_numbered() { workers.len() } else { 0 });
+    }
+}
+
+#[test]
+fn a_client_that_takes_no_part_gets_no_end_either() {
+    for wire in [Wire::Tidings, Wire::Mdp02] {
+        let mut stage = Stage::new();
+        let (worker, client) = (stage.worker(Wire::Tidings, "echo", 1), stage.peer(wire));
+        stage.ask(client, 1, "echo", no_options(), "hi");
+        let (token, _) = stage.given(worker);
+        stage.work(worker, WorkerCommand::Partial { token: token.clone(), body: body("first") });
+        stage.answers(client);
+        let now = stage.now();
+        let part = WorkerCommand::Partial { token: token.clone(), body: body("second") };
+        stage.broker.handle_message(now, worker.peer, part.encode(worker.wire).unwrap());
+        let transmit = stage.broker.poll_transmit().unwrap();
+        stage.broker.handle_unsent(now, transmit.to, transmit.kind, Unsent::Full);
+        // The worker need not go on, and what it says all the same would look whole
+        assert_eq!(stage.orders(worker), [WorkerOrder::Cancel { token: token.clone() }]);
+        stage.answer(worker, &token, "last");
+        assert_eq!(stage.answers(client), []);
+        assert_eq!((stage.counted(Counter::SlowClient), stage.counted(Counter::ClientGone)), (1, 1));
+        assert!(stage.events().contains(&BrokerEvent::SlowClient { peer: client.peer }));
+        assert!(stage.is_at_rest());
+    }
+}
+
+#[test]
+fn a_service_is_drained_when_nothing_waits_for_whatever_reason() {
+    for how in ["cancelled", "expired", "gone"] {
+        let mut stage = Stage::new();
+        let worker = stage.worker(Wire::Tidings, "echo", 1);
+        let (busy, client) = (stage.peer(Wire::Tidings), stage.peer(Wire::Tidings));
+        stage.ask(busy, 1, "echo", no_options(), "1");
+        stage.ask(client, 2, "echo", in_time(secs(1)), "2");
+        stage.given(worker);
+        let now = stage.now();
+        stage.broker.drain(now, &name("echo"));
+        match how {
+            "cancelled" => stage.cancel(client, 2),
+            "expired" => stage.wait(secs(2)),
+            _ => stage.leave(client),
+        }
+        assert_eq!(stage.orders(worker), [WorkerOrder::Drain], "{how}");
+    }
+}
+
+#[test]
+fn a_request_said_twice_is_ended_by_nothing_else() {
+    let mut stage = Stage::with(BrokerConfig { max_per_client: 1, max_body: 100, ..Default::default() });
+    let (worker, client) = (stage.worker(Wire::Tidings, "echo", 1), stage.peer(Wire::Tidings));
+    stage.ask(client, 1, "echo", no_options(), "hi");
+    let (token, _) = stage.given(worker);
+    stage.ask(client, 1, "echo", no_options(), "hi");
+    stage.ask(client, 1, "echo", no_options(), &"x".repeat(200));
+    stage.ask(client, 1, "nothing", no_options(), "hi");
+    stage.ask(client, 1, "mmi.service", no_options(), "echo");
+    assert_eq!(stage.answers(client), []);
+    assert_eq!(stage.counted(Counter::DuplicateId), 4);
+    stage.answer(worker, &token, "there");
+    assert_eq!(stage.answers(client), [(1, "there".to_owned())]);
+    stage.broker.check().unwrap();
+}
+
+#[test]
+fn a_refusal_at_the_deadline_is_the_deadline() {
+    for (after, status, said, expired) in
+        [(1000, 500, "504", 1), (995, 499, "504", 1), (995, 504, "504", 1), (995, 500, "500", 0), (500, 499, "499", 0)]
+    {
+        let mut stage = Stage::new();
+        let (worker, client) = (stage.worker(Wire::Tidings, "echo", 1), stage.peer(Wire::Tidings));
+        stage.ask(client, 1, "echo", in_time(secs(1)), "hi");
+        let (token, _) = stage.given(worker);
+        stage.wait(std::time::Duration::from_millis(after));
+        let status = Status::new(status).unwrap();
+        stage.work(worker, WorkerCommand::Refused { token, status, text: "no".into() });
+        assert_eq!(stage.answers(client), [(1, said.to_owned())], "{status} after {after}");
+        assert_eq!(stage.counted(Counter::Expired), expired);
+        // It need not be told to stop when it has
+        assert_eq!(stage.orders(worker).len(), usize::from(after == 1000));
+        assert!(stage.is_at_rest());
+        // Its place is free
+        stage.ask(client, 2, "echo", no_options(), "next");
+        stage.given(worker);
+    }
+}
+
+#[test]
+fn what_can_not_be_sent_goes_back_in_order() {
+    let mut stage = Stage::new();
+    let (worker, client) = (stage.worker(Wire::Tidings, "echo", 5), stage.peer(Wire::Tidings));
+    let now = stage.now();
+    for id in 1..=4u64 {
+        let (options, text) = (no_options(), id.to_string());
+        let command = ClientCommand::Request { id, service: name("echo"), options, body: body(&text) };
+        stage.broker.handle_message(now, client.peer, command.encode(Wire::Tidings).unwrap());
+    }
+    let sent: Vec<_> = std::iter::from_fn(|| stage.broker.poll_transmit()).collect();
+    for transmit in sent.into_iter().filter(|transmit| matches!(transmit.kind, TransmitKind::Request(_))) {
+        stage.broker.handle_unsent(now, transmit.to, transmit.kind, Unsent::Full);
+        stage.broker.check().unwrap();
+    }
+    stage.beat(worker);
+    let texts: Vec<_> = stage
+        .orders(worker)
+        .into_iter()
+        .map(|order| match order {
+            WorkerOrder::Request { body, .. } => body[0].clone(),
+            order => panic!("{order:?}"),
+        })
+        .collect();
+    assert_eq!(texts, ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_broker_that_stops_waits_for_nobody_who_can_not_be_served() {
+    let mut stage = Stage::new();
+    let (worker, busy) = (stage.worker(Wire::Tidings, "echo", 1), stage.worker(Wire::Tidings, "slow", 1));
+    let (client, plain) = (stage.peer(Wire::Tidings), stage.peer(Wire::Mdp01));
+    stage.ask(client, 1, "echo", no_options(), "1");
+    stage.ask(client, 2, "echo", no_options(), "2");
+    stage.ask(client, 3, "slow", no_options(), "3");
+    stage.ask(plain, 0, "nobody", no_options(), "4");
+    let now = stage.now();
+    stage.broker.begin_stop(now);
+    assert_eq!(stage.broker.outstanding(), 3, "nobody works for the last one, and nobody will");
+    stage.leave(worker);
+    assert_eq!(stage.answers(client), [(1, "503".to_owned()), (2, "503".to_owned())]);
+    let (token, _) = stage.given(busy);
+    stage.answer(busy, &token, "3");
+    assert_eq!(stage.broker.outstanding(), 0);
+    stage.broker.check().unwrap();
 }

@@ -150,3 +150,21 @@ fn a_broker_that_slept_does_not_expire_who_spoke_meanwhile() {
     stage.broker.handle_timeout(later);
     assert_eq!(stage.service("echo").workers, 1);
 }
+
+#[test]
+fn workers_are_not_dead_because_the_broker_was() {
+    let mut stage = Stage::new();
+    let (worker, dead) = (stage.worker(Wire::Mdp01, "echo", 1), stage.worker(Wire::Mdp01, "echo", 1));
+    stage.wait_beating(secs(1), &[worker, dead]);
+    // It is stopped: what workers say waits in the sockets
+    stage.pause(secs(10));
+    assert_eq!(stage.service("echo").workers, 2);
+    stage.wait_beating(secs(3), &[worker]);
+    assert_eq!(stage.service("echo").workers, 2);
+    stage.wait_beating(secs(2), &[worker]);
+    assert_eq!(stage.service("echo").workers, 1, "the other one did not come back with it");
+    // One that is always late finds the dead all the same
+    stage.pause(secs(3));
+    stage.pause(secs(10));
+    assert_eq!(stage.service("echo").workers, 0);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::stage::*;
-use crate::wire::{Wire, domogik};
+use crate::wire::{ClientReply, Wire, domogik};
 
 fn answer(stage: &mut Stage, wire: Wire, command: &str, about: &str) -> String {
     let client = stage.peer(wire);
@@ -110,4 +110,50 @@ fn draining_is_for_those_who_may() {
     assert_eq!(answer(&mut stage, Wire::Tidings, "mmi.drain", "echo"), "404");
     stage.broker.set_permit(Box::new(|_, _, _: &ServiceName| false));
     assert_eq!(answer(&mut stage, Wire::Tidings, "mmi.stats", ""), "403");
+}
+
+#[test]
+fn a_service_that_drains_is_none_to_ask() {
+    let mut stage = Stage::new();
+    let (worker, client) = (stage.worker(Wire::Tidings, "echo", 1), stage.peer(Wire::Tidings));
+    stage.ask(client, 1, "echo", no_options(), "hi");
+    stage.given(worker);
+    let now = stage.now();
+    stage.broker.drain(now, &name("echo"));
+    assert_eq!(answer(&mut stage, Wire::Mdp01, "mmi.service", "echo"), "404");
+    assert_eq!(answer(&mut stage, Wire::Mdp01, "mmi.services", ""), "");
+}
+
+#[test]
+fn large_answers_are_made_once_in_a_while() {
+    let mut stage = Stage::new();
+    let workers: Vec<_> =
+        (0..2000).map(|number| stage.worker(Wire::Mdp01, &format!("a-service-{number:030}"), 1)).collect();
+    for command in ["mmi.stats", "mmi.workers", "mmi.services"] {
+        let mut texts = |about: &str| {
+            let client = stage.peer(Wire::Tidings);
+            (1..=2).for_each(|id| stage.ask(client, id, command, no_options(), about));
+            stage.wait(Duration::from_millis(200));
+            stage.ask(client, 3, command, no_options(), about);
+            let texts: Vec<Bytes> = stage
+                .replies(client)
+                .into_iter()
+                .map(|reply| match reply {
+                    ClientReply::Final { body, .. } => body[0].clone(),
+                    reply => panic!("{reply:?}"),
+                })
+                .collect();
+            texts
+        };
+        let all = texts("");
+        assert!(all[0].len() > 64 * 1024, "{command} {}", all[0].len());
+        assert_eq!(all[0].as_ptr(), all[1].as_ptr(), "{command} is made twice");
+        assert_ne!(all[0].as_ptr(), all[2].as_ptr(), "{command} is old");
+        if command != "mmi.services" {
+            // One service costs what one service costs, and is always new
+            let one = texts(&format!("a-service-{:030}", 7));
+            assert!(one[0].len() < 8 * 1024, "{command} {}", one[0].len());
+        }
+        workers.iter().for_each(|worker| stage.beat(*worker));
+    }
 }

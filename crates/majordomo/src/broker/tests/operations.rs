@@ -26,10 +26,12 @@ impl Operations {
         let (mut random, clock) = (Random::seeded(seed), Clock::new());
         let config = BrokerConfig {
             max_waiting: 8,
-            max_waiting_octets: 1000,
-            max_total_octets: 4000,
+            max_waiting_octets: 2000,
+            max_total_octets: 6000,
             max_requests: 32,
             max_services: 4,
+            max_unserved: 3,
+            max_unserved_of_client: 2,
             max_workers: 5,
             max_concurrency: 4,
             max_per_client: 6,
@@ -183,7 +185,7 @@ impl Operations {
                     self.broker.finish_stop(now);
                     return assert_eq!(self.broker.outstanding(), 0);
                 }
-                1 => return self.broker.begin_stop(),
+                1 => return self.broker.begin_stop(now),
                 _ => return,
             },
         };

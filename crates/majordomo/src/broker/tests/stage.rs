@@ -142,6 +142,13 @@ impl Stage {
         self.collect();
     }
 
+    /// Time passes, and the broker sees it only afterwards
+    pub(super) fn pause(&mut self, time: Duration) {
+        self.clock.advance(time);
+        self.broker.handle_timeout(self.clock.now());
+        self.collect();
+    }
+
     /// As `wait`, while workers go on beating
     pub(super) fn wait_beating(&mut self, time: Duration, workers: &[Actor]) {
         let until = self.clock.now() + time;
