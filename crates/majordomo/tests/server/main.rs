@@ -291,3 +291,93 @@ async fn it_ends_with_its_socket() {
     socket.close(Duration::ZERO).await;
     assert!(in_time(server.ended()).await.is_complete());
 }
+
+#[tokio::test]
+async fn a_client_that_reads_too_slowly_sees_its_connection_end_and_no_hole() {
+    in_time(async {
+        let stage = stage(BrokerConfig::default()).await;
+        let worker = stage.dealer();
+        worker.send(ready(Wire::Tidings, "parts")).await.unwrap();
+        stage.counted(Counter::WorkerReady, 1).await;
+        let slow = stage.context.socket_with(SocketType::Dealer, Options::default().recv_hwm(1)).unwrap();
+        slow.connect(&stage.endpoint[..]).unwrap();
+        slow.send(request(Wire::Mdp02, 0, "parts", &["hi"])).await.unwrap();
+        let mut token = None;
+        while token.is_none() {
+            if let Ok(WorkerOrder::Request { token: of, .. }) = WorkerOrder::decode(recv(&worker).await, Wire::Tidings)
+            {
+                token = Some(of);
+            }
+        }
+        let token = token.unwrap();
+        let mut parts = 0_u64;
+        while stage.server.stats().counters["slow-client"] == 0 {
+            let text = format!("{parts:08}{}", "x".repeat(1 << 20));
+            let body: Body = [Bytes::from(text)].into_iter().collect();
+            worker
+                .send(WorkerCommand::Partial { token: token.clone(), body }.encode(Wire::Tidings).unwrap())
+                .await
+                .unwrap();
+            parts += 1;
+            while stage.server.stats().counters["partial-replies"]
+                + stage.server.stats().counters["reply-to-gone-client"]
+                < parts
+            {
+                tokio::task::yield_now().await;
+            }
+        }
+        let body: Body = [Bytes::from("the end")].into_iter().collect();
+        worker.send(WorkerCommand::Final { token, body }.encode(Wire::Tidings).unwrap()).await.unwrap();
+        stage.counted(Counter::ReplyToGoneClient, 1).await;
+        // It takes up reading: what it hears are the first parts, then that its connection has ended
+        let mut heard = 0_u64;
+        let mut hear = |message| match ClientReply::decode(message, Wire::Mdp02).unwrap() {
+            ClientReply::Partial { body, .. } => {
+                assert_eq!(body[0][..8], *format!("{heard:08}").as_bytes());
+                heard += 1;
+                false
+            }
+            ClientReply::Final { body, .. } => {
+                assert_eq!(body[0], "again");
+                true
+            }
+            reply => panic!("{reply:?}"),
+        };
+        while slow.stats().closes.is_empty() {
+            match slow.try_recv() {
+                Ok(message) => assert!(!hear(message)),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+        let echo = stage.echo(Wire::Tidings, "echo").await;
+        slow.send(request(Wire::Mdp02, 0, "echo", &["again"])).await.unwrap();
+        while !hear(recv(&slow).await) {}
+        assert!(heard < parts, "{heard} of {parts} parts");
+        echo.abort();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_empty_message_is_malformed_and_no_end() {
+    in_time(async {
+        let stage = stage(BrokerConfig::default()).await;
+        let worker = stage.echo(Wire::Mdp01, "echo").await;
+        let client = stage.dealer();
+        client.send(request(Wire::Tidings, 1, "echo", &["hi"])).await.unwrap();
+        client.send(Message::default()).await.unwrap();
+        stage.counted(Counter::Malformed, 1).await;
+        let reply = ClientReply::decode(recv(&client).await, Wire::Tidings).unwrap();
+        assert!(matches!(reply, ClientReply::Final { id: 1, .. }), "{reply:?}");
+        assert_eq!(stage.server.stats().counters["client-gone"], 0);
+        // Nor is a worker gone that says nothing
+        let silent = stage.dealer();
+        silent.send(ready(Wire::Tidings, "mute")).await.unwrap();
+        stage.counted(Counter::WorkerReady, 2).await;
+        silent.send(Message::default()).await.unwrap();
+        stage.counted(Counter::Malformed, 2).await;
+        assert_eq!((stage.workers("mute"), stage.server.stats().counters["worker-gone"]), (1, 0));
+        worker.abort();
+    })
+    .await;
+}

@@ -95,6 +95,50 @@ async fn a_router_can_tell_who_comes_and_goes() {
 }
 
 #[tokio::test]
+async fn an_empty_message_is_told_from_a_notice() {
+    for transport in TRANSPORTS {
+        let context = Context::new();
+        let router = socket_with(&context, Router, Options::new().router_notify(3));
+        let dealer = socket_with(&context, Dealer, Options::new().routing_id("me".into()));
+        link(transport, &router, &dealer).await;
+        send(&dealer, "").await;
+        eventually(transport, || router.stats().received > 0).await;
+        dealer.close(LONG).await;
+        eventually(transport, || connected(&router) == 0).await;
+        let (mut received, mut notices) = (Vec::new(), Vec::new());
+        while notices.len() < 3 && router.try_recv_many_from(&mut received, 10).is_ok() {
+            for of in received.drain(..) {
+                assert_eq!((of.message.frame_count(), of.message.octets()), (2, 2), "{transport}");
+                notices.push(of.is_notice);
+            }
+        }
+        assert_eq!(notices, [true, false, true], "{transport}");
+    }
+}
+
+#[tokio::test]
+async fn a_router_may_hang_up() {
+    for transport in TRANSPORTS {
+        let context = Context::new();
+        let router = socket_with(&context, Router, Options::new().router_notify(2));
+        let dealer = socket_with(&context, Dealer, Options::new().routing_id("me".into()));
+        link(transport, &router, &dealer).await;
+        send(&dealer, "hello").await;
+        let hello = soon("hello", router.recv_from()).await.unwrap();
+        assert!(router.hang_up(hello.from.connection), "{transport}");
+        let notice = soon("a notice", router.recv_from()).await.unwrap();
+        assert_eq!((notice.is_notice, notice.from.connection), (true, hello.from.connection), "{transport}");
+        assert_eq!(router.stats().closes.get("too-slow"), Some(&1), "{transport}");
+        assert!(!router.hang_up(hello.from.connection), "{transport}: it has ended");
+        // Whoever connected comes again
+        eventually(transport, || dealer.stats().closes.values().sum::<u64>() > 0 && connected(&dealer) == 1).await;
+        send(&dealer, "again").await;
+        let again = soon("again", router.recv_from()).await.unwrap();
+        assert_ne!(again.from.connection, hello.from.connection, "{transport}");
+    }
+}
+
+#[tokio::test]
 async fn correlated_requests_carry_a_number() {
     for transport in TRANSPORTS {
         let context = Context::new();
