@@ -423,15 +423,15 @@ impl Broker {
             }
         }
         if why == Counter::Expired {
+            // A worker that gives up has just had it
+            let was_running = matches!(place, Place::Worker(_) | Place::Nowhere);
             let name = self.services.get(service).map(|service| service.name.clone());
             let (client, is_told) = (self.client_of(&asker), asker.can_be_refused());
             if let Some(service) = name {
-                // A worker that gives up has just had it
-                let was_running = matches!(place, Place::Worker(_) | Place::Nowhere);
                 self.tell(|| BrokerEvent::RequestExpired { client, service, was_running, is_told });
             }
             let words = Bytes::from_static(Status::DEADLINE_PASSED.words().as_bytes());
-            let by = Refuser::Broker { was_running: matches!(place, Place::Worker(_)) };
+            let by = Refuser::Broker { was_running };
             self.send_refusal(&asker, by, Status::DEADLINE_PASSED, words);
         }
         let is_shared = key.is_some_and(|key| self.keys.has_joiners(key));
