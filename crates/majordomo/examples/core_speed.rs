@@ -79,7 +79,7 @@ fn requests_in_a_second(wire: Wire, in_flight: usize, time: Duration) -> f64 {
 
 fn weight_of_a_waiting_request() -> usize {
     let count = 100_000;
-    let config = BrokerConfig { max_waiting: count, max_per_client: count, ..BrokerConfig::default() };
+    let config = BrokerConfig { max_waiting: 2 * count, max_per_client: count, ..BrokerConfig::default() };
     let now = Instant::now();
     let mut broker = Broker::new(config, 1, now);
     let buffer = Bytes::from(vec![b'x'; 64 * 1024]);
