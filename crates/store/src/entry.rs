@@ -34,7 +34,7 @@ impl NewEntry {
         self
     }
 
-    /// A key of 1 to 255 octets, by which a second arrival in the same queue is told
+    /// A key of 1 to 1024 octets, by which a second arrival in the same queue is told
     #[must_use]
     pub fn key(mut self, key: impl Into<Bytes>) -> Self {
         self.key = Some(key.into());
@@ -305,7 +305,15 @@ impl Settled {
 pub(crate) fn checked_name(what: &'static str, name: &[u8]) -> Result<(), StoreError> {
     match name.len() {
         1..=255 => Ok(()),
-        octets => Err(StoreError::BadName { what, octets }),
+        octets => Err(StoreError::BadName { what, octets, max: 255 }),
+    }
+}
+
+/// The key of an entry: 1 to 1024 octets, for somebody may put whose it is in front of somebody's own 255
+pub(crate) fn checked_key(key: &[u8]) -> Result<(), StoreError> {
+    match key.len() {
+        1..=1024 => Ok(()),
+        octets => Err(StoreError::BadName { what: "key", octets, max: 1024 }),
     }
 }
 

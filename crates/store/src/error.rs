@@ -81,13 +81,15 @@ pub enum StoreError {
     /// As many queues as there may be hold something
     #[error("there are {0} queues already, as many as there may be")]
     TooManyQueues(u64),
-    /// A name or key has no octets, or more than 255
-    #[error("a {what} has 1 to 255 octets, and this one {octets}")]
+    /// A name has no octets or more than 255, or a key has none or more than 1024
+    #[error("a {what} has 1 to {max} octets, and this one {octets}")]
     BadName {
         /// `queue's name`, `key`
         what: &'static str,
         /// Its size
         octets: usize,
+        /// What is allowed
+        max: usize,
     },
     /// The key or id stands for an entry with another body
     #[error("the key or id belongs to another entry: {id}")]

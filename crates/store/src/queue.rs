@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::batch::Packed;
-use crate::entry::{Enqueued, Leased, NewEntry, Retry, Settled, Ticket, checked_name, fresh_id};
+use crate::entry::{Enqueued, Leased, NewEntry, Retry, Settled, Ticket, checked_key, fresh_id};
 use crate::frames::{Stored, packed_len};
 use crate::view::QueueStats;
 use crate::{Pending, Store, StoreError};
@@ -67,7 +67,7 @@ impl Queue {
             return Err(StoreError::TooLarge { octets, max });
         }
         if let Some(key) = &entry.key {
-            checked_name("key", key)?;
+            checked_key(key)?;
         }
         let fresh = || {
             fresh_id(self.store.now()).map_err(|error| {

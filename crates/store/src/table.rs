@@ -24,7 +24,7 @@ impl Table {
     pub fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Pending<()> {
         let (name, key, value) = (self.name.clone(), key.into(), value.into());
         let (octets, max) = (value.len(), self.store.max_body());
-        let checked = match checked_name("key", &key) {
+        let checked = match checked_name("table's key", &key) {
             Ok(()) if octets > max => Err(StoreError::TooLarge { octets, max }),
             checked => checked,
         };

@@ -248,6 +248,13 @@ impl Broker {
         }
     }
 
+    /// Whom [`identify`](Self::identify) has named; empty for anybody
+    #[must_use]
+    pub fn principal_of(&self, peer: PeerKey) -> &[u8] {
+        let peer = self.peer_by_key.get(&peer).and_then(|index| self.peers.get(*index as usize));
+        peer.map_or(&[], |peer| &peer.principal)
+    }
+
     /// A connection ended: its worker is dead, its requests are wanted no longer
     pub fn handle_gone(&mut self, now: Instant, peer: PeerKey) {
         let Some(index) = self.peer_by_key.remove(&peer) else { return };

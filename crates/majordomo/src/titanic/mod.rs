@@ -473,7 +473,7 @@ impl Titanic {
         if let Some(key) = options.key {
             entry = match key.starts_with(ONCE) {
                 true => entry.brief_key(key),
-                false => entry.key(key),
+                false => entry.key(key_of(client.map_or(&[], |client| broker.principal_of(client)), &key)),
             };
         }
         // Names that somebody made up must not take the places of services that there are
@@ -656,6 +656,13 @@ impl std::fmt::Debug for Titanic {
             .field("running", &self.running.len())
             .finish_non_exhaustive()
     }
+}
+
+/// The store's name for a client's key: clients of one principal share theirs, and nobody gets at another one's
+fn key_of(principal: &[u8], key: &[u8]) -> Bytes {
+    // A user id or a certificate's digest and its word are far shorter than that; one that is not shares with its like
+    let principal = principal.get(..usize::from(u8::MAX)).unwrap_or(principal);
+    [&[b'k', principal.len() as u8], principal, key].concat().into()
 }
 
 /// Keys that begin so were made for one call and its repetitions

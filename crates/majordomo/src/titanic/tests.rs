@@ -8,7 +8,7 @@ use tidings_store::{Backoff, Durability, EntryKey, ManualClock, State, StoreOpti
 
 use super::*;
 use crate::broker::{BrokerConfig, Transmit};
-use crate::wire::{ReadyOptions, Wire, WorkerCommand, WorkerOrder};
+use crate::wire::{ClientCommand, ClientReply, ReadyOptions, Wire, WorkerCommand, WorkerOrder};
 
 struct Stage {
     broker: Broker,
@@ -20,6 +20,8 @@ struct Stage {
     directory: TempDir,
     replies: HashMap<LocalRequestId, Local>,
     orders: VecDeque<(PeerKey, Bytes, Body)>,
+    /// What clients of our wire were answered
+    answers: Vec<(PeerKey, String)>,
     next_peer: u64,
 }
 
@@ -51,7 +53,9 @@ impl Stage {
         let now = Instant::now();
         let (broker, titanic) = begin(&directory, &clock, &config, &options, now);
         let (replies, orders) = (HashMap::new(), VecDeque::new());
-        let mut stage = Self { broker, titanic, now, clock, config, options, directory, replies, orders, next_peer: 1 };
+        let answers = Vec::new();
+        let mut stage =
+            Self { broker, titanic, now, clock, config, options, directory, replies, orders, answers, next_peer: 1 };
         stage.settle().await;
         stage
     }
@@ -75,8 +79,12 @@ impl Stage {
                 }
             }
             while let Some(Transmit { to, message, .. }) = self.broker.poll_transmit() {
-                if let Ok(WorkerOrder::Request { token, body, .. }) = WorkerOrder::decode(message, Wire::Tidings) {
+                if let Ok(WorkerOrder::Request { token, body, .. }) =
+                    WorkerOrder::decode(message.clone(), Wire::Tidings)
+                {
                     self.orders.push_back((to, token, body));
+                } else if let Ok(ClientReply::Final { body, .. }) = ClientReply::decode(message, Wire::Tidings) {
+                    self.answers.push((to, said(&body)));
                 }
             }
             if self.titanic.pending == 0 {
@@ -226,6 +234,28 @@ async fn a_key_makes_it_the_same_request() {
 fn assert_no_id(said: &str) {
     assert!(said.starts_with("400 the key"), "{said}");
     assert!(said.split_whitespace().all(|word| answer::read_id(word.as_bytes()).is_none()), "{said}");
+}
+
+#[tokio::test]
+async fn a_key_is_its_principals_own() {
+    let mut stage = Stage::new().await;
+    let (anna, bert) = (PeerKey(901), PeerKey(902));
+    stage.broker.identify(anna, Bytes::from("user:anna"));
+    stage.broker.identify(bert, Bytes::from("user:bert"));
+    let mut ids = Vec::new();
+    for (number, client) in [anna, bert, anna].into_iter().enumerate() {
+        let options = RequestOptions { key: Some(Bytes::from("k")), ..RequestOptions::default() };
+        let service = name(REQUEST);
+        let command = ClientCommand::Request { id: number as u64, service, options, body: frames(&["echo", "x"]) };
+        stage.broker.handle_message(stage.now, client, command.encode(Wire::Tidings).unwrap());
+        stage.settle().await;
+        let (to, said) = stage.answers.pop().unwrap();
+        assert_eq!(to, client);
+        ids.push(said);
+        // Until the broker's own memory of keys is over
+        stage.pass(secs(400)).await;
+    }
+    assert!(ids[0].starts_with("200|") && ids[0] != ids[1] && ids[0] == ids[2], "{ids:?}");
 }
 
 #[tokio::test]
