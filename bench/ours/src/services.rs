@@ -249,7 +249,7 @@ pub(crate) fn idle(mut arguments: Arguments) -> Result<()> {
     let is_ready = arguments.or("ready", "no".to_owned())? == "yes";
     arguments.finish()?;
     on_runtime(async move {
-        let context = Context::new();
+        let context = Context::builder().max_sockets(connections + 1).build()?;
         let span = Span::start();
         let (mut sockets, mut connecting) = (Vec::with_capacity(connections), JoinSet::new());
         for begun in 0..connections {
