@@ -8,10 +8,11 @@
 //! # Why SQLite
 //!
 //! The best-proven durability there is, one file that any administrator can open, transactions over queues and
-//! tables, readers in other processes, a check of its own; and it is fast enough. With a simpler table than ours, 256-octet
-//! messages and 256 producers, each commit on disk before its acknowledgements, on an otherwise idle machine with two cores:
+//! tables, readers in other processes, a check of its own; and it was the fastest of those that were tried when it was chosen.
+//! That trial had tables simpler than ours, 256-octet messages, 256 producers and an idle machine with two cores; it was
+//! not repeated with this crate:
 //!
-//! | engine | messages a second | why not |
+//! | engine | messages a second, in the trial | why not |
 //! |---|---|---|
 //! | bare append and fdatasync (the limit) | 540,000 | |
 //! | **SQLite**, WAL | 390,000 to 480,000 | |
@@ -19,18 +20,10 @@
 //! | redb 4.4 | 250,000 | half the rate; large values take twice their space |
 //! | LMDB | 400,000 | fixed map, unsafe to open |
 //!
-//! What this crate adds to each entry (its state, three indices, a checksum) takes about 6 µs of one core. The example
-//! `queue_speed` measures it beside the bare append, in one run:
-//!
-//! | stored a second | 1 producer | 16 | 256 |
-//! |---|---|---|---|
-//! | `fsync`, where syncing costs nothing (tmpfs): what the code takes | 13,400 | 109,000 | 147,000 |
-//! | `memory`, there | 15,600 | 137,000 | 174,000 |
-//! | `fsync` on a busy disk and busy cores, median of three | 700 | 10,500 | 97,000 |
-//! | bare append and fdatasync, in the same runs | 4,800 | 18,000 | 160,000 |
-//!
-//! The busy machine had a load of eleven on its two cores, from compilers that also wrote to the disk: compare rows,
-//! do not quote them.
+//! What this crate adds to each entry (its state, three indices, a checksum) makes it slower than that. As `cargo xtask bench
+//! service` measured it, medians of five: 158,000 stored a second with 1,024 under way, 3,500 with one, where the disk alone
+//! took 6,100 (`bench/results/service-2026-11-21-1804.md`; the disk in a run of its own right after). The example
+//! `queue_speed` has all durabilities beside the bare append.
 //!
 //! # How it is durable
 //!

@@ -75,6 +75,12 @@ impl DurableRequests {
         &self.store
     }
 
+    /// Hands out nothing more; what is under way goes on as long as the server does
+    pub fn begin_stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        self.shared.stop.notify_one();
+    }
+
     /// Hands out nothing more and waits for what is under way, for so long; whether all of it came to an end
     ///
     /// To be called before the server stops. Requests are still taken and stored until then, and what is left is executed
@@ -83,8 +89,7 @@ impl DurableRequests {
     /// # Cancel safety
     /// It stops all the same.
     pub async fn stop(&self, deadline: Duration) -> bool {
-        self.shared.is_stopping.store(true, Ordering::Release);
-        self.shared.stop.notify_one();
+        self.begin_stop();
         let idle = async {
             loop {
                 let idle = self.shared.idle.notified();
@@ -161,7 +166,9 @@ async fn run(mut titanic: Titanic, server: Server, mut locals: Locals, shared: &
             server.with(|broker, now| titanic.handle_outcome(broker, now, outcome));
         }
     };
-    let _written = timeout(LAST_WRITES, last_writes).await;
+    if timeout(LAST_WRITES, last_writes).await.is_err() {
+        tracing::warn!("some results of durable requests were not written in time: those requests will be tried again");
+    }
     shared.tell(&titanic);
 }
 

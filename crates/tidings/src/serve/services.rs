@@ -9,7 +9,7 @@ use tidings_majordomo::Server;
 use tidings_majordomo::broker::{BrokerConfig, BrokerStats};
 
 use super::access::Rules;
-use super::durable::{Durable, DurableView, Stored};
+use super::durable::{Durable, Stored};
 use super::keys::NodeKeys;
 use super::metrics::Labels;
 use super::side::{Bound, Side};
@@ -30,7 +30,7 @@ pub(super) struct Services {
 pub(super) struct BrokerView {
     server: Server,
     labels: Arc<Labels>,
-    durable: Option<DurableView>,
+    durable: Option<Durable>,
 }
 
 impl Services {
@@ -61,7 +61,7 @@ impl Services {
         };
         side.listen(&settings.service_listen.value).await?;
         health.watches("service", side.socket.clone());
-        let view = durable.as_ref().map(Durable::view);
+        let view = durable.clone();
         health.serves(BrokerView { server: server.clone(), labels: Arc::default(), durable: view });
         Ok(Self { side, server, rules, durable })
     }
@@ -99,7 +99,7 @@ impl Services {
         }
         let report = self.server.stop(deadline).await;
         if let Some(durable) = self.durable {
-            durable.stop().await;
+            durable.ended().await;
         }
         match report.is_complete() {
             true => tracing::info!(workers = report.workers, "all requests were answered, workers were sent home"),
@@ -126,7 +126,7 @@ impl BrokerView {
 
     /// Whether durable requests can be kept, or need not
     pub(super) fn keeps_requests(&self) -> bool {
-        self.durable.as_ref().is_none_or(DurableView::is_open)
+        self.durable.as_ref().is_none_or(Durable::is_open)
     }
 
     /// Durable requests, if any are kept
