@@ -261,9 +261,10 @@ fn names_keys_and_bodies_have_bounds() {
     queue.enqueue(NewEntry::new([vec![0; 996]])).wait().unwrap();
     let error = queue.enqueue(NewEntry::new([vec![0; 997]])).wait().unwrap_err();
     assert!(matches!(error, StoreError::TooLarge { octets: 1001, max: 1000 }), "{error}");
-    for key in [vec![], vec![0; 256]] {
-        assert!(matches!(queue.enqueue(entry("").key(key)).wait(), Err(StoreError::BadName { .. })));
+    for key in [vec![], vec![0; 1025]] {
+        assert!(matches!(queue.enqueue(entry("").key(key)).wait(), Err(StoreError::BadName { max: 1024, .. })));
     }
+    queue.enqueue(entry("").key(vec![0; 1024])).wait().unwrap();
     store.queue("two").unwrap().enqueue(entry("")).wait().unwrap();
     let error = store.queue("three").unwrap().enqueue(entry("")).wait().unwrap_err();
     assert!(matches!(error, StoreError::TooManyQueues(2)), "{error}");
