@@ -1,0 +1,1 @@
+//! The text commands of the original actor, and ours, over a socket.

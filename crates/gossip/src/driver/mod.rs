@@ -1,0 +1,1 @@
+//! The handle of a node that runs, and the loop that joins a core to sockets and the clock.

@@ -1,0 +1,1 @@
+//! How what was lost is found: digests, and the exchange that follows when they differ.

@@ -1,0 +1,1 @@
+//! A network of cores on a virtual clock: scenarios, curves and figures.

@@ -1,0 +1,1 @@
+//! The tuples, and what is dead: last-writer order, expiry, digests.

@@ -1,0 +1,1 @@
+//! ZGP 1, octet for octet: HELLO, PUBLISH, PING, PONG, INVALID.
