@@ -211,7 +211,8 @@ static void play(const struct load *load)
         printf("\"seconds\":%.6f,", seconds);
     printf("\"least\":%zu,\"wanted\":%zu,\"octets\":%llu,", least, wanted, octets - before);
     if (load->rest)
-        printf("\"rest_octets\":%llu,\"rest_seconds\":%lld,", rest, (long long)load->rest);
+        printf("\"rest_octets\":%llu,\"rest_octets_a_node_and_second\":%.3f,", rest,
+               (double)rest / load->nodes / load->rest);
     printf("\"cpu_seconds\":%.6f}\n", cpu);
     fflush(stdout);
     /* Not one by one: with much on its way the end of a node takes as long as that */

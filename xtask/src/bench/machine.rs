@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::checks::root;
 
 /// Processor, kernel, compiler, versions of the rivals, and how busy the machine is right now
-pub(super) fn describe(libzmq: Option<&Path>) -> Value {
+pub(super) fn describe(libzmq: Option<&Path>, czmq: Option<&Path>) -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu_info = read("/proc/cpuinfo");
     let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
@@ -21,6 +21,7 @@ pub(super) fn describe(libzmq: Option<&Path>) -> Value {
         "rustc": said(Path::new("rustc"), "--version"),
         "libzmq": libzmq.map(|program| said(program, "--version")),
         "libzmq_libraries": libzmq.map(libraries),
+        "czmq": czmq.map(|program| said(program, "--version")),
         "nats": said(Path::new("nats-server"), "--version"),
         "crates": versions(&lock, &PACKAGES),
         "commit": said_by(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(root())),

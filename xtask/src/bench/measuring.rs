@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::results::{Failure, Measure, Results, SideResult, WorkResult};
 use super::run::{Stage, amount_by_trial, fixed_amount, seconds, trial_count};
 use super::script::{Amount, Contestant, Side};
+use super::side::Surroundings;
 use super::steadiness::Steadiness;
 use super::suite::Suite;
 use super::works::{Kind, LIBZMQ, OURS, Placement, Work, works};
@@ -60,7 +61,10 @@ impl Measuring {
         let rounds = self.rounds.unwrap_or(if self.quick { 2 } else { 5 });
         machine::raise_open_files()?;
         let programs = programs::build(sides)?;
-        let machine = machine::describe(programs.get(&Side::Libzmq).map(PathBuf::as_path));
+        let machine = machine::describe(
+            programs.get(&Side::Libzmq).map(PathBuf::as_path),
+            programs.get(&Side::Czmq).map(PathBuf::as_path),
+        );
         let now = jiff::Zoned::now();
         let mut results = Results {
             suite: suite.name.to_owned(),
@@ -80,6 +84,9 @@ impl Measuring {
             std::fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
         }
         let mut stage = Stage::new(&programs)?;
+        if works.iter().any(|work| work.surroundings() == Surroundings::OwnNetwork) {
+            results.machine["network"] = stage.own_network().into();
+        }
         if suite.encrypts {
             stage.make_keys()?;
         }
@@ -187,7 +194,7 @@ impl Turns {
     }
 
     fn is_out(&self) -> bool {
-        !matches!(self.result.failures.as_slice(), [] | [Failure::Failed(_)])
+        !matches!(self.result.failures.as_slice(), [] | [Failure::Failed(_)]) || self.result.never_converged()
     }
 
     fn attempt(&mut self, stage: &mut Stage, work: &Work, quick: bool, rate: u64) -> Result<(), Failure> {
@@ -196,11 +203,11 @@ impl Turns {
             Some(count) => count,
             None => {
                 let trial = Amount { count: trial_count(work), rate };
-                amount_by_trial(work, &stage.run(work, self.contestant, trial, patience(quick))?, seconds)
+                amount_by_trial(work, &stage.run(work, self.contestant, trial, patience(work, quick))?, seconds)
             }
         };
         self.count = Some(count);
-        let run = stage.run(work, self.contestant, Amount { count, rate }, patience(quick))?;
+        let run = stage.run(work, self.contestant, Amount { count, rate }, patience(work, quick))?;
         self.result.runs.push(run);
         Ok(())
     }
@@ -215,13 +222,14 @@ fn half_load(stage: &mut Stage, results: &Results) -> u64 {
     let p50 = measured.or_else(|| {
         let amount = Amount { count: 5000, rate: 0 };
         let libzmq = Contestant { side: Side::Libzmq, label: LIBZMQ };
-        stage.run(&base, libzmq, amount, patience(false)).ok()?.figures.first().copied().flatten()
+        stage.run(&base, libzmq, amount, patience(&base, false)).ok()?.figures.first().copied().flatten()
     });
     p50.map_or(RATE, |nanoseconds| (0.5e9 / nanoseconds) as u64).max(1)
 }
 
 fn ours_failed(work: &WorkResult) -> bool {
-    work.sides.iter().any(|side| side.label.starts_with(OURS) && !side.failures.is_empty())
+    let ours = work.sides.iter().filter(|side| side.label.starts_with(OURS));
+    ours.into_iter().any(|side| !side.failures.is_empty() || side.never_converged())
 }
 
 /// Names, who takes part, and targets
@@ -274,8 +282,14 @@ impl Progress {
 }
 
 /// A run that takes longer hangs; the longest real one sets up a million subscriptions
-fn patience(quick: bool) -> Duration {
-    Duration::from_secs(if quick { 10 } else { 40 })
+fn patience(work: &Work, quick: bool) -> Duration {
+    let seconds = match work.kind {
+        // Which say by themselves when they give up
+        Kind::Gossip(_) => 400,
+        _ if quick => 10,
+        _ => 40,
+    };
+    Duration::from_secs(seconds)
 }
 
 /// Half of 1 / 79 us, what libzmq took on the reference machine; for runs without libzmq

@@ -1,12 +1,13 @@
 //! `cargo xtask bench`: us, libzmq, the other crates and the raw floors in turn, each end in a process of its own.
 //!
-//! `suite.rs` names the benchmarks, `works.rs`, `encrypted.rs` and `services.rs` are the tables of what is measured and
-//! what must come out, `script.rs` says which programs that takes, `measuring.rs`, `side.rs` and `run.rs` run them, `results.rs` is
+//! `suite.rs` names the benchmarks, `works.rs`, `encrypted.rs`, `services.rs` and `gossip.rs` are the tables of what is measured
+//! and what must come out, `script.rs` says which programs that takes, `measuring.rs`, `side.rs` and `run.rs` run them, `results.rs` is
 //! the raw file, `report.rs` and `picture.rs` show it.
 
 mod chart;
 mod curves;
 mod encrypted;
+mod gossip;
 mod machine;
 mod measuring;
 mod overview;
@@ -40,6 +41,8 @@ pub(crate) enum Bench {
     Tls(measuring::Measuring),
     /// Services against nats-server, majortomo's broker and the bare engine; stored requests against the disk; memory
     Service(measuring::Measuring),
+    /// Networks of gossip nodes against CZMQ's zgossip: until all know all, octets on the wire, octets at rest
+    Gossip(measuring::Measuring),
     /// Instructions and allocations per message under callgrind, against bench/instructions.json
     Instructions(crate::instructions::Instructions),
     /// Draws the tables and pictures of raw results anew
@@ -48,7 +51,7 @@ pub(crate) enum Bench {
 
 #[derive(Args)]
 pub(crate) struct Picture {
-    /// Raw results of `cargo xtask bench engine`, `curve`, `tls` or `service`; the table and the pictures go beside them
+    /// Raw results of `cargo xtask bench engine`, `curve`, `tls`, `service` or `gossip`; the table and the pictures go beside them
     #[arg(required = true, value_name = "RAW.json")]
     raw: Vec<PathBuf>,
 }
@@ -60,6 +63,7 @@ impl Bench {
             Self::Curve(measuring) => measuring.run(&suite::CURVE),
             Self::Tls(measuring) => measuring.run(&suite::TLS),
             Self::Service(measuring) => measuring.run(&suite::SERVICE),
+            Self::Gossip(measuring) => measuring.run(&suite::GOSSIP),
             Self::Instructions(instructions) => instructions.run(),
             Self::Picture(picture) => picture.run(),
         }

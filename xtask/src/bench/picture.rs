@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use super::chart::{Axis, Bar, Line, Panel, bars, lines};
 use super::curves::{Curve, curves};
 use super::encrypted::CURVE_ROUND_TRIP;
+use super::gossip::{CZMQ, CZMQ_DEFAULTS};
 use super::overview;
 use super::results::{Results, WorkResult};
 use super::services::{MAJORTOMO, NATS, NATS_BARE, SEQUENTIAL, STORE};
@@ -93,6 +94,9 @@ fn rates(work: &WorkResult, title: &str) -> Vec<Panel> {
             Unit::PerSecond => ("a second", 1.0),
             Unit::KibiOctets => ("KiB, less is better", 1.0),
             Unit::Nanoseconds | Unit::ProcessorNanoseconds => ("microseconds, less is better", 1e-3),
+            Unit::Seconds => ("seconds, less is better", 1.0),
+            Unit::Octets if typical >= 1e6 => ("MB, less is better", 1e-6),
+            Unit::Octets => ("octets, less is better", 1.0),
         };
         let bars = work.sides.iter().filter_map(|side| {
             let figures: Vec<f64> = side.figures(number).iter().map(|figure| figure * scale).collect();
@@ -168,6 +172,8 @@ fn colour(label: &str) -> (u8, u8, u8) {
         NATS => (213, 94, 0),
         NATS_BARE => (240, 165, 110),
         MAJORTOMO => (0, 158, 115),
+        CZMQ => (213, 94, 0),
+        CZMQ_DEFAULTS => (240, 165, 110),
         STORE => (110, 180, 220),
         "zeromq" => (0, 158, 115),
         "rzmq" => (184, 96, 150),
@@ -287,6 +293,20 @@ const BARS: &[Bars] = &[
         "Memory of a broker",
         &[("100,000 waiting requests", "100,000 waiting requests"), ("10,000 idle workers", "10,000 idle workers")],
     ),
+    (
+        "gossip-in-all",
+        "Networks of gossip nodes with 1,000 tuples in all",
+        &[("ring of 50", "ring of 50"), ("star of 50", "star of 50"), ("mesh of 50", "random mesh of 50")],
+    ),
+    (
+        "gossip-each",
+        "Networks of gossip nodes with 1,000 tuples of each",
+        &[
+            ("ring of 50, 1,000 tuples a node", "ring of 50"),
+            ("star of 50, 1,000 tuples a node", "star of 50"),
+            ("mesh of 50, 1,000 tuples a node", "random mesh of 50"),
+        ],
+    ),
 ];
 
 /// File, title, work
@@ -321,14 +341,20 @@ const LATENCIES: &[(&str, &str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::super::encrypted::{curve_works, tls_works};
+    use super::super::gossip::gossip_works;
     use super::super::services::service_works;
     use super::super::works::works;
     use super::*;
 
     #[test]
     fn every_picture_is_of_works_that_exist() {
-        let works: Vec<_> =
-            works().into_iter().chain(curve_works()).chain(tls_works()).chain(service_works()).collect();
+        let works: Vec<_> = works()
+            .into_iter()
+            .chain(curve_works())
+            .chain(tls_works())
+            .chain(service_works())
+            .chain(gossip_works())
+            .collect();
         let named = BARS.iter().flat_map(|(_, _, panels)| panels.iter().map(|(name, _)| *name));
         let named = named.chain(LATENCIES.iter().map(|(_, _, name)| *name)).chain([HALF_LOAD]);
         for name in named {

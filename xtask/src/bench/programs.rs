@@ -31,6 +31,7 @@ pub(super) fn build(sides: &[Side]) -> Result<Programs> {
                 install_peers()?;
                 root().join("bench/rivals/majortomo_broker.py")
             }
+            Side::Czmq => build_czmq()?,
             Side::Floor => build_package("tidings-bench-floors", "bench-floors")?,
         };
         programs.insert(side, program);
@@ -53,21 +54,33 @@ fn build_package(package: &str, binary: &str) -> Result<PathBuf> {
 }
 
 fn build_libzmq() -> Result<PathBuf> {
-    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "libzmq"]).output();
-    let flags = flags.ok().filter(|output| output.status.success()).context(
-        "libzmq's headers are missing: apt-get install libzmq3-dev pkg-config gcc, or leave it out with --sides",
-    )?;
-    let program = folder()?.join("libzmq");
+    build_c("libzmq", "libzmq", &["libzmq"])
+}
+
+fn build_czmq() -> Result<PathBuf> {
+    build_c("czmq_gossip", "libczmq", &["libczmq", "libzmq"])
+}
+
+/// Builds `bench/rivals/NAME.c`
+fn build_c(name: &str, package: &str, libraries: &[&str]) -> Result<PathBuf> {
+    let flags = Command::new("pkg-config").args(["--cflags", "--libs"]).args(libraries).output();
+    let flags = flags.ok().filter(|output| output.status.success()).with_context(|| {
+        let debian = if package == "libzmq" { "libzmq3-dev" } else { "libczmq-dev" };
+        format!(
+            "{package}'s headers are missing: apt-get install {debian} pkg-config gcc, or leave it out with --sides"
+        )
+    })?;
+    let program = folder()?.join(name);
     let status = Command::new("cc")
-        .args(["-O2", "-std=c11", "-Wall", "-Wextra", "-o"])
+        .args(["-O2", "-std=gnu11", "-Wall", "-Wextra", "-o"])
         .arg(&program)
-        .arg(root().join("bench/rivals/libzmq.c"))
+        .arg(root().join(format!("bench/rivals/{name}.c")))
         .args(String::from_utf8(flags.stdout)?.split_whitespace())
         .arg("-pthread")
         .status()
         .context("can't start cc; apt-get install gcc")?;
     if !status.success() {
-        bail!("bench/rivals/libzmq.c does not build");
+        bail!("bench/rivals/{name}.c does not build");
     }
     Ok(program)
 }

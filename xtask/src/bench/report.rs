@@ -168,6 +168,18 @@ fn notes(out: &mut String, results: &Results) {
         notes.push("Ahead of crates: whether our median is better than those of zeromq and rzmq.".to_owned());
     }
     notes.push("Processor time is user + system, of both ends where there are two.".to_owned());
+    match results.machine["network"].as_str() {
+        None => {}
+        Some("shared") => notes.push(
+            "**The loopback interface was shared** (`unshare --net` is not permitted here): its counters are of all programs \
+             of this machine."
+                .to_owned(),
+        ),
+        Some(_) => notes.push(
+            "Each run has a network namespace of its own, so that the counters of its loopback interface are of it alone."
+                .to_owned(),
+        ),
+    }
     notes.extend(results.suite().notes.iter().map(|note| (*note).to_owned()));
     let lines: String = notes.iter().map(|note| format!("- {note}\n")).collect();
     let _ = write!(out, "\n{lines}");
@@ -266,6 +278,7 @@ impl Row<'_> {
                 Some(Failure::TimedOut(_)) => "timed out".to_owned(),
                 Some(Failure::Failed(_)) => "failed".to_owned(),
                 Some(Failure::Unsupported) => "has none".to_owned(),
+                None if side.never_converged() => "never".to_owned(),
                 None => none(),
             };
         }

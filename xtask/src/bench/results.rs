@@ -112,6 +112,11 @@ impl SideResult {
         self.runs.iter().filter_map(|run| *run.figures.get(measure)?).collect()
     }
 
+    /// Whether it was given up that a network would
+    pub(super) fn never_converged(&self) -> bool {
+        self.runs.iter().any(|run| run.lines.get(run.telling).is_some_and(|line| line["converged"] == false))
+    }
+
     /// Median over the runs of a number that the telling program said
     pub(super) fn told(&self, key: &str) -> Option<f64> {
         let figures: Vec<f64> =

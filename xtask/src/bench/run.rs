@@ -12,7 +12,7 @@ use super::programs::Programs;
 use super::results::{Failure, Run};
 use super::script::{Amount, Contestant, Part, Side, Step};
 use super::services::Service;
-use super::side::{MemoryWatch, Process};
+use super::side::{MemoryWatch, Process, Surroundings, can_have_own_network};
 use super::works::{Kind, Pick, Security, Transport, Work};
 use crate::checks::root;
 
@@ -25,6 +25,8 @@ pub(super) struct Stage {
     folder: tempfile::TempDir,
     /// How many endpoints were handed out: none is used twice
     endpoints: u64,
+    /// Whether programs that are to have a network of their own can
+    own_network: bool,
 }
 
 impl Stage {
@@ -37,7 +39,7 @@ impl Stage {
             std::fs::copy(program, &copy).with_context(|| format!("can't copy {}", program.display()))?;
             programs.insert(*side, copy);
         }
-        Ok(Self { programs, copies, folder: tempfile::tempdir()?, endpoints: 0 })
+        Ok(Self { programs, copies, folder: tempfile::tempdir()?, endpoints: 0, own_network: false })
     }
 
     /// Runs a work once on one side
@@ -51,7 +53,7 @@ impl Stage {
         let steps = work.steps(contestant, amount);
         let (lines, seen) = match work.kept() {
             Some((what, many)) => self.keep(&steps, what, many, patience)?,
-            None => self.play(&steps, work.one_core(), patience)?,
+            None => self.play(&steps, work.surroundings(), patience)?,
         };
         self.clear_stores();
         let telling = steps.iter().position(|step| step.tells).unwrap_or_default();
@@ -68,6 +70,12 @@ impl Stage {
         }
     }
 
+    /// Lets programs have a network of their own if the system does; says which
+    pub(super) fn own_network(&mut self) -> &'static str {
+        self.own_network = can_have_own_network();
+        if self.own_network { "of its own" } else { "shared" }
+    }
+
     /// Writes the keys and certificates that encrypted works take
     pub(super) fn make_keys(&mut self) -> anyhow::Result<()> {
         let Some(program) = self.programs.get(&Side::Floor) else { bail!("the floors were not built") };
@@ -80,11 +88,16 @@ impl Stage {
     }
 
     /// Starts all, waits for what all of them say; returns that and what was seen of memory
-    fn play(&mut self, steps: &[Step], one_core: bool, patience: Duration) -> Result<(Vec<Value>, Value), Failure> {
+    fn play(
+        &mut self,
+        steps: &[Step],
+        surroundings: Surroundings,
+        patience: Duration,
+    ) -> Result<(Vec<Value>, Value), Failure> {
         let deadline = Instant::now() + patience;
         let (mut processes, mut endpoints, mut watch) = (Vec::new(), Vec::new(), None);
         for step in steps {
-            let mut process = self.start(step, &endpoints, one_core, deadline)?;
+            let mut process = self.start(step, &endpoints, surroundings, deadline)?;
             if step.watch_memory {
                 watch = Some(MemoryWatch::start(process.id()));
             }
@@ -126,12 +139,12 @@ impl Stage {
         let [serving, dialling] = steps else {
             return Err(Failure::Failed("idle connections take a server and a client".to_owned()));
         };
-        let mut server = self.start(serving, &[], false, deadline)?;
+        let mut server = self.start(serving, &[], Surroundings::Usual, deadline)?;
         let endpoints = server.endpoints()?;
         // The raw floor says nothing about its memory
         let speaks = serving.part == Part::Serves;
         let before = if speaks { server.ask("rss")? } else { json!({}) };
-        let mut client = self.start(dialling, &endpoints, false, deadline)?;
+        let mut client = self.start(dialling, &endpoints, Surroundings::Usual, deadline)?;
         let dialled = client.json()?;
         let mut after = if speaks { server.ask("rss")? } else { json!({}) };
         // What was sent may not all have been read yet
@@ -159,7 +172,7 @@ impl Stage {
         &mut self,
         step: &Step,
         endpoints: &[String],
-        one_core: bool,
+        surroundings: Surroundings,
         deadline: Instant,
     ) -> Result<Process, Failure> {
         let Some(program) = self.programs.get(&step.program) else {
@@ -176,7 +189,12 @@ impl Stage {
             })
             .map(|argument| argument.replace("{folder}", &store.to_string_lossy()))
             .collect();
-        Process::start(&program, step.role, &arguments, one_core, deadline)
+        let surroundings = if surroundings == Surroundings::OwnNetwork && !self.own_network {
+            Surroundings::Usual
+        } else {
+            surroundings
+        };
+        Process::start(&program, step.role, &arguments, surroundings, deadline)
     }
 }
 
@@ -214,7 +232,7 @@ pub(super) fn trial_count(work: &Work) -> u64 {
         Kind::ConnectEcho => 200,
         Kind::Service(Service::Requests { in_flight }) => 1000.max(100 * in_flight as u64),
         Kind::Service(Service::Stored { in_flight }) => 200.max(20 * in_flight as u64),
-        Kind::Service(_) => 1,
+        Kind::Service(_) | Kind::Gossip(_) => 1,
     }
 }
 
@@ -222,6 +240,7 @@ pub(super) fn trial_count(work: &Work) -> u64 {
 pub(super) fn fixed_amount(work: &Work, rate: u64, seconds: f64) -> Option<u64> {
     match work.kind {
         _ if work.kept().is_some() => Some(1),
+        Kind::Gossip(_) => Some(1),
         Kind::Publish { subscriptions, .. } if subscriptions > 1000 => Some((1_000_000.0 * seconds) as u64),
         _ if work.half_load() => Some((rate as f64 * seconds) as u64),
         _ => None,
@@ -285,6 +304,7 @@ fn read_figures(
             Some(figure) => Ok(Some(figure)),
             None => Err(Failure::Failed(format!("{key} is missing in {told}"))),
         },
+        Pick::MayTell(key) => Ok(told[key].as_f64()),
         // Only some sides have these, so that none is no failure
         Pick::Seen(key) => Ok(seen[key].as_f64()),
         Pick::Cpu => Ok(cpu_ns_per_message),

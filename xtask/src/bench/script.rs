@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 
+use super::side::Surroundings;
 use super::works::{
     Api, BARE_TLS, BLOCKING_ECHO, BULK_COPY, CHANNEL, CIPHER, CRATES, EPOLL_ECHO, Kind, LIBZMQ, LIBZMQ_CURVE,
     LIBZMQ_NONE_FROZEN, NONE_FROZEN, OURS, OURS_CURVE, Placement, RAW_ACCEPT, Security, TOKIO_ECHO, Transport, Work,
@@ -18,6 +19,8 @@ pub(super) enum Side {
     Nats,
     /// majortomo's broker
     Majortomo,
+    /// CZMQ's zgossip
+    Czmq,
     Floor,
 }
 
@@ -72,6 +75,9 @@ impl Work {
         if let Kind::Service(service) = self.kind {
             return service.contestants();
         }
+        if let Kind::Gossip(network) = self.kind {
+            return network.contestants();
+        }
         let mut all = vec![contestant(Side::Ours, OURS), contestant(Side::Libzmq, LIBZMQ)];
         if self.kind == Kind::SlowSubscriber {
             // What is compared runs one right after the other
@@ -98,7 +104,8 @@ impl Work {
             | Kind::Proxy { .. }
             | Kind::ConnectEcho
             | Kind::Handshakes { .. }
-            | Kind::Service(_) => &[],
+            | Kind::Service(_)
+            | Kind::Gossip(_) => &[],
         };
         all.extend(floors.iter().map(|label| contestant(Side::Floor, label)));
         all
@@ -161,7 +168,7 @@ impl Work {
                 let way = match side {
                     Side::Ours | Side::Rzmq => format!(" threads={threads}"),
                     Side::Floor => format!(" kind=tokio threads={threads}"),
-                    Side::Libzmq | Side::Zeromq | Side::Nats | Side::Majortomo => String::new(),
+                    Side::Libzmq | Side::Zeromq | Side::Nats | Side::Majortomo | Side::Czmq => String::new(),
                 };
                 vec![step(Part::Connects, "inproc-latency", format!("size={size} count={count}{way}")).tells()]
             }
@@ -248,6 +255,7 @@ impl Work {
                 step(Part::Holds, "dial", format!("endpoint={{0}} connections={connections} hold=yes")).tells(),
             ],
             Kind::Service(service) => service.steps(contestant, amount),
+            Kind::Gossip(network) => network.steps(contestant),
         }
     }
 
@@ -263,8 +271,13 @@ impl Work {
         }
     }
 
-    pub(super) fn one_core(&self) -> bool {
-        matches!(self.kind, Kind::ReqRep { placement: Placement::OneCore, .. })
+    /// What its programs run in
+    pub(super) fn surroundings(&self) -> Surroundings {
+        match self.kind {
+            Kind::ReqRep { placement: Placement::OneCore, .. } => Surroundings::OneCore,
+            Kind::Gossip(_) => Surroundings::OwnNetwork,
+            _ => Surroundings::Usual,
+        }
     }
 
     pub(super) fn half_load(&self) -> bool {
@@ -355,12 +368,13 @@ const AT_A_TIME: u64 = 64;
 #[cfg(test)]
 mod tests {
     use super::super::encrypted::{curve_works, tls_works};
+    use super::super::gossip::gossip_works;
     use super::super::services::service_works;
     use super::super::works::works;
     use super::*;
 
     fn all_works() -> impl Iterator<Item = Work> {
-        works().into_iter().chain(curve_works()).chain(tls_works()).chain(service_works())
+        works().into_iter().chain(curve_works()).chain(tls_works()).chain(service_works()).chain(gossip_works())
     }
 
     const AMOUNT: Amount = Amount { count: 1000, rate: 5000 };

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::geteuid;
 use serde_json::{Value, json};
 
 use super::results::Failure;
@@ -22,22 +23,48 @@ pub(super) struct Process {
     deadline: Instant,
 }
 
+/// What a program runs in
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Surroundings {
+    Usual,
+    OneCore,
+    /// With a loopback interface that nobody else uses, so that its counters are the program's
+    OwnNetwork,
+}
+
+impl Surroundings {
+    fn command(self, program: &Path) -> Command {
+        let words: &[&str] = match self {
+            Self::Usual => return Command::new(program),
+            Self::OneCore => &["taskset", "-c", "0"],
+            // Who is not root must be so there
+            Self::OwnNetwork if geteuid().is_root() => &["unshare", "--net"],
+            Self::OwnNetwork => &["unshare", "--net", "--map-root-user"],
+        };
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        if self == Self::OwnNetwork {
+            command.args(["sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
+        }
+        command.arg(program);
+        command
+    }
+}
+
+/// Whether the system lets us give programs a network of their own
+pub(super) fn can_have_own_network() -> bool {
+    Surroundings::OwnNetwork.command(Path::new("true")).output().is_ok_and(|output| output.status.success())
+}
+
 impl Process {
     pub(super) fn start(
         program: &Path,
         role: &str,
         arguments: &[String],
-        one_core: bool,
+        surroundings: Surroundings,
         deadline: Instant,
     ) -> Result<Self, Failure> {
-        let mut command = match one_core {
-            false => Command::new(program),
-            true => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", "0"]).arg(program);
-                command
-            }
-        };
+        let mut command = surroundings.command(program);
         command.arg(role).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name =
@@ -226,7 +253,7 @@ mod tests {
     fn shell(script: &str, patience: Duration) -> Process {
         // `sh -c SCRIPT` in the places of role and arguments
         let deadline = Instant::now() + patience;
-        Process::start(Path::new("sh"), "-c", &[script.to_owned()], false, deadline).unwrap()
+        Process::start(Path::new("sh"), "-c", &[script.to_owned()], Surroundings::Usual, deadline).unwrap()
     }
 
     const LONG: Duration = Duration::from_secs(60);

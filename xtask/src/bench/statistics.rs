@@ -10,6 +10,9 @@ pub(super) enum Unit {
     Nanoseconds,
     KibiOctets,
     ProcessorNanoseconds,
+    /// Wall time of a whole run
+    Seconds,
+    Octets,
 }
 
 impl Unit {
@@ -26,6 +29,11 @@ impl Unit {
             Self::Nanoseconds => ("us", 1e-3),
             Self::KibiOctets => ("KiB", 1.0),
             Self::ProcessorNanoseconds => ("cpu ns", 1.0),
+            Self::Seconds if typical >= 1.0 => ("s", 1.0),
+            Self::Seconds => ("ms", 1e3),
+            Self::Octets if typical >= 1e6 => ("MB", 1e-6),
+            Self::Octets if typical >= 10e3 => ("kB", 1e-3),
+            Self::Octets => ("octets", 1.0),
         }
     }
 }

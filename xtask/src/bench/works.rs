@@ -1,7 +1,8 @@
 //! The engine's table of works: what is measured, on which sides, and what must come out.
 //!
-//! `encrypted.rs` has those with CURVE and TLS, `services.rs` those of services.
+//! `encrypted.rs` has those with CURVE and TLS, `services.rs` those of services, `gossip.rs` those of networks.
 
+use super::gossip::Gossip;
 use super::services::{DISK, Service};
 use super::statistics::{Target, Unit};
 
@@ -31,6 +32,8 @@ pub(super) struct Ask {
 pub(super) enum Pick {
     /// A number that the telling role prints
     Told(&'static str),
+    /// One that it prints if it came to that
+    MayTell(&'static str),
     /// A number that the driver finds out itself
     Seen(&'static str),
     /// Processor time of both ends
@@ -87,6 +90,8 @@ pub(super) enum Kind {
     },
     /// Through a broker; `services.rs` has them
     Service(Service),
+    /// Nodes that tell each other; `gossip.rs` has them
+    Gossip(Gossip),
 }
 
 /// How connections are protected
