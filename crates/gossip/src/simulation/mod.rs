@@ -1,1 +1,19 @@
-//! A network of cores on a virtual clock: scenarios, curves and figures.
+//! Networks of thousands of nodes on a virtual clock: the real [`Node`](crate::Node), no model of it.
+//!
+//! Time jumps from event to event, so a node that waits costs nothing, and a network of ten thousand runs on one core. What
+//! chance decides comes from a seed: the same seed, the same run.
+
+mod agenda;
+mod links;
+pub use links::{Latency, LatencyError, LinkModel};
+mod network;
+pub use network::{Ending, Happening, LocalClock, MakeParticipant, Network, Participant, PartyId};
+pub mod plot;
+mod random;
+pub use random::Random;
+mod topology;
+pub use topology::{Topology, TopologyError};
+mod traffic;
+pub use traffic::{Count, Traffic};
+mod watch;
+pub use watch::Spread;
