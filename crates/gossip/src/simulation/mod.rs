@@ -11,6 +11,13 @@ pub use network::{Ending, Happening, LocalClock, MakeParticipant, Network, Parti
 pub mod plot;
 mod random;
 pub use random::Random;
+pub mod report;
+mod scenario;
+pub use scenario::{Cost, KindCost, Outcome, Phase, Plan, Progress, run};
+mod setup;
+pub use setup::Setup;
+mod suite;
+pub use suite::{Case, run_all, suite};
 mod topology;
 pub use topology::{Topology, TopologyError};
 mod traffic;
