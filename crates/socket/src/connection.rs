@@ -17,8 +17,8 @@ use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes, BytesMut};
 use tidings_transport::{PeerAddress, Stream, TlsError, TlsPeer};
 use tidings_zmtp::{
-    AuthVerdict, CloseReason, Connection, Credentials, Event as ProtocolEvent, Family, Message, PeerInfo, Properties,
-    SocketType, WriteQueue,
+    AuthVerdict, CloseReason, Connection, Credentials, CurvePublicKey, Event as ProtocolEvent, Family, Message,
+    PeerInfo, Properties, SocketType, WriteQueue,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
@@ -174,6 +174,8 @@ pub(crate) struct Driver {
     asking: Option<auth::Waiting>,
     /// Whom the peer claims to be
     claim: (&'static str, String),
+    /// The key that a CURVE client has proved to hold
+    curve_key: Option<CurvePublicKey>,
     /// Why nobody really decided on the peer
     defect: Option<&'static str>,
     /// What was read and is not decoded
@@ -226,6 +228,7 @@ impl Driver {
             place: None,
             asking: None,
             claim: ("", String::new()),
+            curve_key: None,
             defect: None,
             input: BytesMut::new(),
             read_size: SMALLEST_READ,
@@ -442,6 +445,9 @@ impl Driver {
             _ => String::new(),
         };
         self.claim = (credentials.mechanism(), user);
+        if let Credentials::Curve { public_key } = credentials {
+            self.curve_key = Some(*public_key);
+        }
         let routing_id = self.terms.look(&self.shared, |options| options.routing_id.clone());
         let zap_address = zap_address(self.peer, &self.stream);
         let candidate = Candidate {
@@ -475,7 +481,12 @@ impl Driver {
     }
 
     fn attach(&mut self, peer: PeerInfo) -> Result<(), &'static str> {
+        let is_curve_client = peer.mechanism == "CURVE" && self.curve_key.is_none();
         let origin = Origin {
+            curve_key: match is_curve_client {
+                true => self.terms.look(&self.shared, |options| options.curve_server_key),
+                false => self.curve_key,
+            },
             connection: self.connection,
             address: self.address.clone(),
             socket_type: peer.socket_type,

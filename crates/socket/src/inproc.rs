@@ -122,6 +122,12 @@ pub(crate) struct Link {
     is_cut: AtomicBool,
 }
 
+/// What one end tells the other of itself, as a handshake would: its name and its metadata
+struct Told {
+    id: Bytes,
+    properties: Properties,
+}
+
 impl Link {
     /// Joins a socket that connects to the one that is bound
     pub(crate) fn join(name: &str, waiting: &Waiting, bound: &Arc<Shared>) {
@@ -155,11 +161,13 @@ impl Link {
             loaded: [AtomicBool::new(true), AtomicBool::new(true)],
             is_cut: AtomicBool::new(false),
         });
-        let ids = [&connecting, bound].map(|shared| shared.with(|state| state.options.routing_id.clone()));
+        let told = [&connecting, bound].map(|shared| {
+            shared.with(|state| Told { id: state.options.routing_id.clone(), properties: state.options.announced() })
+        });
         // Both ends stand before anything moves
         let guard = lock(&link.moving);
-        let [connecting_id, bound_id] = ids;
-        let attached = link.attach(1, bound, connecting_id).and_then(|()| link.attach(0, &connecting, bound_id));
+        let [by_connecting, by_bound] = told;
+        let attached = link.attach(1, bound, by_connecting).and_then(|()| link.attach(0, &connecting, by_bound));
         drop(guard);
         match attached {
             Ok(()) => link.pump(),
@@ -202,7 +210,7 @@ impl Link {
         }
     }
 
-    fn attach(self: &Arc<Self>, end: usize, shared: &Arc<Shared>, peer_id: Bytes) -> Result<(), &'static str> {
+    fn attach(self: &Arc<Self>, end: usize, shared: &Arc<Shared>, peer: Told) -> Result<(), &'static str> {
         let Some(((_, key), connection)) = self.ends.get(end).zip(self.connections.get(end)) else {
             return Ok(());
         };
@@ -211,7 +219,8 @@ impl Link {
         let peer_type =
             self.ends.get(1 - end).and_then(|(peer, _)| peer.upgrade()).map(|peer| peer.reporter.socket_type);
         let mut origin = Origin::anonymous(*connection, address.clone());
-        (origin.socket_type, origin.routing_id) = (peer_type, peer_id.clone());
+        let Told { id: peer_id, properties } = peer;
+        (origin.socket_type, origin.routing_id, origin.announced) = (peer_type, peer_id.clone(), properties.clone());
         let newcomer = Newcomer {
             routing_id: peer_id.clone(),
             connection: Some(*connection),
@@ -229,7 +238,7 @@ impl Link {
             routing_id: readable(&peer_id),
             version: "inproc".to_owned(),
             mechanism: "none",
-            properties: Vec::new(),
+            properties: properties.iter().map(|(name, value)| (name.to_owned(), readable(value))).collect(),
         });
         if end == 0 {
             self.outcome.send_replace(Some(Ok(Peer {
@@ -239,7 +248,7 @@ impl Link {
                 socket_type: peer_type,
                 routing_id: peer_id,
                 version: (0, 0),
-                properties: Properties::new(),
+                properties,
                 id: shared.with(|state| state.id_of_peer(attached)),
             })));
         }

@@ -437,8 +437,8 @@ impl Options {
         }
     }
 
-    /// What the ZMTP connection of a socket with these options is told
-    pub(crate) fn zmtp_config(&self, socket_type: SocketType) -> Config {
+    /// The properties in `metadata`, which peers are told
+    pub(crate) fn announced(&self) -> Properties {
         let mut properties = Properties::new();
         for line in self.metadata.lines() {
             if let Some((name, value)) = line.split_once(':') {
@@ -446,6 +446,12 @@ impl Options {
                 properties.insert(name.trim(), Bytes::copy_from_slice(value.trim().as_bytes())).ok();
             }
         }
+        properties
+    }
+
+    /// What the ZMTP connection of a socket with these options is told
+    pub(crate) fn zmtp_config(&self, socket_type: SocketType) -> Config {
+        let mut properties = self.announced();
         if multipart::concerns(socket_type) {
             properties.insert(multipart::PROPERTY, "1").ok();
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_transport::{PeerAddress, Stream, TlsPeer};
-use tidings_zmtp::{Message, Properties, SocketType};
+use tidings_zmtp::{CurvePublicKey, Message, Properties, SocketType};
 
 use crate::events::ConnectionId;
 
@@ -35,6 +35,8 @@ pub struct Origin {
     pub socket_type: Option<SocketType>,
     /// The security mechanism of the connection; `none` where there is no handshake
     pub mechanism: &'static str,
+    /// The peer's permanent key, where the mechanism is CURVE: it has proved to hold the secret half
+    pub curve_key: Option<CurvePublicKey>,
     /// Whom the authenticator took the peer for; empty where none was asked or it gave no name
     pub user_id: Bytes,
     /// The name that the peer is known by, from its handshake or from the authenticator; mostly empty
@@ -56,6 +58,7 @@ impl Origin {
             address,
             socket_type: None,
             mechanism: "none",
+            curve_key: None,
             user_id: Bytes::new(),
             routing_id: Bytes::new(),
             tls: None,

@@ -965,6 +965,17 @@ impl Socket {
         block_on(self.wait_for_peers(wanted), Some(deadline)).ok_or_else(|| self.not_ready(wanted, deadline))
     }
 
+    /// Waits until some peer's queue has room again, from the moment of this call on
+    ///
+    /// For applications that send without waiting: who calls this first and then finds a queue full misses nothing. Peers
+    /// that come or go end the wait as well, so it is a reason to try again, and no promise.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub fn writable(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.shared().writable.notified()
+    }
+
     /// Waits until no peer is there, as [`ready`](Self::ready) counts them, or the socket is closed
     ///
     /// A socket that does not reconnect has then lost its last connection.

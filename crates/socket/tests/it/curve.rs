@@ -45,9 +45,11 @@ async fn messages_of_every_size_and_pattern_pass_sealed() {
             (socket_with(&context, Req, client_options(&client, &server)), socket_with(&context, Rep, options()));
         link(transport, &req, &rep).await;
         send(&req, "question").await;
-        assert_eq!(receive(&rep, transport).await, "question");
+        let question = soon(transport, rep.recv_from()).await.unwrap();
+        assert_eq!((text(&question.message).as_str(), question.from.curve_key), ("question", Some(client.public())));
         send(&rep, "answer").await;
-        assert_eq!(receive(&req, transport).await, "answer");
+        let answer = soon(transport, req.recv_from()).await.unwrap();
+        assert_eq!((text(&answer.message).as_str(), answer.from.curve_key), ("answer", Some(server.public())));
     }
 }
 
@@ -86,6 +88,7 @@ async fn an_authenticator_knows_clients_by_their_keys_and_may_stop_knowing_them(
     send(&push, "hello").await;
     let received = soon("a message", pull.recv_from()).await.unwrap();
     assert_eq!((received.from.mechanism, &received.from.user_id[..]), ("CURVE", joe.public().to_string().as_bytes()));
+    assert_eq!(received.from.curve_key, Some(joe.public()), "and by what it has proved to hold");
 
     let mut events = pull.events();
     for (label, client) in [("unknown", &jim), ("revoked", &joe)] {

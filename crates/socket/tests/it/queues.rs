@@ -1,7 +1,7 @@
 //! High-water marks, overflow policies, back-pressure, and the depth of queues.
 
 use tidings_socket::SocketType::{Dealer, Pair, Pub, Pull, Push, Router, Sub};
-use tidings_socket::{Context, EventKind, Message, Options, Overflow, SendFailure, Socket};
+use tidings_socket::{Bytes, Context, EventKind, Message, Options, Overflow, SendFailure, Socket};
 
 use crate::support::*;
 
@@ -52,6 +52,45 @@ async fn a_sender_goes_on_when_half_has_drained() {
         pull.try_recv().unwrap();
     }
     push.try_send("now".into()).unwrap();
+}
+
+/// For those who send to many without waiting for one of them
+#[tokio::test]
+async fn a_socket_tells_when_it_is_worth_trying_again() {
+    for transport in TRANSPORTS {
+        let context = Context::new();
+        let dealer = socket_with(&context, Dealer, Options::new().recv_hwm(10));
+        let options = Options::new().send_hwm(10).router_mandatory(true).send_buffer(4096);
+        let router = socket_with(&context, Router, options);
+        link(transport, &router, &dealer).await;
+        send(&dealer, "hello").await;
+        let hello = soon(transport, router.recv()).await.unwrap();
+        let to = |body: Vec<u8>| Message::multipart([Bytes::copy_from_slice(hello.first()), body.into()]);
+        for _ in 0..20 {
+            let writable = loop {
+                let writable = router.writable();
+                match router.try_send(to(vec![b'x'; 10_000])) {
+                    Ok(()) => {}
+                    Err(full) => {
+                        assert_eq!(full.reason, SendFailure::WouldBlock, "{transport}");
+                        break writable;
+                    }
+                }
+            };
+            let reading = async {
+                loop {
+                    dealer.recv().await.unwrap();
+                }
+            };
+            let room = async {
+                tokio::select! {
+                    () = writable => {}
+                    () = reading => {}
+                }
+            };
+            soon(transport, room).await;
+        }
+    }
 }
 
 #[tokio::test]
