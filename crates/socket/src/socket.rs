@@ -721,6 +721,14 @@ impl Socket {
         self.shared().with(|state| state.hang_up(connection))
     }
 
+    /// Gives up one peer of many: what is queued for it is still written, then its connection ends; a peer that connected
+    /// may come again
+    ///
+    /// Returns whether there is a connection of that number; nothing can be sent on it from now on.
+    pub fn dismiss(&self, connection: ConnectionId) -> bool {
+        self.shared().with(|state| state.dismiss(connection))
+    }
+
     /// Receives up to `max` messages under one lock, waiting for one at least, and tells where each came from; they are
     /// added to `into`
     ///

@@ -716,11 +716,22 @@ impl State {
 
     /// Has the connection of that number closed as too slow; whether there is one
     pub(crate) fn hang_up(&mut self, connection: ConnectionId) -> bool {
-        let found = self.pipes.iter().find(|(_, pipe)| pipe.attached && pipe.connection == Some(connection));
-        let key =
-            found.and_then(|(index, pipe)| Some(PipeKey { index: u32::try_from(index).ok()?, serial: pipe.serial }));
+        let key = self.key_of(connection);
         key.into_iter().for_each(|key| self.doom(key, TOO_SLOW));
         key.is_some()
+    }
+
+    /// The application gives the peer of a connection up; false if there is none of that number
+    pub(crate) fn dismiss(&mut self, connection: ConnectionId) -> bool {
+        let key = self.key_of(connection);
+        key.into_iter().for_each(|key| self.leave(key));
+        key.is_some()
+    }
+
+    fn key_of(&self, connection: ConnectionId) -> Option<PipeKey> {
+        let mut pipes = self.pipes.iter();
+        let (index, pipe) = pipes.find(|(_, pipe)| pipe.attached && pipe.connection == Some(connection))?;
+        Some(PipeKey { index: u32::try_from(index).ok()?, serial: pipe.serial })
     }
 
     /// Has a connection closed

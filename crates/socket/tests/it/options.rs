@@ -139,6 +139,28 @@ async fn a_router_may_hang_up() {
 }
 
 #[tokio::test]
+async fn a_router_may_give_a_peer_up_and_have_it_hear_the_end() {
+    for transport in TRANSPORTS {
+        let context = Context::new();
+        let router = socket_with(&context, Router, Options::new().router_notify(2).router_mandatory(true));
+        let options = Options::new().routing_id("me".into()).reconnect_interval(None);
+        let dealer = socket_with(&context, Dealer, options);
+        link(transport, &router, &dealer).await;
+        send(&dealer, "hello").await;
+        let hello = soon("hello", router.recv_from()).await.unwrap();
+        for word in ["that", "is", "all"] {
+            send(&router, &format!("me|{word}")).await;
+        }
+        assert!(router.dismiss(hello.from.connection), "{transport}");
+        assert_eq!(receive_many(&dealer, 3, transport).await, ["that", "is", "all"], "{transport}");
+        let notice = soon("a notice", router.recv_from()).await.unwrap();
+        assert_eq!((notice.is_notice, notice.from.connection), (true, hello.from.connection), "{transport}");
+        assert!(!router.dismiss(hello.from.connection), "{transport}: it has ended");
+        assert!(router.try_send(message("me|more")).is_err(), "{transport}");
+    }
+}
+
+#[tokio::test]
 async fn correlated_requests_carry_a_number() {
     for transport in TRANSPORTS {
         let context = Context::new();
