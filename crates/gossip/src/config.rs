@@ -35,6 +35,17 @@ pub enum Wire {
     Tidings,
 }
 
+impl Wire {
+    /// Its name in logs and listings
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ZGossip => "zgossip",
+            Self::Tidings => "tidings",
+        }
+    }
+}
+
 /// What a driver knows of a link when it is up
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkInfo {

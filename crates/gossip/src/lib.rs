@@ -24,6 +24,7 @@ pub use node::{Action, Node, NodeStats, PutError, Transmit, ViewState, Written};
 pub mod actor;
 mod context;
 pub mod driver;
+pub use driver::{Access, Change, ConnectOptions, Events, Gossip, GossipBuilder, LinkError, StopReport, Watch};
 pub mod simulation;
 mod table;
 pub mod wire;

@@ -113,8 +113,7 @@ impl GossipBuilder {
         let id = id.or_else(of_key).unwrap_or_else(|| NodeId(random()));
         let wall = SystemTime::now();
         let unix_ms = wall.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_millis()).unwrap_or_default();
-        let incarnation =
-            incarnation.unwrap_or_else(|| Incarnation(u64::try_from(unix_ms).unwrap_or(u64::MAX).max(1)));
+        let incarnation = incarnation.unwrap_or_else(|| Incarnation(u64::try_from(unix_ms).unwrap_or(u64::MAX).max(1)));
         // A value, its key and what is around them; what is batched is smaller
         terms.max_message_size = u64::try_from(config.quotas.max_value).unwrap_or(u64::MAX).saturating_add(MARGIN);
         let router = context.socket_with(SocketType::Router, terms.of_router())?;

@@ -191,7 +191,8 @@ pub(super) fn reply(house: &mut House, now: Instant, command: Command) -> Messag
 
 impl Reading {
     fn next(&mut self, house: &House, now: Instant) -> Message {
-        match house.node.tuples_after(now, &self.prefix, self.after.as_deref()).next() {
+        let next = house.node.tuples_after(now, &self.prefix, self.after.as_deref()).next();
+        match next {
             Some(tuple) => {
                 self.count += 1;
                 let message = text::tuple("TUPLE", &tuple, self.is_long);

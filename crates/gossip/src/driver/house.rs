@@ -24,7 +24,7 @@ use crate::record::NodeId;
 use crate::wire::zgossip::{self, ZgossipMessage};
 
 /// A node and its connections
-pub(super) struct House {
+pub(crate) struct House {
     pub(super) node: Node,
     outlets: HashMap<LinkId, Outlet, foldhash::fast::RandomState>,
     /// The ROUTER's connections, by their numbers
@@ -424,7 +424,10 @@ impl House {
     /// More of what is known for a watch
     pub(super) fn refill(&mut self, now: Instant, queue: &Queue) {
         self.tell(now);
-        queue.refill(|after| self.node.tuples_after(now, queue.prefix(), after));
+        queue.refill(|after, tell| {
+            let mut known = self.node.tuples_after(now, queue.prefix(), after);
+            while known.next().is_some_and(&mut *tell) {}
+        });
     }
 
     // ---- What it tells of itself ----

@@ -28,7 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidings_socket::{BindError, ConnectError, Context, Endpoint, EndpointError, IntoEndpoint, NotFound, Options, Socket};
+use tidings_socket::{
+    BindError, ConnectError, Context, Endpoint, EndpointError, IntoEndpoint, NotFound, Options, Socket,
+};
 use tokio::sync::{Notify, broadcast, mpsc, watch as single};
 
 use crate::event::{Event, LinkState, Member};
@@ -40,7 +42,7 @@ pub use builder::GossipBuilder;
 mod guest;
 mod house;
 pub use house::Counts;
-use house::House;
+pub(crate) use house::House;
 mod log;
 mod options;
 pub use options::{ConnectOptions, PROPERTY, PROPERTY_VALUE};
@@ -53,8 +55,8 @@ pub use report::{Graph, GraphNode, MemberRow, PeerRow, Status, figures};
 mod run;
 pub(crate) mod text;
 mod watch;
-pub use watch::{Change, Watch};
 pub(crate) use watch::{Bound, Queue};
+pub use watch::{Change, Watch};
 
 /// A node that runs
 ///

@@ -62,11 +62,11 @@ impl Watch {
     /// Safe: nothing is lost.
     pub async fn next(&mut self) -> Option<Change> {
         loop {
-            let told = self.queue.told.notified();
+            // A permit of `told` stays until it is taken: what comes after the look wakes this
             match self.try_next() {
                 Some(change) => return Some(change),
                 None if self.queue.has_ended() => return None,
-                None => told.await,
+                None => self.queue.told.notified().await,
             }
         }
     }
@@ -113,6 +113,8 @@ impl Default for Bound {
 struct Inner {
     changes: VecDeque<Change>,
     octets: usize,
+    /// How many of the changes, the first, are what is known: they don't count for the bound
+    known: usize,
     /// Of what is known, the keys up to this one were told; `None` when all were
     ///
     /// What is known is told in pieces, when the queue is empty: it takes no memory, and changes of keys that are still to be told
@@ -135,7 +137,7 @@ impl Queue {
     }
 
     fn at(prefix: Bytes, bound: Bound, told_to: Option<Option<Bytes>>) -> Arc<Self> {
-        let inner = Inner { changes: VecDeque::new(), octets: 0, told_to, missed: 0, ended: false };
+        let inner = Inner { changes: VecDeque::new(), octets: 0, known: 0, told_to, missed: 0, ended: false };
         Arc::new(Self { prefix, bound, inner: Mutex::new(inner), told: Notify::new() })
     }
 
@@ -159,7 +161,7 @@ impl Queue {
             return;
         }
         let octets = inner.octets + size(&change);
-        if inner.changes.len() >= self.bound.changes || octets > self.bound.octets {
+        if inner.changes.len() - inner.known >= self.bound.changes || octets > self.bound.octets {
             inner.begin_anew(1);
         } else {
             inner.octets = octets;
@@ -173,6 +175,7 @@ impl Queue {
     pub(crate) fn pop(&self) -> Option<Change> {
         let mut inner = self.lock();
         let change = inner.changes.pop_front()?;
+        inner.known = inner.known.saturating_sub(1);
         inner.octets = inner.octets.saturating_sub(size(&change));
         Some(change)
     }
@@ -181,6 +184,7 @@ impl Queue {
     pub(crate) fn unpop(&self, change: Change) {
         let mut inner = self.lock();
         inner.octets += size(&change);
+        inner.known += 1;
         inner.changes.push_front(change);
     }
 
@@ -190,8 +194,9 @@ impl Queue {
         inner.changes.is_empty() && inner.told_to.is_some()
     }
 
-    /// Adds more of what is known: `known` gives the tuples after a key, in order; called where no change can come in between
-    pub(crate) fn refill<I: Iterator<Item = Tuple>>(&self, known: impl FnOnce(Option<&[u8]>) -> I) {
+    /// Adds more of what is known: `known` gives the tuples behind a key, in order, for as long as it is told to go on; called where
+    /// no change can come in between
+    pub(crate) fn refill(&self, known: impl FnOnce(Option<&[u8]>, &mut dyn FnMut(Tuple) -> bool)) {
         let mut inner = self.lock();
         if !inner.changes.is_empty() {
             return;
@@ -201,22 +206,21 @@ impl Queue {
             let count = std::mem::take(&mut inner.missed);
             inner.changes.push_back(Change::Missed { count });
         }
-        let mut known = known(told_to.as_deref());
-        let (mut octets, mut last) = (0, None);
-        for tuple in known.by_ref().take(PIECE) {
+        let (mut octets, mut count, mut last) = (0, 0, None);
+        known(told_to.as_deref(), &mut |tuple| {
             last = Some(tuple.key.clone());
             let change = Change::Put { tuple, previous: None };
             octets += size(&change);
+            count += 1;
             inner.changes.push_back(change);
-            if octets >= PIECE_OCTETS {
-                break;
-            }
-        }
+            count < PIECE && octets < PIECE_OCTETS
+        });
         inner.octets += octets;
         match last {
             Some(last) => inner.told_to = Some(Some(last)),
             None => inner.changes.push_back(Change::Current),
         }
+        inner.known = inner.changes.len();
     }
 
     pub(crate) fn end(&self) {
@@ -240,7 +244,7 @@ impl Inner {
         let before = self.changes.iter().map(|change| if let Change::Missed { count } = change { *count } else { 0 });
         self.missed += missed + left_out.count() as u64 + before.sum::<u64>();
         self.changes.clear();
-        self.octets = 0;
+        (self.octets, self.known) = (0, 0);
         self.told_to = Some(None);
     }
 }
@@ -358,10 +362,9 @@ mod tests {
 
     /// As a node would be asked
     fn refill(queue: &Queue, known: &[&'static str]) {
-        queue.refill(|after| {
-            let after = after.map(<[u8]>::to_vec);
-            let later = move |key: &&&'static str| after.as_ref().is_none_or(|after| key.as_bytes() > &after[..]);
-            known.iter().filter(later).map(|key| tuple(key, "v"))
+        queue.refill(|after, tell| {
+            let mut later = known.iter().filter(|key| after.is_none_or(|after| key.as_bytes() > after));
+            while later.next().is_some_and(|key| tell(tuple(key, "v"))) {}
         });
     }
 

@@ -269,6 +269,16 @@ impl Node {
         std::iter::empty()
     }
 
+    /// As [`tuples`](Self::tuples), those behind a key: a list can be read on where it was left
+    pub fn tuples_after<'a>(
+        &'a self,
+        now: Instant,
+        prefix: &'a [u8],
+        after: Option<&'a [u8]>,
+    ) -> impl Iterator<Item = Tuple> + 'a {
+        self.tuples(now, prefix).skip_while(move |tuple| after.is_some_and(|after| tuple.key <= after))
+    }
+
     /// How many tuples are visible, without reserved ones
     #[must_use]
     pub fn len(&self) -> usize {
