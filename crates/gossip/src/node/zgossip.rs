@@ -21,6 +21,9 @@ use tidings_zmtp::Message;
 use super::Node;
 use crate::config::LinkId;
 
+mod held;
+mod machine;
+
 /// What is remembered of all ZGP links
 #[derive(Default)]
 pub(super) struct ZGossip {}
