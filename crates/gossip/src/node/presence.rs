@@ -47,6 +47,8 @@ pub(super) enum Output {
     Flood(Vec<StatusUpdate>, Option<LinkId>),
     /// Session tuples of an owner are hidden from now on, or shown again
     Present(NodeId, Incarnation, bool),
+    /// The member is forgotten: its Session tuples are dead
+    Dead(NodeId, Incarnation),
     /// An event
     Changed(MemberChange),
 }
@@ -267,6 +269,12 @@ impl Members {
         Health(self.health)
     }
 
+    /// This node begins another life, as somebody else has written in the name of the one before
+    pub(super) fn on_rebirth(&mut self, now: Instant, incarnation: Incarnation) {
+        self.identity.incarnation = incarnation;
+        (self.refutation, self.started) = (0, now);
+    }
+
     /// This node leaves: Left is flooded
     pub(super) fn leave(&mut self, _now: Instant) {
         if !self.has_left {
@@ -457,6 +465,7 @@ impl Members {
         self.root = self.root.wrapping_sub(belief.update(id, belief.status).mix());
         belief.status = MemberStatus::Forgotten;
         belief.is_out_of_reach = false;
+        self.outputs.push_back(Output::Dead(id, belief.incarnation));
         self.on_believed(now, id, previous);
         self.unwatch(id);
         // Its refutation is remembered for a while, in case that it comes back to life; not those of very many

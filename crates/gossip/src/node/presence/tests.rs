@@ -23,6 +23,7 @@ struct Host {
     waiting: Vec<(LinkId, Wire)>,
     changes: Vec<MemberChange>,
     present: Vec<(NodeId, bool)>,
+    dead: Vec<NodeId>,
     pings: usize,
 }
 
@@ -58,6 +59,7 @@ impl Net {
             waiting: Vec::new(),
             changes: Vec::new(),
             present: Vec::new(),
+            dead: Vec::new(),
             pings: 0,
         };
         let hosts = (0..hosts).map(host).collect();
@@ -147,6 +149,7 @@ impl Net {
                         }
                     }
                     Output::Present(id, _, is_present) => self.hosts[number].present.push((id, is_present)),
+                    Output::Dead(id, _) => self.hosts[number].dead.push(id),
                     Output::Changed(change) => self.hosts[number].changes.push(change),
                 }
             }
@@ -264,6 +267,7 @@ fn whoever_crashes_is_suspected_and_then_gone_for_all() {
     net.assert_agreed(&[0, 1, 2, 3]);
     net.run(3600 * S);
     assert_eq!(net.told(0, 4), [Suspect, Gone, Forgotten]);
+    assert_eq!(net.hosts[0].dead, [id(4)]);
     assert!(net.hosts[0].members.list(net.now).iter().all(|member| member.id != id(4)));
     net.assert_agreed(&[0, 1, 2, 3]);
 }
