@@ -5,21 +5,35 @@
 //! [`poll_action`](Node::poll_action) and [`poll_event`](Node::poll_event): what came in one turn is sent on together. It calls
 //! [`handle_timeout`](Node::handle_timeout) when [`poll_timeout`](Node::poll_timeout) says.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tidings_zmtp::Message;
 
-use crate::config::{Identity, LinkId, LinkInfo, NodeConfig};
-use crate::event::{Event, HangUp, Health, LinkState, Member, Refusals};
-use crate::record::{Dot, Lifetime, NodeId, Stamp, Tuple};
+use crate::config::{Identity, LinkId, LinkInfo, NodeConfig, Wire};
+use crate::event::{Event, HangUp, Health, LinkChange, LinkState, Member, Refusal, Refusals};
+use crate::record::{Dot, NodeId, Stamp, Tuple};
+use crate::table::{self, Change, LifeIndex, Table};
+use crate::wire::tidings;
 
+mod ask;
+mod clock;
+use clock::{Clock, Random};
+mod link;
+use link::{Link, Role};
 mod presence;
+mod records;
 mod repair;
+mod reserved;
 mod settle;
 mod spread;
 mod view;
+mod write;
 mod zgossip;
+
+#[cfg(test)]
+mod tests;
 
 /// A frame for a link
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +133,7 @@ pub struct NodeStats {
     pub frames_out: u64,
     /// Octets sent, without ZMTP's own
     pub octets_out: u64,
-    /// Of them in digests that found nothing to repair
+    /// Of them in digests
     pub octets_digest: u64,
     /// Exchanges that repaired something
     pub repairs: u64,
@@ -127,6 +141,8 @@ pub struct NodeStats {
     pub wants: u64,
     /// Things that were asked for and didn't come in time
     pub want_timeouts: u64,
+    /// Stamps of peers that were more than a day ahead, and were taken
+    pub clock_lifts: u64,
     /// Links that were grafted to the tree
     pub grafts: u64,
     /// Links that were pruned from it
@@ -152,121 +168,264 @@ pub struct ViewState {
 pub struct Node {
     config: NodeConfig,
     identity: Identity,
+    clock: Clock,
+    random: Random,
+    /// When it was called last: a turn ends then
+    now: Instant,
+    table: Table,
+    /// This life in the table, and how many writes it has made
+    own: LifeIndex,
+    own_seq: u64,
+    /// When this life began as others had written in the name of the one before
+    reborn: Option<Instant>,
+    has_left: bool,
+    links: BTreeMap<LinkId, Link>,
+    spread: spread::Spread,
+    asks: ask::Asks,
+    reserved: reserved::Reserved,
     zgossip: zgossip::ZGossip,
     settle: settle::Settle,
     members: presence::Members,
     view: view::View,
+    forget_at: Instant,
+    transmits: VecDeque<Transmit>,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+    missed: u64,
+    told: BTreeMap<Refusal, Told>,
+    stats: NodeStats,
+}
+
+/// When a refusal was told last, and how many weren't since
+struct Told {
+    at: Instant,
+    untold: u64,
+    link: LinkId,
+}
+
+/// Who makes a write
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The application
+    Local,
+    /// A peer that speaks ZGP
+    Link(LinkId),
 }
 
 impl Node {
     /// A node without links and tuples; what is random in it comes from `seed` alone, and `wall` is what the clock on the wall says `now`
     #[must_use]
     pub fn new(config: NodeConfig, identity: Identity, seed: u64, now: Instant, wall: SystemTime) -> Self {
-        let _ = wall;
+        let mut table = Table::new(config.quotas.clone(), config.tombstone_time);
+        let own = table.open_life(identity.id, identity.incarnation).unwrap_or_default();
+        let mut random = Random::new(seed ^ identity.id.0);
         Self {
+            clock: Clock::new(now, wall),
+            now,
+            table,
+            own,
+            own_seq: 0,
+            reborn: None,
+            has_left: false,
+            links: BTreeMap::new(),
+            spread: spread::Spread::default(),
+            asks: ask::Asks::default(),
+            reserved: reserved::Reserved::default(),
             zgossip: zgossip::ZGossip::default(),
             settle: settle::Settle::default(),
             members: presence::Members::new(&config, identity, now),
-            view: view::View::new(&config, identity.id, seed, now),
+            view: view::View::new(&config, identity.id, random.next(), now),
+            forget_at: now + config.context_time / 8,
+            random,
             identity,
             config,
+            transmits: VecDeque::new(),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            missed: 0,
+            told: BTreeMap::new(),
+            stats: NodeStats::default(),
         }
     }
 
     /// A connection was made, and its handshake is over
     pub fn handle_link_up(&mut self, now: Instant, link: LinkId, info: LinkInfo) {
-        let _ = (now, link, info);
+        self.now = now;
+        if self.links.contains_key(&link) {
+            self.handle_link_down(now, link, "another link has its number");
+        }
+        let wire = info.wire;
+        self.links.insert(link, Link::new(info, now, self.config.digest_interval));
+        match wire {
+            Wire::ZGossip => {
+                self.tell_link(link, Ok(()));
+                self.zgossip_link_up(now, link);
+            }
+            Wire::Tidings => self.greet(now, link),
+        }
     }
 
     /// A connection ended
     pub fn handle_link_down(&mut self, now: Instant, link: LinkId, reason: &str) {
-        let _ = (now, link, reason);
+        self.now = now;
+        let Some(of) = self.links.get(&link) else { return };
+        let (wire, is_ready, said_goodbye) = (of.info.wire, of.peer.is_some(), of.said_goodbye);
+        match wire {
+            Wire::ZGossip => {
+                self.zgossip_link_down(now, link);
+                self.tell_link(link, Err(reason.to_owned()));
+            }
+            Wire::Tidings if is_ready => {
+                self.members.on_link_down(now, link, said_goodbye);
+                self.view.on_link_down(now, link);
+                self.tell_link(link, Err(reason.to_owned()));
+            }
+            Wire::Tidings => {}
+        }
+        self.links.remove(&link);
+        self.transmits.retain(|transmit| transmit.link != link);
+        self.reserved.note_links(now);
+        self.choose_active(now);
+        self.run_parts(now);
     }
 
     /// A message came, of any number of frames, without the routing id
     pub fn handle_message(&mut self, now: Instant, link: LinkId, message: Message) {
-        let _ = (now, link, message);
+        self.now = now;
+        let Some(of) = self.links.get_mut(&link).filter(|link| !link.is_ending) else { return };
+        let octets = message.octets() as u64;
+        of.counts.frames_in += 1;
+        of.counts.octets_in += octets;
+        let wire = of.info.wire;
+        self.stats.frames_in += 1;
+        self.stats.octets_in += octets;
+        match wire {
+            Wire::ZGossip => self.handle_zgossip(now, link, message),
+            Wire::Tidings if message.frame_count() != 1 => self.on_malformed(now, link, Refusal::Frames),
+            Wire::Tidings => self.handle_tidings(now, link, message.first()),
+        }
+        self.run_parts(now);
     }
 
     /// A frame of [`poll_transmit`](Self::poll_transmit) was not taken: nothing more is given out for the link until
     /// [`handle_writable`](Self::handle_writable)
     pub fn handle_unsent(&mut self, now: Instant, link: LinkId, frame: Bytes) {
-        let _ = (now, link, frame);
+        self.now = now;
+        if let Some(of) = self.links.get_mut(&link) {
+            of.is_blocked = true;
+            of.backlog.push_back(frame);
+        }
     }
 
     /// A link takes frames again
     pub fn handle_writable(&mut self, now: Instant, link: LinkId) {
-        let _ = (now, link);
+        self.now = now;
+        let Some(of) = self.links.get_mut(&link).filter(|link| link.is_blocked) else { return };
+        of.is_blocked = false;
+        for frame in std::mem::take(&mut of.backlog).into_iter().rev() {
+            self.transmits.push_front(Transmit { link, frame });
+        }
+        if std::mem::take(&mut of.is_stale) {
+            of.digest_at = now;
+        }
+        match of.info.wire {
+            Wire::ZGossip => self.zgossip_writable(now, link),
+            Wire::Tidings => self.send_due_digests(now),
+        }
+        self.run_parts(now);
     }
 
     /// A [`Dial`](Action::Dial) came to nothing
     pub fn handle_dial_failed(&mut self, now: Instant, endpoint: &str) {
-        let _ = (now, endpoint);
+        self.now = now;
+        self.view.on_unreachable(now, endpoint);
+        self.run_parts(now);
     }
 
     /// Time has passed
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        self.now = now;
+        self.table.expire(now);
+        self.process_changes(now);
+        if self.forget_at <= now {
+            self.forget_at = now + self.config.context_time / 8;
+            self.forget(now);
+        }
+        self.announce(now);
+        self.ask_again(now);
+        self.send_due_digests(now);
+        self.zgossip_timeout(now);
+        self.settle.handle_timeout(now);
+        self.members.handle_timeout(now);
+        self.view.handle_timeout(now);
+        self.run_parts(now);
     }
 
     /// The next frame to send
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        None
+        loop {
+            let Some(transmit) = self.transmits.pop_front() else {
+                if !self.end_turn() {
+                    return None;
+                }
+                continue;
+            };
+            let Some(link) = self.links.get_mut(&transmit.link) else { continue };
+            if link.is_blocked {
+                link.backlog.push_back(transmit.frame);
+                continue;
+            }
+            link.counts.frames_out += 1;
+            link.counts.octets_out += transmit.frame.len() as u64;
+            self.stats.frames_out += 1;
+            self.stats.octets_out += transmit.frame.len() as u64;
+            return Some(transmit);
+        }
     }
 
     /// The next thing to do
     pub fn poll_action(&mut self) -> Option<Action> {
-        None
+        self.actions.pop_front()
     }
 
     /// The next thing that happened
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        let event = self.events.pop_front();
+        if event.is_none() && self.missed > 0 {
+            return Some(Event::Missed { count: std::mem::take(&mut self.missed) });
+        }
+        event
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Gives a key a value, as its owner from now on
-    ///
-    /// The same permanent value that it has already is not written again. A `Ttl` or `Session` value is, if it is ours to refresh.
-    ///
-    /// # Errors
-    /// The key or value is too long or reserved, or there is no room.
-    pub fn put(
-        &mut self,
-        now: Instant,
-        key: impl Into<Bytes>,
-        value: impl Into<Bytes>,
-        lifetime: Lifetime,
-    ) -> Result<Written, PutError> {
-        let _ = (now, key.into(), value.into(), lifetime);
-        Err(PutError::Left)
-    }
-
-    /// Takes a key's value away, whosever it is; `false` if it has none
-    ///
-    /// # Errors
-    /// The key is too long or reserved.
-    pub fn remove(&mut self, now: Instant, key: &[u8]) -> Result<bool, PutError> {
-        let _ = (now, key);
-        Ok(false)
+        let digests = self.links.values().filter(|link| link.is_tidings() && !link.is_ending && !link.is_blocked);
+        let parts = [
+            self.table.next_expiry(),
+            Some(self.forget_at),
+            self.spread.next(),
+            self.asks.next(),
+            self.reserved.next(),
+            digests.map(|link| link.digest_at).min(),
+            self.zgossip_next(),
+            self.settle.next(),
+            self.members.next(),
+            self.view.next(),
+        ];
+        parts.into_iter().flatten().min()
     }
 
     /// What a key has
     #[must_use]
     pub fn get(&self, now: Instant, key: &[u8]) -> Option<Tuple> {
-        let _ = (now, key);
-        None
+        self.table.tuple(now, key)
     }
 
     /// All tuples whose keys begin so, in the order of their keys; reserved ones only if `prefix` begins with `$`
     pub fn tuples(&self, now: Instant, prefix: &[u8]) -> impl Iterator<Item = Tuple> + '_ {
-        let _ = (now, prefix);
-        std::iter::empty()
+        let with_reserved = prefix.first() == Some(&b'$');
+        self.table.tuples(now, prefix).filter(move |tuple| with_reserved || !table::is_reserved(&tuple.key))
     }
 
     /// As [`tuples`](Self::tuples), those behind a key: a list can be read on where it was left
@@ -282,7 +441,7 @@ impl Node {
     /// How many tuples are visible, without reserved ones
     #[must_use]
     pub fn len(&self) -> usize {
-        0
+        self.table.visible_count()
     }
 
     /// Whether no tuple is
@@ -306,7 +465,7 @@ impl Node {
     /// A digest of all that is known and live: equal on nodes that agree
     #[must_use]
     pub fn root(&self) -> u64 {
-        0
+        self.table.root()
     }
 
     /// All members, itself included, by id
@@ -318,13 +477,45 @@ impl Node {
     /// All links, by their numbers
     #[must_use]
     pub fn links(&self) -> Vec<LinkState> {
-        Vec::new()
+        let state = |(id, link): (&LinkId, &Link)| LinkState {
+            link: *id,
+            endpoint: link.info.endpoint.clone(),
+            side: link.info.side,
+            wire: link.info.wire,
+            node: link.peer.as_ref().map(|peer| peer.id),
+            name: link.peer.as_ref().map(|peer| peer.name.clone()).unwrap_or_default(),
+            is_active: link.is_active(),
+            role: match (link.info.wire, link.is_ready(), link.is_active(), link.role) {
+                (Wire::ZGossip, ..) => self.zgossip_role(*id),
+                (_, false, ..) => "greeting",
+                (_, _, false, _) => "resting",
+                (.., Role::Unproven) => "unproven",
+                (.., Role::Tree) => "tree",
+                (.., Role::Lazy) => "lazy",
+            },
+            frames_out: link.counts.frames_out,
+            octets_out: link.counts.octets_out,
+            frames_in: link.counts.frames_in,
+            octets_in: link.counts.octets_in,
+            refused: link.counts.refused,
+        };
+        self.links.iter().map(state).collect()
     }
 
     /// Its figures
     #[must_use]
     pub fn stats(&self) -> NodeStats {
-        NodeStats::default()
+        NodeStats {
+            tuples: self.table.visible_count(),
+            octets: self.table.octets(),
+            hidden: self.table.hidden_count(),
+            tombstones: self.table.tombstone_count(),
+            owners: self.table.life_count(),
+            links: self.links.len(),
+            active_links: self.links.values().filter(|link| link.is_active()).count(),
+            health: self.members.health(),
+            ..self.stats.clone()
+        }
     }
 
     /// Whom it could connect to
@@ -335,12 +526,18 @@ impl Node {
 
     /// Where others can connect to this node, which it tells them; in the order of preference
     pub fn set_endpoints(&mut self, now: Instant, endpoints: Vec<String>) {
-        let _ = (now, endpoints);
+        self.now = now;
+        if self.reserved.endpoints != endpoints {
+            self.reserved.endpoints = endpoints;
+            self.reserved.note_description();
+        }
     }
 
     /// What else this node tells of itself in its `$tidings/node/` record: the members of this object are put there
     pub fn set_description(&mut self, now: Instant, description: serde_json::Map<String, serde_json::Value>) {
-        let _ = (now, description);
+        self.now = now;
+        self.reserved.description = description;
+        self.reserved.note_description();
     }
 
     /// Replaces [`server_timeout`](NodeConfig::server_timeout) for ZGP clients that come from now on
@@ -350,6 +547,205 @@ impl Node {
 
     /// Says goodbye: its Session tuples go, members learn that it has left, and each link is hung up
     pub fn leave(&mut self, now: Instant) {
-        let _ = now;
+        self.now = now;
+        if self.has_left {
+            return;
+        }
+        self.remove_own_sessions(now);
+        self.members.leave(now);
+        self.run_parts(now);
+        self.end_turn();
+        self.has_left = true;
+        let links = self.links.iter().map(|(id, link)| (*id, link.is_tidings())).collect::<Vec<_>>();
+        for (link, is_tidings) in links {
+            if is_tidings {
+                self.send(link, tidings::bye(BYE_LEAVING, &[]));
+            }
+            self.hang_up(link, HangUp::Leaving);
+        }
+    }
+
+    /// Looks at everything
+    ///
+    /// # Errors
+    /// What is not as it has to be.
+    #[doc(hidden)]
+    pub fn check(&self) -> Result<(), String> {
+        self.table.check()?;
+        let own = self.table.seen(self.own).map(|seen| (seen.count(), seen.upto())).unwrap_or_default();
+        if own != (self.own_seq, self.own_seq) {
+            return Err(format!("{} writes were made, {own:?} are known", self.own_seq));
+        }
+        Ok(())
+    }
+
+    /// The turn is over: what it has changed is sent. Whether there is something to transmit now
+    fn end_turn(&mut self) -> bool {
+        let now = self.now;
+        self.write_reserved(now);
+        self.zgossip_turn(now);
+        self.spread_turn(now);
+        !self.transmits.is_empty()
+    }
+
+    /// Does what the members' part and the view want
+    fn run_parts(&mut self, now: Instant) {
+        while let Some(output) = self.members.poll() {
+            self.on_members(now, output);
+        }
+        while let Some(output) = self.view.poll() {
+            match output {
+                view::Output::Shuffle(link, samples) => self.send(link, tidings::shuffle(&samples)),
+                view::Output::Dial(sample) => {
+                    self.actions.push_back(Action::Dial { endpoint: sample.endpoint, node: Some(sample.id) });
+                }
+                view::Output::Bye(link, samples) => {
+                    self.send(link, tidings::bye(BYE_CROWDED, &samples));
+                    self.hang_up(link, HangUp::Crowded);
+                }
+            }
+        }
+        while let Some(event) = self.settle.poll() {
+            self.tell(event);
+        }
+    }
+
+    fn on_members(&mut self, now: Instant, output: presence::Output) {
+        match output {
+            presence::Output::Ping(link, nonce) => self.send(link, tidings::ping(nonce)),
+            presence::Output::Ack(link, nonce) => self.send(link, tidings::ack(nonce)),
+            presence::Output::Probe(link, about) => self.send(link, tidings::probe(false, about)),
+            presence::Output::Vouch(link, about) => self.send(link, tidings::probe(true, about)),
+            presence::Output::Status(link, updates) => self.send_status(link, &updates),
+            presence::Output::Flood(updates, except) => {
+                let links = self.links.iter().filter(|(id, link)| link.is_active() && Some(**id) != except);
+                for link in links.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.send_status(link, &updates);
+                }
+            }
+            presence::Output::Present(owner, incarnation, is_present) => {
+                if (owner, incarnation) != (self.identity.id, self.identity.incarnation) {
+                    self.table.set_present(owner, incarnation, is_present);
+                    self.process_changes(now);
+                }
+            }
+            presence::Output::Dead(owner, incarnation) => {
+                if (owner, incarnation) != (self.identity.id, self.identity.incarnation) {
+                    self.table.end_life(owner, incarnation);
+                    self.process_changes(now);
+                }
+            }
+            presence::Output::Changed(change) => self.tell(Event::Member(change)),
+        }
+    }
+
+    fn send_status(&mut self, link: LinkId, updates: &[tidings::StatusUpdate]) {
+        for updates in updates.chunks(tidings::MOST_UPDATES) {
+            self.send(link, tidings::status(updates));
+        }
+    }
+
+    /// Tells what has changed in the table
+    fn process_changes(&mut self, now: Instant) {
+        for Change { key, before, cause } in self.table.take_changes() {
+            if table::is_reserved(&key) {
+                self.on_reserved(now, &key);
+                continue;
+            }
+            match self.table.tuple(now, &key) {
+                Some(tuple) if before.as_ref() != Some(&tuple.value) => {
+                    self.tell(Event::Put { tuple, previous: before })
+                }
+                Some(_) => {}
+                None => self.tell(Event::Removed { key: key.clone(), cause }),
+            }
+            self.zgossip_changed(now, &key);
+        }
+    }
+
+    /// Forgets what need not be remembered any more
+    fn forget(&mut self, now: Instant) {
+        let oldest = self.clock.wall(now).saturating_sub(self.config.context_time.as_micros() as u64);
+        self.table.forget_lives(Stamp(oldest), self.own);
+    }
+
+    fn send(&mut self, link: LinkId, frame: Bytes) {
+        self.transmits.push_back(Transmit { link, frame });
+    }
+
+    /// Whether the socket of a link takes nothing now, so that only what can't be made later should be sent
+    fn is_blocked(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_none_or(|link| link.is_blocked)
+    }
+
+    fn tell(&mut self, event: Event) {
+        if self.events.len() < self.config.max_events {
+            self.events.push_back(event);
+        } else {
+            self.missed += 1;
+            self.stats.missed_events += 1;
+        }
+    }
+
+    fn tell_link(&mut self, link: LinkId, state: Result<(), String>) {
+        let Some(of) = self.links.get(&link) else { return };
+        let change = LinkChange {
+            link,
+            endpoint: of.info.endpoint.clone(),
+            node: of.peer.as_ref().map(|peer| peer.id),
+            wire: of.info.wire,
+            state,
+        };
+        self.tell(Event::Link(change));
+    }
+
+    /// Counts what was not taken, and tells it once a second
+    fn refuse(&mut self, now: Instant, link: LinkId, cause: Refusal) {
+        self.stats.refusals.add(cause, 1);
+        if let Some(of) = self.links.get_mut(&link) {
+            of.counts.refused += 1;
+        }
+        let told = self.told.get_mut(&cause);
+        let count = match told {
+            Some(told) if now.saturating_duration_since(told.at) < Duration::from_secs(1) => {
+                told.untold += 1;
+                told.link = link;
+                return;
+            }
+            Some(told) => {
+                told.at = now;
+                std::mem::take(&mut told.untold) + 1
+            }
+            None => {
+                self.told.insert(cause, Told { at: now, untold: 0, link });
+                1
+            }
+        };
+        self.tell(Event::Refused { link, cause, count });
+    }
+
+    /// A message on a link of our own wire that can't be read; a peer that sends many is no peer
+    fn on_malformed(&mut self, now: Instant, link: LinkId, cause: Refusal) {
+        self.refuse(now, link, cause);
+        let refused = self.links.get(&link).map_or(0, |link| link.counts.refused);
+        if refused >= MOST_MALFORMED {
+            self.hang_up(link, HangUp::Malformed);
+        }
+    }
+
+    fn hang_up(&mut self, link: LinkId, reason: HangUp) {
+        if let Some(of) = self.links.get_mut(&link)
+            && !of.is_ending
+        {
+            of.is_ending = true;
+            self.actions.push_back(Action::HangUp { link, reason });
+        }
     }
 }
+
+/// Why BYE is said
+const BYE_LEAVING: u8 = 1;
+const BYE_CROWDED: u8 = 2;
+const BYE_DUPLICATE: u8 = 3;
+/// Messages of one link that can't be read, until it is hung up
+const MOST_MALFORMED: u64 = 8;

@@ -1,1 +1,280 @@
-//! How what is new reaches the others: pushed along a tree, announced elsewhere, asked for.
+//! How what is new reaches the others.
+//!
+//! All that became known in one turn is sent on together. Over a link of the tree it is pushed, if it isn't much; over one that
+//! is not proven yet only if it is little, and announced else; over a lazy link it is announced a moment later, without what the peer
+//! has by then. Who hears an announcement of something unknown asks for it, from one peer at a time, and that link is one of the
+//! tree from then on. Who is pushed what it has already takes the link from the tree. So a write crosses the network along a tree, once to each
+//! node, while the other links carry numbers alone and are there when one of the tree breaks.
+//!
+//! Each node wants some of its links active, chosen at random; the others rest and exchange digests alone.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::records::record_size;
+use super::{Node, Role};
+use crate::config::LinkId;
+use crate::context::Ranges;
+use crate::table::LifeIndex;
+use crate::wire::tidings::{self, LifeRanges};
+
+/// What is to be spread
+#[derive(Default)]
+pub(super) struct Spread {
+    /// What became known in this turn, and from where
+    fresh: Vec<Fresh>,
+    /// What became known since lazy links were told
+    pending: BTreeMap<LifeIndex, Ranges>,
+    announce_at: Option<Instant>,
+    /// When something became known last
+    pub(super) changed_at: Option<Instant>,
+    /// When a link was taken from the tree last
+    pub(super) pruned_at: Option<Instant>,
+}
+
+struct Fresh {
+    life: LifeIndex,
+    first: u64,
+    last: u64,
+    from: Option<LinkId>,
+}
+
+impl Spread {
+    /// These writes are known now
+    pub(super) fn note_new(&mut self, life: LifeIndex, first: u64, last: u64, from: Option<LinkId>) {
+        if let Some(fresh) = self.fresh.last_mut()
+            && (fresh.life, fresh.from) == (life, from)
+            && fresh.last.checked_add(1) == Some(first)
+        {
+            fresh.last = last;
+            return;
+        }
+        self.fresh.push(Fresh { life, first, last, from });
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.announce_at
+    }
+}
+
+impl Node {
+    /// Sends what became known in this turn
+    pub(super) fn spread_turn(&mut self, now: Instant) {
+        if self.spread.fresh.is_empty() {
+            return;
+        }
+        let fresh = std::mem::take(&mut self.spread.fresh);
+        self.spread.changed_at = Some(now);
+        let links = self.links.iter().filter(|(_, link)| link.is_active());
+        let links = links.map(|(id, link)| (*id, link.role, link.allowance)).collect::<Vec<_>>();
+        let mut has_lazy = false;
+        // Most links get the same
+        let mut last: Option<(Vec<(LifeIndex, Ranges)>, Vec<bytes::Bytes>)> = None;
+        let mut new = BTreeMap::<LifeIndex, Ranges>::new();
+        for one in &fresh {
+            new.entry(one.life).or_default().insert_range(one.first, one.last);
+        }
+        for (id, role, allowance) in links {
+            self.hurry_digest(now, id);
+            if role == Role::Lazy {
+                has_lazy = true;
+                continue;
+            }
+            let lives = self.unknown_to(id, &new);
+            if lives.is_empty() {
+                continue;
+            }
+            if self.is_blocked(id) {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.is_stale = true;
+                }
+                continue;
+            }
+            if self.exceeds(now, &lives, allowance) {
+                self.send_have(id, &lives, false);
+                continue;
+            }
+            let frames = match last.take() {
+                Some((same, frames)) if same == lives => frames,
+                _ => self.encode_all(now, &lives),
+            };
+            for frame in &frames {
+                self.send(id, frame.clone());
+            }
+            self.note_sent(now, id, &lives);
+            if let Some(link) = self.links.get_mut(&id) {
+                link.has_pushed = true;
+            }
+            last = Some((lives, frames));
+        }
+        if has_lazy {
+            for (life, ranges) in new {
+                self.spread.pending.entry(life).or_default().extend(&ranges);
+            }
+        }
+        if self.spread.announce_at.is_none() && !self.links.is_empty() {
+            self.spread.announce_at = Some(now + self.config.announce_interval);
+        }
+    }
+
+    /// Tells lazy links what they may not know yet
+    pub(super) fn announce(&mut self, now: Instant) {
+        if self.spread.announce_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.spread.announce_at = None;
+        let pending = std::mem::take(&mut self.spread.pending);
+        let links = self.links.iter().filter(|(_, link)| link.is_active()).map(|(id, link)| (*id, link.role));
+        for (id, role) in links.collect::<Vec<_>>() {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.known.forget_old(now);
+                if std::mem::take(&mut link.has_pushed) && role == Role::Tree {
+                    link.allowance = (link.allowance * 2).min(super::link::ALLOWANCE_MOST);
+                }
+            }
+            if role != Role::Lazy {
+                continue;
+            }
+            let lives = self.unknown_to(id, &pending);
+            if !lives.is_empty() {
+                if self.is_blocked(id) {
+                    if let Some(link) = self.links.get_mut(&id) {
+                        link.is_stale = true;
+                    }
+                } else {
+                    self.send_have(id, &lives, false);
+                }
+            }
+        }
+    }
+
+    /// HAVE came: what is missing is asked for
+    pub(super) fn handle_have(&mut self, now: Instant, link: LinkId, is_repair: bool, lives: Vec<LifeRanges>) {
+        let mut missing = Vec::with_capacity(lives.len());
+        for life in lives {
+            let name = (life.owner, life.incarnation);
+            if self.is_own(name) {
+                if life.ranges.greatest() > self.own_seq {
+                    self.on_forged(now, link, crate::record::Stamp(0));
+                }
+                continue;
+            }
+            if !self.may_live(now, link, name) {
+                continue;
+            }
+            if let Some(of) = self.links.get_mut(&link) {
+                of.known.add(now, name, &life.ranges);
+            }
+            missing.push(life);
+        }
+        self.ask(now, link, missing, !is_repair);
+    }
+
+    /// PRUNE came: the peer gets changes elsewhere
+    pub(super) fn handle_prune(&mut self, link: LinkId) {
+        if let Some(of) = self.links.get_mut(&link) {
+            of.set_role(Role::Lazy);
+        }
+    }
+
+    /// Chooses links that this node wants to be active; which ones is chance, so that what is active joins all
+    pub(super) fn choose_active(&mut self, now: Instant) {
+        let wanted = self.links.values().filter(|link| link.wants_active && link.is_ready()).count();
+        let mut idle = self.links.iter().filter(|(_, link)| !link.wants_active && link.is_ready());
+        let mut idle = idle.by_ref().map(|(id, _)| *id).collect::<Vec<_>>();
+        for _ in wanted..self.config.fan_out {
+            if idle.is_empty() {
+                return;
+            }
+            let chosen = idle.swap_remove(self.random.below(idle.len()));
+            self.want_active(now, chosen, true);
+        }
+    }
+
+    /// A link is up: it is wanted, perhaps in the place of another, so that each has the same chance
+    pub(super) fn consider_active(&mut self, now: Instant, link: LinkId) {
+        let wanted = self.links.iter().filter(|(_, link)| link.wants_active).map(|(id, _)| *id).collect::<Vec<_>>();
+        if wanted.len() < self.config.fan_out {
+            self.want_active(now, link, true);
+            return;
+        }
+        let all = self.links.values().filter(|link| link.is_tidings()).count();
+        let place = self.random.below(all);
+        if let Some(other) = wanted.get(place) {
+            self.want_active(now, *other, false);
+            self.want_active(now, link, true);
+        }
+    }
+
+    pub(super) fn want_active(&mut self, now: Instant, link: LinkId, wants: bool) {
+        let Some(of) = self.links.get_mut(&link) else { return };
+        if of.wants_active == wants {
+            return;
+        }
+        of.wants_active = wants;
+        of.set_role(Role::Unproven);
+        // The peer learns it from the next DIGEST
+        of.digest_interval = self.config.digest_interval;
+        if of.is_ready() {
+            of.digest_at = now;
+        }
+    }
+
+    /// What of this a peer isn't known to have
+    fn unknown_to(&self, link: LinkId, new: &BTreeMap<LifeIndex, Ranges>) -> Vec<(LifeIndex, Ranges)> {
+        let Some(of) = self.links.get(&link) else { return Vec::new() };
+        let unknown = new.iter().map(|(life, ranges)| {
+            let mut ranges = ranges.clone();
+            of.known.subtract_from(self.table.life_name(*life), &mut ranges);
+            (*life, ranges)
+        });
+        unknown.filter(|(_, ranges)| !ranges.is_empty()).collect()
+    }
+
+    /// Whether these records have more octets
+    pub(super) fn exceeds(&self, now: Instant, lives: &[(LifeIndex, Ranges)], allowance: usize) -> bool {
+        let mut left = allowance;
+        lives.iter().any(|(life, ranges)| {
+            self.table.records(now, *life, ranges).any(|record| {
+                let size = record_size(&record);
+                let is_over = size > left;
+                left = left.saturating_sub(size);
+                is_over
+            })
+        })
+    }
+
+    /// All of it as pushed RECORDS
+    fn encode_all(&mut self, now: Instant, lives: &[(LifeIndex, Ranges)]) -> Vec<bytes::Bytes> {
+        let mut frames = Vec::new();
+        let mut left = lives.to_vec();
+        while !left.is_empty() {
+            let (frame, sent) = self.encode_records(now, &left, PUSH_LIMIT, true);
+            let Some(frame) = frame else { break };
+            frames.push(frame);
+            for (life, ranges) in &mut left {
+                if let Some((_, sent)) = sent.iter().find(|(other, _)| other == life) {
+                    ranges.subtract(sent);
+                }
+            }
+            left.retain(|(_, ranges)| !ranges.is_empty());
+        }
+        frames
+    }
+
+    pub(super) fn send_have(&mut self, link: LinkId, lives: &[(LifeIndex, Ranges)], is_repair: bool) {
+        let names = lives.iter().map(|(life, ranges)| {
+            let (owner, incarnation) = self.table.life_name(*life);
+            LifeRanges { owner, incarnation, ranges: ranges.clone() }
+        });
+        let names = names.collect::<Vec<_>>();
+        for lives in names.chunks(tidings::MOST_LIVES) {
+            self.send(link, tidings::have(is_repair, lives));
+        }
+    }
+}
+
+/// Octets of one pushed RECORDS, unless one record has more
+const PUSH_LIMIT: usize = 64 << 10;
+/// How long what was changed last counts as on its way
+pub(super) const ON_ITS_WAY: Duration = Duration::from_millis(300);

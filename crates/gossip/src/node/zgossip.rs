@@ -7,7 +7,7 @@
 //! - `zgossip_writable(now, link)`: the socket takes frames again. While `self.is_blocked(link)` nothing should be made for it but a
 //!   note of which keys are dirty;
 //! - `zgossip_turn(now)`: the turn ends (input is drained): what is dirty may be sent now. Called before transmits are given out;
-//! - `zgossip_timeout(now)` and `zgossip_next()`: its timers.
+//! - `zgossip_timeout(now)` and `zgossip_next()`: its timers; `zgossip_role(link)`: for listings.
 //!
 //! What it uses: `self.write(now, key, value, lifetime, Origin::Link(link))` (None, a quota or the clock refused it and that is counted), `self.visible(key)`,
 //! `self.table.visible()` in key order, `self.table.dead_value(key)` (hash of what a tombstone has removed), `self.send(link, frame)`,
@@ -42,6 +42,11 @@ impl Node {
     pub(super) fn zgossip_turn(&mut self, _now: Instant) {}
 
     pub(super) fn zgossip_timeout(&mut self, _now: Instant) {}
+
+    /// The state of the link's machine, for listings: `start`, `connected`
+    pub(super) fn zgossip_role(&self, _link: LinkId) -> &'static str {
+        "start"
+    }
 
     pub(super) fn zgossip_next(&self) -> Option<Instant> {
         None

@@ -1,0 +1,202 @@
+//! What a node remembers of one link.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::config::{LinkInfo, Wire};
+use crate::context::Ranges;
+use crate::record::{Incarnation, NodeId};
+
+/// One link
+pub(super) struct Link {
+    pub(super) info: LinkInfo,
+    /// Who is at the other end, once it said HELLO
+    pub(super) peer: Option<Peer>,
+    /// Whether the socket took no more; frames wait in `backlog` until it does
+    pub(super) is_blocked: bool,
+    pub(super) backlog: VecDeque<Bytes>,
+    /// Whether something was left out while it was blocked
+    pub(super) is_stale: bool,
+    /// Whether a hang-up was asked for
+    pub(super) is_ending: bool,
+    pub(super) said_goodbye: bool,
+    pub(super) counts: Counts,
+    pub(super) role: Role,
+    /// Whether this node wants changes to go over it
+    pub(super) wants_active: bool,
+    /// Whether the peer does
+    pub(super) peer_wants: bool,
+    /// How many octets of a turn's records are pushed rather than announced
+    pub(super) allowance: usize,
+    pub(super) has_pushed: bool,
+    /// What the peer has, of what is new
+    pub(super) known: Known,
+    /// When the next DIGEST (or HELLO, before the peer's came) is sent, and how long after the one before
+    pub(super) digest_at: Instant,
+    pub(super) digest_interval: Duration,
+    /// Until when an exchange is under way
+    pub(super) exchange: Option<Instant>,
+    /// Since when the peer's digests differ
+    pub(super) differs_since: Option<Instant>,
+    /// How many exchanges in a row have found nothing, and until when there is no other
+    pub(super) fruitless: u32,
+    pub(super) next_exchange: Option<Instant>,
+    /// How many things in a row were asked for in vain, and until when nothing is
+    pub(super) unanswered: u32,
+    pub(super) distrusted_until: Option<Instant>,
+    /// When records came last
+    pub(super) progress: Option<Instant>,
+    /// Large lifts of the clock: since when they are counted, and how many
+    pub(super) lifts: Option<(Instant, u32)>,
+    /// When the members' STATUS was sent last because digests differed
+    pub(super) status_at: Option<Instant>,
+}
+
+/// Who is at the other end
+pub(super) struct Peer {
+    pub(super) id: NodeId,
+    pub(super) incarnation: Incarnation,
+    pub(super) name: String,
+    pub(super) endpoints: Vec<String>,
+}
+
+/// What an active link is for the spreading
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Not tried yet: little is pushed, much is announced at once
+    Unproven,
+    /// It has brought what was new: changes are pushed
+    Tree,
+    /// Others are quicker: changes are announced, later
+    Lazy,
+}
+
+/// What went over a link
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) frames_in: u64,
+    pub(super) octets_in: u64,
+    pub(super) frames_out: u64,
+    pub(super) octets_out: u64,
+    pub(super) refused: u64,
+}
+
+impl Link {
+    pub(super) fn new(info: LinkInfo, now: Instant, interval: Duration) -> Self {
+        Self {
+            info,
+            peer: None,
+            is_blocked: false,
+            backlog: VecDeque::new(),
+            is_stale: false,
+            is_ending: false,
+            said_goodbye: false,
+            counts: Counts::default(),
+            role: Role::Unproven,
+            wants_active: false,
+            peer_wants: false,
+            allowance: ALLOWANCE_UNPROVEN,
+            has_pushed: false,
+            known: Known::default(),
+            digest_at: now + interval,
+            digest_interval: interval,
+            exchange: None,
+            differs_since: None,
+            fruitless: 0,
+            next_exchange: None,
+            unanswered: 0,
+            distrusted_until: None,
+            progress: None,
+            lifts: None,
+            status_at: None,
+        }
+    }
+
+    /// Whether it is to a node of ours that has said HELLO
+    pub(super) fn is_ready(&self) -> bool {
+        self.peer.is_some() && !self.is_ending
+    }
+
+    /// Whether changes go over it
+    pub(super) fn is_active(&self) -> bool {
+        self.is_ready() && (self.wants_active || self.peer_wants)
+    }
+
+    pub(super) fn is_tidings(&self) -> bool {
+        self.info.wire == Wire::Tidings
+    }
+
+    pub(super) fn set_role(&mut self, role: Role) {
+        if self.role != role {
+            self.role = role;
+            self.has_pushed = false;
+            self.allowance = if role == Role::Tree { ALLOWANCE_TREE } else { ALLOWANCE_UNPROVEN };
+        }
+    }
+
+    pub(super) fn is_distrusted(&self, now: Instant) -> bool {
+        self.distrusted_until.is_some_and(|until| until > now)
+    }
+}
+
+/// What a peer is known to have of what has changed lately, in two generations, of which the older is forgotten
+#[derive(Default)]
+pub(super) struct Known {
+    generations: [BTreeMap<(NodeId, Incarnation), Ranges>; 2],
+    turned: Option<Instant>,
+}
+
+impl Known {
+    pub(super) fn add(&mut self, now: Instant, life: (NodeId, Incarnation), ranges: &Ranges) {
+        let [young, old] = &mut self.generations;
+        let turned = *self.turned.get_or_insert(now);
+        if now.saturating_duration_since(turned) >= REMEMBERED || young.len() >= MOST_KNOWN {
+            *old = std::mem::take(young);
+            self.turned = Some(now);
+        }
+        let known = young.entry(life).or_default();
+        known.extend(ranges);
+        known.truncate(MOST_KNOWN_RANGES);
+    }
+
+    /// Takes what is known away from these
+    pub(super) fn subtract_from(&self, life: (NodeId, Incarnation), ranges: &mut Ranges) {
+        for known in self.generations.iter().filter_map(|generation| generation.get(&life)) {
+            ranges.subtract(known);
+        }
+    }
+
+    /// Which of these the peer has
+    pub(super) fn common(&self, life: (NodeId, Incarnation), ranges: &Ranges) -> Ranges {
+        let mut both = Ranges::new();
+        for known in self.generations.iter().filter_map(|generation| generation.get(&life)) {
+            both.extend(&known.common(ranges));
+        }
+        both
+    }
+
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        let Some(turned) = self.turned else { return };
+        if now.saturating_duration_since(turned) >= REMEMBERED * 2 {
+            *self = Self::default();
+        } else if now.saturating_duration_since(turned) >= REMEMBERED {
+            let [young, old] = &mut self.generations;
+            *old = std::mem::take(young);
+            self.turned = Some(now);
+        }
+    }
+}
+
+/// Pushed on an unproven link: what costs no more than announcing it and being asked for it
+pub(super) const ALLOWANCE_UNPROVEN: usize = 256;
+/// Pushed at first on a link of the tree; twice as much with each push that wasn't in vain
+pub(super) const ALLOWANCE_TREE: usize = 1024;
+/// Pushed at most
+pub(super) const ALLOWANCE_MOST: usize = 64 << 10;
+/// How long a generation of what peers know is the younger
+const REMEMBERED: Duration = Duration::from_secs(5);
+/// Lives in one generation
+const MOST_KNOWN: usize = 4096;
+const MOST_KNOWN_RANGES: usize = 128;

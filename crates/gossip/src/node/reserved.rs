@@ -1,0 +1,118 @@
+//! The nodes' own keys: what each tells of itself in `$tidings/node/`, and of its neighbours in `$tidings/links/`.
+//!
+//! Both are Session tuples, which only the node of that id may write. They don't go to peers that speak ZGP, and the
+//! application isn't told of them.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::Node;
+use crate::config::Presence;
+use crate::record::{Lifetime, NodeId};
+
+/// What this node says of itself
+#[derive(Default)]
+pub(super) struct Reserved {
+    pub(super) endpoints: Vec<String>,
+    pub(super) description: Map<String, Value>,
+    is_description_told: bool,
+    /// When the neighbours are told, and when they were
+    links_at: Option<Instant>,
+    links_told: Option<Instant>,
+}
+
+impl Reserved {
+    pub(super) fn note_description(&mut self) {
+        self.is_description_told = false;
+    }
+
+    /// Neighbours came or went: that is told in a moment, and not often
+    pub(super) fn note_links(&mut self, now: Instant) {
+        let earliest = self.links_told.map_or(now, |told| told + LINKS_PAUSE);
+        self.links_at.get_or_insert(earliest.max(now + LINKS_DELAY));
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.links_at
+    }
+}
+
+impl Node {
+    /// Writes what has changed of what this node says of itself
+    pub(super) fn write_reserved(&mut self, now: Instant) {
+        if self.config.presence == Presence::Links {
+            self.reserved.links_at = None;
+            return;
+        }
+        // A node without links has nobody to tell, and may have other endpoints when it has
+        let has_links = self.links.values().any(|link| link.is_ready());
+        if self.has_left || !has_links {
+            if self.reserved.links_at.is_some_and(|at| at <= now) {
+                self.reserved.links_at = None;
+            }
+            return;
+        }
+        if !self.reserved.is_description_told {
+            self.reserved.is_description_told = true;
+            let mut description = self.reserved.description.clone();
+            description.insert("name".to_owned(), self.config.name.clone().into());
+            description.insert("endpoints".to_owned(), self.reserved.endpoints.clone().into());
+            description.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+            self.put_reserved(now, NODE, Value::Object(description));
+            // A node is its own member
+            let (name, endpoints) = (self.config.name.clone(), self.reserved.endpoints.clone());
+            self.members.on_member(now, self.identity.id, self.identity.incarnation, &name, &endpoints);
+        }
+        if self.reserved.links_at.is_some_and(|at| at <= now) {
+            self.reserved.links_at = None;
+            self.reserved.links_told = Some(now);
+            let neighbours = self.links.values().filter_map(|link| link.peer.as_ref()).map(|peer| peer.id);
+            let neighbours = neighbours.collect::<std::collections::BTreeSet<_>>();
+            let neighbours = neighbours.iter().map(|id| Value::String(id.to_string())).collect();
+            self.put_reserved(now, LINKS, Value::Array(neighbours));
+        }
+    }
+
+    fn put_reserved(&mut self, now: Instant, kind: &str, value: Value) {
+        let key = Bytes::from(format!("{kind}{}", self.identity.id));
+        let value = Bytes::from(value.to_string());
+        if self.table.value(&key) != Some(&value) {
+            // A node that holds all it may still is one
+            let _ = self.append(now, key, Some((Lifetime::Session, value)));
+            self.process_changes(now);
+        }
+    }
+
+    /// A reserved key has changed
+    pub(super) fn on_reserved(&mut self, now: Instant, key: &[u8]) {
+        let Some(id) = key.strip_prefix(NODE.as_bytes()).and_then(parse_id) else { return };
+        if id == self.identity.id {
+            return;
+        }
+        let Some(tuple) = self.table.tuple(now, key) else { return };
+        let Ok(Value::Object(description)) = serde_json::from_slice(&tuple.value) else { return };
+        let name = description.get("name").and_then(Value::as_str).unwrap_or_default();
+        let endpoints = description.get("endpoints").and_then(Value::as_array).into_iter().flatten();
+        let endpoints = endpoints.filter_map(Value::as_str).take(16).map(str::to_owned).collect::<Vec<_>>();
+        self.members.on_member(now, id, tuple.dot.incarnation, name, &endpoints);
+    }
+}
+
+/// Who may write a reserved key
+pub(super) fn owner_of(key: &[u8]) -> Option<NodeId> {
+    key.strip_prefix(NODE.as_bytes()).or_else(|| key.strip_prefix(LINKS.as_bytes())).and_then(parse_id)
+}
+
+fn parse_id(digits: &[u8]) -> Option<NodeId> {
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.len() == 16)?;
+    text.parse().ok().filter(|id: &NodeId| id.to_string() == text)
+}
+
+const NODE: &str = "$tidings/node/";
+const LINKS: &str = "$tidings/links/";
+/// Neighbours are told at most so often
+const LINKS_PAUSE: Duration = Duration::from_secs(10);
+/// And not before it is likely that all that come at first are there
+const LINKS_DELAY: Duration = Duration::from_secs(2);

@@ -1,0 +1,164 @@
+//! What the application and ZGP peers write, as writes of this node's life.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Node, Origin, PutError, Written};
+use crate::event::Refusal;
+use crate::record::{Dot, Lifetime};
+use crate::table::{self, Write};
+
+impl Node {
+    /// Gives a key a value, as its owner from now on
+    ///
+    /// The same permanent value that it has already is not written again. A `Ttl` value is, as that refreshes it: others are told nothing
+    /// but the new time.
+    ///
+    /// # Errors
+    /// The key or value is too long or reserved, or there is no room.
+    pub fn put(
+        &mut self,
+        now: Instant,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        lifetime: Lifetime,
+    ) -> Result<Written, PutError> {
+        let (key, value) = (key.into(), value.into());
+        if table::is_reserved(&key) {
+            return Err(PutError::Reserved);
+        }
+        self.write(now, key, value, lifetime, Origin::Local)
+    }
+
+    /// Takes a key's value away, whosever it is; `false` if it has none
+    ///
+    /// # Errors
+    /// The key is too long or reserved.
+    pub fn remove(&mut self, now: Instant, key: &[u8]) -> Result<bool, PutError> {
+        self.now = now;
+        if table::is_reserved(key) {
+            return Err(PutError::Reserved);
+        }
+        if key.len() > MOST_KEY {
+            return Err(PutError::KeyTooLong(key.len()));
+        }
+        if self.has_left {
+            return Err(PutError::Left);
+        }
+        if self.table.value(key).is_none() {
+            return Ok(false);
+        }
+        self.append(now, Bytes::copy_from_slice(key), None)?;
+        self.process_changes(now);
+        Ok(true)
+    }
+
+    /// Writes a tuple as one of this life; what is known already isn't written
+    ///
+    /// A refusal by quota is the caller's to count, as it knows whose value that was.
+    pub(super) fn write(
+        &mut self,
+        now: Instant,
+        key: Bytes,
+        value: Bytes,
+        lifetime: Lifetime,
+        _origin: Origin,
+    ) -> Result<Written, PutError> {
+        self.now = now;
+        if key.len() > MOST_KEY {
+            return Err(PutError::KeyTooLong(key.len()));
+        }
+        let limit = self.config.quotas.max_value;
+        if value.len() > limit {
+            return Err(PutError::ValueTooLong { octets: value.len(), limit });
+        }
+        if self.has_left {
+            return Err(PutError::Left);
+        }
+        if self.table.value(&key) == Some(&value)
+            && let Some((life, held)) = self.table.holder(&key)
+            && held == lifetime
+            && (lifetime == Lifetime::Permanent || (lifetime == Lifetime::Session && life == self.own))
+            && let Some(tuple) = self.table.tuple(now, &key)
+        {
+            return Ok(Written { dot: tuple.dot, stamp: tuple.stamp, is_new: false });
+        }
+        let written = self.append(now, key, Some((lifetime, value)))?;
+        self.process_changes(now);
+        Ok(written)
+    }
+
+    /// The next write of this life
+    pub(super) fn append(
+        &mut self,
+        now: Instant,
+        key: Bytes,
+        put: Option<(Lifetime, Bytes)>,
+    ) -> Result<Written, PutError> {
+        let (seq, stamp) = (self.own_seq + 1, self.clock.tick(now));
+        let written = self.table.write(now, self.own, key, Write { seq, stamp, put });
+        written.map_err(|cause| match cause {
+            Refusal::OctetQuota => PutError::Quota("octets"),
+            _ => PutError::Quota("tuples"),
+        })?;
+        self.own_seq = seq;
+        self.spread.note_new(self.own, seq, seq, None);
+        let dot = Dot { owner: self.identity.id, incarnation: self.identity.incarnation, seq };
+        Ok(Written { dot, stamp, is_new: true })
+    }
+
+    /// A write of this life is dead elsewhere, and nobody has overwritten it: it is made again
+    pub(super) fn write_again(&mut self, now: Instant, seqs: &[u64]) {
+        let again = self.table.tuples_of(self.own).filter(|(seq, ..)| seqs.contains(seq));
+        let again = again.map(|(_, lifetime, key, value)| (key.clone(), value.clone(), lifetime)).collect::<Vec<_>>();
+        for (key, value, lifetime) in again {
+            // There was room for it, and still is
+            let _ = self.append(now, key, Some((lifetime, value)));
+        }
+        self.process_changes(now);
+    }
+
+    /// Somebody else has written in the name of this life: another begins, in which all that is ours is written again
+    ///
+    /// At most once a minute, so that who forges makes little work.
+    pub(super) fn begin_again(&mut self, now: Instant, after: crate::record::Incarnation) {
+        let is_recent = self.reborn.is_some_and(|at| now.saturating_duration_since(at) < REBIRTH_PAUSE);
+        if is_recent || self.has_left || !self.clock.is_plausible(now, after) {
+            return;
+        }
+        let old = self.own;
+        let incarnation = self.clock.next_life(now, after.max(self.identity.incarnation));
+        // Session tuples of the old life die with it, so that they have to be known before
+        let ours = self.table.tuples_of(old).map(|(_, lifetime, key, value)| (key.clone(), value.clone(), lifetime));
+        let ours = ours.collect::<Vec<_>>();
+        let Ok(own) = self.table.open_life(self.identity.id, incarnation) else { return };
+        self.reborn = Some(now);
+        self.identity.incarnation = incarnation;
+        (self.own, self.own_seq) = (own, 0);
+        for (key, value, lifetime) in ours {
+            let _ = self.append(now, key, Some((lifetime, value)));
+        }
+        self.process_changes(now);
+        self.members.on_rebirth(now, incarnation);
+        let links = self.links.iter().filter(|(_, link)| link.is_tidings() && !link.is_ending);
+        for link in links.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.send_hello(now, link);
+        }
+    }
+
+    /// Removes this life's Session tuples, which would else be hidden everywhere until they are forgotten
+    pub(super) fn remove_own_sessions(&mut self, now: Instant) {
+        let own = self
+            .table
+            .tuples_of(self.own)
+            .filter(|(_, lifetime, key, _)| *lifetime == Lifetime::Session && !table::is_reserved(key));
+        for key in own.map(|(_, _, key, _)| key.clone()).collect::<Vec<_>>() {
+            let _ = self.append(now, key, None);
+        }
+        self.process_changes(now);
+    }
+}
+
+pub(super) const MOST_KEY: usize = 255;
+const REBIRTH_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);

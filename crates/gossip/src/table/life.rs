@@ -1,0 +1,147 @@
+//! What is known of one life of an owner.
+
+use super::digest;
+use crate::context::Ranges;
+use crate::record::{Incarnation, NodeId, Stamp};
+use crate::wire::tidings::LifeEntry;
+
+/// One life: what was seen of it, and which of that is in the table
+pub(super) struct Life {
+    pub(super) owner: NodeId,
+    pub(super) incarnation: Incarnation,
+    pub(super) totals: u32,
+    pub(super) seen: Ranges,
+    /// Its entries by their numbers; [`DEAD`] where one was
+    index: Vec<(u64, u32)>,
+    dead: usize,
+    live_hash: u64,
+    live_count: u64,
+    pub(super) last_stamp: Stamp,
+    /// Its part of the digests as they are
+    pub(super) sum: u64,
+    seed: u64,
+    /// Whether its owner is there: otherwise its Session tuples are hidden
+    pub(super) is_present: bool,
+    /// Whether its Session tuples are dead, as its owner lives another life
+    pub(super) is_ended: bool,
+    /// Whether a stamp of it is known, without which its age isn't
+    pub(super) is_forgettable: bool,
+}
+
+impl Life {
+    pub(super) fn new(owner: NodeId, incarnation: Incarnation, totals: u32) -> Self {
+        Self {
+            owner,
+            incarnation,
+            totals,
+            seen: Ranges::new(),
+            index: Vec::new(),
+            dead: 0,
+            live_hash: 0,
+            live_count: 0,
+            last_stamp: Stamp(0),
+            sum: 0,
+            seed: digest::of_life(owner, incarnation),
+            is_present: true,
+            is_ended: false,
+            is_forgettable: false,
+        }
+    }
+
+    /// An entry of it is in the table
+    pub(super) fn add(&mut self, seq: u64, slot: u32, is_hashed: bool) {
+        match self.index.last() {
+            Some((last, _)) if *last >= seq => {
+                let at = self.index.partition_point(|(number, _)| *number < seq);
+                match self.index.get_mut(at) {
+                    Some(place) if place.0 == seq => {
+                        self.dead -= usize::from(place.1 == DEAD);
+                        place.1 = slot;
+                    }
+                    _ => self.index.insert(at, (seq, slot)),
+                }
+            }
+            _ => self.index.push((seq, slot)),
+        }
+        if is_hashed {
+            self.live_hash = self.live_hash.wrapping_add(digest::of_dot(self.seed, seq));
+            self.live_count += 1;
+        }
+    }
+
+    /// An entry of it is there no longer
+    pub(super) fn drop(&mut self, seq: u64, was_hashed: bool) {
+        if let Ok(at) = self.index.binary_search_by_key(&seq, |(number, _)| *number)
+            && let Some(place) = self.index.get_mut(at)
+        {
+            place.1 = DEAD;
+            self.dead += 1;
+        }
+        if was_hashed {
+            self.live_hash = self.live_hash.wrapping_sub(digest::of_dot(self.seed, seq));
+            self.live_count -= 1;
+        }
+        if self.dead > self.index.len() / 2 + 8 {
+            self.index.retain(|(_, slot)| *slot != DEAD);
+            self.index.shrink_to(self.index.len() * 2);
+            self.dead = 0;
+        }
+        if self.dead == self.index.len() {
+            (self.index, self.dead) = (Vec::new(), 0);
+        }
+    }
+
+    /// Where the write of that number is
+    pub(super) fn find(&self, seq: u64) -> Option<u32> {
+        self.between(seq, seq).next()
+    }
+
+    /// Where the writes from `first` to `last` are that are there
+    pub(super) fn between(&self, first: u64, last: u64) -> impl Iterator<Item = u32> + '_ {
+        let from = self.index.partition_point(|(seq, _)| *seq < first);
+        let rest = self.index.get(from..).unwrap_or_default();
+        rest.iter().take_while(move |(seq, _)| *seq <= last).map(|(_, slot)| *slot).filter(|slot| *slot != DEAD)
+    }
+
+    /// Where all are that are there
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.between(0, u64::MAX)
+    }
+
+    /// How many are there
+    pub(super) fn entries(&self) -> usize {
+        self.index.len() - self.dead
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        digest::of_knowledge(self.seed, &self.seen, self.live_hash)
+    }
+
+    /// As other nodes are told
+    pub(super) fn entry(&self, clock: Stamp) -> LifeEntry {
+        LifeEntry {
+            owner: self.owner,
+            incarnation: self.incarnation,
+            seen: self.seen.clone(),
+            live_hash: self.live_hash,
+            live_count: self.live_count,
+            age: clock.0.saturating_sub(self.last_stamp.0) / 1_000_000,
+        }
+    }
+
+    /// Its numbers in the index, for checking
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        self.index.iter().copied().filter(|(_, slot)| *slot != DEAD)
+    }
+
+    /// The sum over its entries that digests speak of, for checking
+    pub(super) fn hash_of(&self, seqs: impl Iterator<Item = u64>) -> (u64, u64) {
+        seqs.fold((0, 0), |(sum, count): (u64, u64), seq| (sum.wrapping_add(digest::of_dot(self.seed, seq)), count + 1))
+    }
+
+    pub(super) fn live(&self) -> (u64, u64) {
+        (self.live_hash, self.live_count)
+    }
+}
+
+const DEAD: u32 = u32::MAX;
