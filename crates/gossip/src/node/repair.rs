@@ -45,7 +45,11 @@ impl Node {
             Incoming::Prune => self.handle_prune(link),
             Incoming::Ping(nonce) => self.members.on_ping(now, link, nonce),
             Incoming::Ack(nonce) => self.members.on_ack(now, link, nonce),
-            Incoming::Status(updates) => self.members.on_status(now, link, updates),
+            Incoming::Status(updates) => {
+                for _ in 0..self.members.on_status(now, link, updates) {
+                    self.refuse(now, link, Refusal::LyingDigest);
+                }
+            }
             Incoming::Shuffle(samples) => self.view.on_shuffle(now, link, samples),
             Incoming::Probe { is_vouched: false, about } => self.members.on_probe(now, link, about),
             Incoming::Probe { is_vouched: true, about } => self.members.on_vouch(now, link, about),
