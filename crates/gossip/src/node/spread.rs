@@ -11,6 +11,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::records::record_size;
 use super::{Node, Role};
 use crate::config::LinkId;
@@ -31,6 +33,9 @@ pub(super) struct Spread {
     /// When a link was taken from the tree last
     pub(super) pruned_at: Option<Instant>,
 }
+
+/// Some writes of one life
+type Known = (LifeIndex, Ranges);
 
 struct Fresh {
     life: LifeIndex,
@@ -69,7 +74,7 @@ impl Node {
         let links = links.map(|(id, link)| (*id, link.role, link.allowance)).collect::<Vec<_>>();
         let mut has_lazy = false;
         // Most links get the same
-        let mut last: Option<(Vec<(LifeIndex, Ranges)>, Vec<bytes::Bytes>)> = None;
+        let mut last: Option<(Vec<Known>, Vec<Bytes>)> = None;
         let mut new = BTreeMap::<LifeIndex, Ranges>::new();
         for one in &fresh {
             new.entry(one.life).or_default().insert_range(one.first, one.last);
@@ -221,7 +226,7 @@ impl Node {
     }
 
     /// What of this a peer isn't known to have
-    fn unknown_to(&self, link: LinkId, new: &BTreeMap<LifeIndex, Ranges>) -> Vec<(LifeIndex, Ranges)> {
+    fn unknown_to(&self, link: LinkId, new: &BTreeMap<LifeIndex, Ranges>) -> Vec<Known> {
         let Some(of) = self.links.get(&link) else { return Vec::new() };
         let unknown = new.iter().map(|(life, ranges)| {
             let mut ranges = ranges.clone();
@@ -232,7 +237,7 @@ impl Node {
     }
 
     /// Whether these records have more octets
-    pub(super) fn exceeds(&self, now: Instant, lives: &[(LifeIndex, Ranges)], allowance: usize) -> bool {
+    pub(super) fn exceeds(&self, now: Instant, lives: &[Known], allowance: usize) -> bool {
         let mut left = allowance;
         lives.iter().any(|(life, ranges)| {
             self.table.records(now, *life, ranges).any(|record| {
@@ -245,7 +250,7 @@ impl Node {
     }
 
     /// All of it as pushed RECORDS
-    fn encode_all(&mut self, now: Instant, lives: &[(LifeIndex, Ranges)]) -> Vec<bytes::Bytes> {
+    fn encode_all(&mut self, now: Instant, lives: &[Known]) -> Vec<Bytes> {
         let mut frames = Vec::new();
         let mut left = lives.to_vec();
         while !left.is_empty() {
@@ -262,7 +267,7 @@ impl Node {
         frames
     }
 
-    pub(super) fn send_have(&mut self, link: LinkId, lives: &[(LifeIndex, Ranges)], is_repair: bool) {
+    pub(super) fn send_have(&mut self, link: LinkId, lives: &[Known], is_repair: bool) {
         let names = lives.iter().map(|(life, ranges)| {
             let (owner, incarnation) = self.table.life_name(*life);
             LifeRanges { owner, incarnation, ranges: ranges.clone() }

@@ -99,7 +99,7 @@ pub(super) fn put_sized(out: &mut BytesMut, octets: &[u8]) {
 
 /// A string of up to 255 octets; what is longer is cut where a character ends
 pub(super) fn put_string(out: &mut BytesMut, text: &str) {
-    let end = text.floor_char_boundary(255);
+    let end = (0..=text.len().min(255)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     let text = text.get(..end).unwrap_or_default();
     out.put_u8(text.len() as u8);
     out.put_slice(text.as_bytes());
