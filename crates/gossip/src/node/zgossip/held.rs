@@ -47,9 +47,15 @@ impl Held {
         self.keys.get(&key).map(|has| has.value)
     }
 
-    /// The value that the peer has said to have
-    pub(super) fn has_confirmed(&self, key: u64) -> Option<u64> {
-        self.keys.get(&key).filter(|has| has.is_confirmed).map(|has| has.value)
+    /// The value that the peer has said to have, or was sent so long ago that it must have read it
+    pub(super) fn knows(&mut self, now: Instant, key: u64) -> Option<u64> {
+        self.expire(now);
+        self.keys.get(&key).filter(|has| has.in_flight.is_empty()).map(|has| has.value)
+    }
+
+    /// Whatever the peer has, it is to be sent the key again
+    pub(super) fn forget(&mut self, key: u64) {
+        self.keys.remove(&key);
     }
 
     /// The peer was sent a value
@@ -135,13 +141,13 @@ mod tests {
         let (mut held, now) = (Held::default(), Instant::now());
         held.on_sent(now, 1, 10);
         held.on_sent(now, 1, 11);
-        assert_eq!((held.has(1), held.has_confirmed(1)), (Some(11), None));
+        assert_eq!((held.has(1), held.knows(now, 1)), (Some(11), None));
         assert_eq!(held.on_heard(now, 1, 10), Heard::Echo);
-        assert_eq!((held.has(1), held.has_confirmed(1)), (Some(11), None), "the second is under way");
+        assert_eq!((held.has(1), held.knows(now, 1)), (Some(11), None), "the second is under way");
         assert_eq!(held.on_heard(now, 1, 11), Heard::Echo);
-        assert_eq!(held.has_confirmed(1), Some(11));
+        assert_eq!(held.knows(now, 1), Some(11));
         assert_eq!(held.on_heard(now, 1, 10), Heard::Told, "nothing is in flight any more");
-        assert_eq!(held.has_confirmed(1), Some(10));
+        assert_eq!(held.knows(now, 1), Some(10));
     }
 
     #[test]
@@ -151,7 +157,7 @@ mod tests {
         assert_eq!(held.on_heard(now, 1, 20), Heard::Told);
         assert_eq!(held.has(1), Some(10));
         assert_eq!(held.on_heard(now, 1, 10), Heard::Echo);
-        assert_eq!(held.has_confirmed(1), Some(10));
+        assert_eq!(held.knows(now, 1), Some(10));
     }
 
     #[test]
@@ -159,6 +165,7 @@ mod tests {
         let (mut held, now) = (Held::default(), Instant::now());
         held.on_sent(now, 1, 10);
         let later = now + ECHO_TIME;
+        assert_eq!((held.knows(now, 1), held.knows(later, 1)), (None, Some(10)));
         assert_eq!(
             held.on_heard(later, 1, 10),
             Heard::Told,
