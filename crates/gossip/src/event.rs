@@ -33,7 +33,7 @@ pub enum Event {
     Contested {
         /// Which
         key: Bytes,
-        /// What it is given, in octet order
+        /// What it is given, in octet order, of each the first 256 octets
         values: Vec<Bytes>,
         /// What it is held at
         winner: Bytes,
@@ -295,6 +295,8 @@ refusals! {
     Contested = "contested",
     /// A value that was deleted, sent again by a peer that doesn't know
     Deleted = "deleted",
+    /// A value that was overwritten, sent again by a peer that doesn't know
+    Stale = "stale",
     /// More messages of a kind than anybody needs
     Flood = "flood",
     /// A link with a node that has another already

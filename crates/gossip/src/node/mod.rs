@@ -151,6 +151,8 @@ pub struct NodeStats {
     pub missed_events: u64,
     /// Keys that are contested now
     pub contested: usize,
+    /// Tuples that were not sent to ZGP peers, as their strings can't hold a NUL
+    pub withheld: u64,
     /// How far it trusts its own senses
     pub health: Health,
     /// What was refused, by cause
@@ -355,7 +357,6 @@ impl Node {
         self.ask_again(now);
         self.send_due_digests(now);
         self.zgossip_timeout(now);
-        self.settle.handle_timeout(now);
         self.members.handle_timeout(now);
         self.view.handle_timeout(now);
         self.run_parts(now);
@@ -409,7 +410,6 @@ impl Node {
             self.reserved.next(),
             digests.map(|link| link.digest_at).min(),
             self.zgossip_next(),
-            self.settle.next(),
             self.members.next(),
             self.view.next(),
         ];
@@ -513,6 +513,8 @@ impl Node {
             owners: self.table.life_count(),
             links: self.links.len(),
             active_links: self.links.values().filter(|link| link.is_active()).count(),
+            contested: self.settle.contested(),
+            withheld: self.zgossip_withheld(),
             health: self.members.health(),
             ..self.stats.clone()
         }
@@ -605,9 +607,6 @@ impl Node {
                 }
             }
         }
-        while let Some(event) = self.settle.poll() {
-            self.tell(event);
-        }
     }
 
     fn on_members(&mut self, now: Instant, output: presence::Output) {
@@ -654,12 +653,12 @@ impl Node {
             }
             match self.table.tuple(now, &key) {
                 Some(tuple) if before.as_ref() != Some(&tuple.value) => {
-                    self.tell(Event::Put { tuple, previous: before })
+                    self.tell(Event::Put { tuple, previous: before.clone() })
                 }
                 Some(_) => {}
                 None => self.tell(Event::Removed { key: key.clone(), cause }),
             }
-            self.zgossip_changed(now, &key);
+            self.zgossip_changed(now, &key, before.as_ref());
         }
     }
 

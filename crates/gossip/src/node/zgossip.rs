@@ -3,52 +3,429 @@
 //! What the node calls, all on [`Node`](super::Node):
 //! - `zgossip_link_up(now, link)`, `zgossip_link_down(now, link)`: the link is in `self.links` then, and still;
 //! - `handle_zgossip(now, link, message)`: whatever came on a link whose wire is `ZGossip`;
-//! - `zgossip_changed(now, key)`: the visible value of a key is another, or is gone, whoever caused it; never for reserved keys;
-//! - `zgossip_writable(now, link)`: the socket takes frames again. While `self.is_blocked(link)` nothing should be made for it but a
-//!   note of which keys are dirty;
+//! - `zgossip_changed(now, key, before)`: the visible value of a key is another, is gone, or has a new time to live, whoever caused
+//!   it; never for reserved keys;
+//! - `zgossip_writable(now, link)`: the socket takes frames again;
 //! - `zgossip_turn(now)`: the turn ends (input is drained): what is dirty may be sent now. Called before transmits are given out;
-//! - `zgossip_timeout(now)` and `zgossip_next()`: its timers; `zgossip_role(link)`: for listings.
+//! - `zgossip_timeout(now)` and `zgossip_next()`: its timers.
 //!
-//! What it uses: `self.write(now, key, value, lifetime, Origin::Link(link))` (None, a quota or the clock refused it and that is counted), `self.visible(key)`,
-//! `self.table.visible()` in key order, `self.table.dead_value(key)` (hash of what a tombstone has removed), `self.send(link, frame)`,
-//! `self.refuse(now, link, cause)`, `self.hang_up(link, why)`, `self.tell(event)`, `self.settle`.
+//! A peer is sent the value that a key has, not each that it had: what is to be sent is a set of keys, and a place in the table
+//! from which all the rest follows. So a slow peer costs no memory, and gets the latest. What it has is remembered by hashes
+//! (`held.rs`), for nothing is sent that a peer has, and an echo is no write.
+//!
+//! A value that a peer sends becomes a write of this node's, unless it is old: one that this node saw overwritten or deleted
+//! comes back from peers that were away, or were given their tuples again by others. Such a peer is told what the key has now.
 
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, Hasher};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use tidings_zmtp::Message;
 
-use super::Node;
-use crate::config::LinkId;
+use super::settle::{Past, Verdict};
+use super::{Node, Origin, PutError};
+use crate::config::{LinkId, Side};
+use crate::event::{HangUp, Refusal};
+use crate::record::Lifetime;
+use crate::table::{is_reserved, value_hash};
+use crate::wire::zgossip::{HELLO_FRAME, ZgossipMessage, decode, encode};
 
 mod held;
 mod machine;
+#[cfg(test)]
+mod tests;
+
+use held::{Heard, Held};
+use machine::{Machine, Step, Steps};
 
 /// What is remembered of all ZGP links
 #[derive(Default)]
-pub(super) struct ZGossip {}
+pub(super) struct ZGossip {
+    peers: BTreeMap<LinkId, Peer>,
+    /// Those that something may be sent to
+    ready: BTreeSet<LinkId>,
+    timers: BTreeSet<(Instant, LinkId)>,
+    /// Values that keys had; nothing before there was a ZGP link
+    past: Past,
+    is_used: bool,
+    /// Tuples that can't be said in ZGP and were not sent
+    withheld: u64,
+    last_turn: Option<Instant>,
+}
+
+/// One link
+struct Peer {
+    machine: Machine,
+    held: Held,
+    /// Keys whose values have changed, in that order
+    dirty: VecDeque<Bytes>,
+    is_dirty: HashSet<u64>,
+    replay: Option<Replay>,
+    /// Keys that are known because of this peer, and their octets
+    introduced: HashMap<u64, usize>,
+    introduced_octets: usize,
+    timer: Option<Instant>,
+}
+
+/// How far the table was sent
+enum Replay {
+    FromStart,
+    After(Bytes),
+}
 
 impl Node {
-    pub(super) fn zgossip_link_up(&mut self, _now: Instant, _link: LinkId) {}
+    pub(super) fn zgossip_link_up(&mut self, now: Instant, link: LinkId) {
+        let Some(side) = self.links.get(&link).map(|link| link.info.side) else { return };
+        let machine = match side {
+            Side::Server => Machine::server(now, self.config.server_timeout),
+            Side::Remote => Machine::client(now, self.config.ping_interval),
+        };
+        self.zgossip.is_used = true;
+        self.zgossip.peers.insert(link, Peer::new(machine));
+        self.zgossip_step(now, link, |machine| machine.handle_timeout(now));
+    }
 
-    pub(super) fn zgossip_link_down(&mut self, _now: Instant, _link: LinkId) {}
+    pub(super) fn zgossip_link_down(&mut self, _now: Instant, link: LinkId) {
+        if let Some(peer) = self.zgossip.peers.remove(&link) {
+            self.zgossip.ready.remove(&link);
+            if let Some(at) = peer.timer {
+                self.zgossip.timers.remove(&(at, link));
+            }
+        }
+    }
 
-    pub(super) fn handle_zgossip(&mut self, _now: Instant, _link: LinkId, _message: Message) {}
+    pub(super) fn handle_zgossip(&mut self, now: Instant, link: LinkId, message: Message) {
+        let server_timeout = self.config.server_timeout;
+        let decoded = decode(&message);
+        self.zgossip_step(now, link, |machine| match decoded {
+            Ok(message) => machine.handle(now, message, server_timeout),
+            Err(cause) => machine.handle_malformed(cause),
+        });
+    }
 
-    pub(super) fn zgossip_changed(&mut self, _now: Instant, _key: &Bytes) {}
+    pub(super) fn zgossip_changed(&mut self, now: Instant, key: &Bytes, before: Option<&Bytes>) {
+        if !self.zgossip.is_used {
+            return;
+        }
+        let (number, remember) = (key_hash(key), self.config.tombstone_time);
+        if let Some(before) = before {
+            self.zgossip.past.on_value(now, number, value_hash(before), remember);
+        }
+        let Some(hash) = self.table.value(key).map(|value| value_hash(value)) else {
+            for peer in self.zgossip.peers.values_mut() {
+                peer.forget_introduced(number);
+            }
+            return;
+        };
+        self.zgossip.past.on_value(now, number, hash, remember);
+        // CZMQ takes no notice of a new time to live, and pays no more than the frame; who reads it has to be told
+        let is_refreshed = before.map(|before| value_hash(before)) == Some(hash);
+        let mut steps = Vec::new();
+        for (link, peer) in &mut self.zgossip.peers {
+            let news = peer.machine.handle_news();
+            if !news.is_empty() {
+                steps.push((*link, news));
+            }
+            if is_refreshed {
+                peer.held.forget(number);
+            }
+            if peer.held.has(number) != Some(hash) {
+                peer.mark(key, number);
+                self.zgossip.ready.insert(*link);
+            }
+        }
+        for (link, news) in steps {
+            self.zgossip_step(now, link, |_| news);
+        }
+    }
 
-    pub(super) fn zgossip_writable(&mut self, _now: Instant, _link: LinkId) {}
+    pub(super) fn zgossip_writable(&mut self, _now: Instant, link: LinkId) {
+        if self.zgossip.peers.contains_key(&link) {
+            self.zgossip.ready.insert(link);
+        }
+    }
 
-    pub(super) fn zgossip_turn(&mut self, _now: Instant) {}
+    pub(super) fn zgossip_turn(&mut self, now: Instant) {
+        self.zgossip.last_turn = Some(now);
+        for link in std::mem::take(&mut self.zgossip.ready) {
+            if !self.is_blocked(link) && self.zgossip_flush(now, link) {
+                self.zgossip.ready.insert(link);
+            }
+        }
+    }
 
-    pub(super) fn zgossip_timeout(&mut self, _now: Instant) {}
-
-    /// The state of the link's machine, for listings: `start`, `connected`
-    pub(super) fn zgossip_role(&self, _link: LinkId) -> &'static str {
-        "start"
+    pub(super) fn zgossip_timeout(&mut self, now: Instant) {
+        while let Some((_, link)) = self.zgossip.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.zgossip.timers.pop_first();
+            if let Some(peer) = self.zgossip.peers.get_mut(&link) {
+                peer.timer = None;
+            }
+            self.zgossip_step(now, link, |machine| machine.handle_timeout(now));
+        }
+        self.settle.handle_timeout(now);
+        while let Some(event) = self.settle.poll() {
+            self.tell(event);
+        }
+        while let Some(key) = self.settle.poll_repeat() {
+            self.zgossip_mark_all(&key);
+        }
     }
 
     pub(super) fn zgossip_next(&self) -> Option<Instant> {
-        None
+        // What a turn left over goes on in the next
+        let left = self.zgossip.last_turn.filter(|_| !self.zgossip.ready.is_empty());
+        let timer = self.zgossip.timers.first().map(|(at, _)| *at);
+        [left, timer, self.settle.next()].into_iter().flatten().min()
+    }
+
+    /// The state of a link's machine, `start` or `connected`
+    pub(super) fn zgossip_role(&self, link: LinkId) -> &'static str {
+        self.zgossip.peers.get(&link).map_or("start", |peer| peer.machine.name())
+    }
+
+    /// Tuples that can't be said in ZGP, for a NUL in them, and so were not sent
+    pub(super) fn zgossip_withheld(&self) -> u64 {
+        self.zgossip.withheld
+    }
+
+    /// Has a link's machine do something, and does what it wants
+    fn zgossip_step(&mut self, now: Instant, link: LinkId, step: impl FnOnce(&mut Machine) -> Steps) {
+        let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
+        for step in step(&mut peer.machine) {
+            match step {
+                Step::Send(frame) => self.zgossip_send(now, link, frame),
+                Step::Replay => self.zgossip_replay(link, |held| *held = Held::default()),
+                Step::Repeat => self.zgossip_replay(link, Held::on_lost),
+                Step::Take { key, value } => self.zgossip_take(now, link, &key, &value),
+                Step::Refuse(cause) => self.refuse(now, link, cause),
+                Step::HangUp => self.hang_up(link, HangUp::Malformed),
+            }
+        }
+        let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
+        let Some(at) = peer.machine.poll_timeout() else { return };
+        // A timer that comes too early looks again
+        if peer.timer.is_none_or(|timer| at < timer) {
+            if let Some(timer) = peer.timer.replace(at) {
+                self.zgossip.timers.remove(&(timer, link));
+            }
+            self.zgossip.timers.insert((at, link));
+        }
+    }
+
+    fn zgossip_send(&mut self, now: Instant, link: LinkId, frame: Bytes) {
+        // To a peer that reads nothing an answer is of no use; without HELLO nothing would come after it
+        if self.is_blocked(link) && frame != HELLO_FRAME {
+            return;
+        }
+        if let Some(peer) = self.zgossip.peers.get_mut(&link) {
+            peer.machine.on_sent(now);
+        }
+        self.send(link, frame);
+    }
+
+    fn zgossip_replay(&mut self, link: LinkId, forget: impl FnOnce(&mut Held)) {
+        let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
+        forget(&mut peer.held);
+        peer.dirty.clear();
+        peer.is_dirty.clear();
+        peer.replay = Some(Replay::FromStart);
+        self.zgossip.ready.insert(link);
+    }
+
+    /// A peer has published a tuple
+    fn zgossip_take(&mut self, now: Instant, link: LinkId, key: &Bytes, value: &Bytes) {
+        if is_reserved(key) {
+            return self.refuse(now, link, Refusal::ReservedKey);
+        }
+        if value.len() > self.config.quotas.max_value {
+            return self.refuse(now, link, Refusal::Oversized);
+        }
+        let (number, hash) = (key_hash(key), value_hash(value));
+        let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
+        let knows = peer.held.knows(now, number);
+        if peer.held.on_heard(now, number, hash) == Heard::Echo {
+            return;
+        }
+        let is_old = self.zgossip.past.had(number, hash);
+        let Some(current) = self.table.value(key).cloned() else {
+            if is_old || self.table.dead_value(key) == Some(hash) {
+                return self.refuse(now, link, Refusal::Deleted);
+            }
+            return self.zgossip_write(now, link, key, value);
+        };
+        if current == *value {
+            return;
+        }
+        let current_hash = value_hash(&current);
+        if is_old && knows != Some(current_hash) {
+            self.refuse(now, link, Refusal::Stale);
+            return self.zgossip_mark(link, key, number);
+        }
+        match self.settle.on_value(now, key, (value, hash), (&current, current_hash)) {
+            Verdict::Take => self.zgossip_write(now, link, key, value),
+            Verdict::Hold => self.refuse(now, link, Refusal::Contested),
+            Verdict::Contested(winner) => {
+                while let Some(event) = self.settle.poll() {
+                    self.tell(event);
+                }
+                self.refuse(now, link, Refusal::Contested);
+                if winner == current {
+                    self.zgossip_mark_all(key);
+                } else {
+                    self.zgossip_write(now, link, key, &winner);
+                }
+            }
+        }
+    }
+
+    /// Makes a peer's value a write of this node
+    fn zgossip_write(&mut self, now: Instant, link: LinkId, key: &Bytes, value: &Bytes) {
+        let quotas = &self.config.quotas;
+        let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
+        let (number, octets) = (key_hash(key), key.len() + value.len());
+        let replaced = peer.introduced.get(&number).copied();
+        if replaced.is_none() && peer.introduced.len() >= quotas.max_tuples_per_owner {
+            return self.refuse(now, link, Refusal::KeyQuota);
+        }
+        if peer.introduced_octets - replaced.unwrap_or(0) + octets > quotas.max_octets_per_owner {
+            return self.refuse(now, link, Refusal::OctetQuota);
+        }
+        // What came is a slice of all that was read with it, which it would keep
+        let mut both = BytesMut::with_capacity(octets);
+        both.put_slice(key);
+        both.put_slice(value);
+        let mut value = both.freeze();
+        let key = value.split_to(key.len());
+        match self.write(now, key, value, Lifetime::Permanent, Origin::Link(link)) {
+            Ok(_) => {
+                let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
+                peer.forget_introduced(number);
+                peer.introduced.insert(number, octets);
+                peer.introduced_octets += octets;
+            }
+            Err(PutError::Quota("octets")) => self.refuse(now, link, Refusal::OctetQuota),
+            Err(PutError::Quota(_)) => self.refuse(now, link, Refusal::KeyQuota),
+            Err(PutError::KeyTooLong(_) | PutError::ValueTooLong { .. }) => self.refuse(now, link, Refusal::Oversized),
+            Err(PutError::Reserved) => self.refuse(now, link, Refusal::ReservedKey),
+            Err(PutError::Left) => self.refuse(now, link, Refusal::OutOfState),
+        }
+    }
+
+    fn zgossip_mark(&mut self, link: LinkId, key: &Bytes, number: u64) {
+        if let Some(peer) = self.zgossip.peers.get_mut(&link) {
+            peer.mark(key, number);
+            self.zgossip.ready.insert(link);
+        }
+    }
+
+    /// Peers that have another value of a key are to be sent the one that it has
+    fn zgossip_mark_all(&mut self, key: &Bytes) {
+        let number = key_hash(key);
+        for (link, peer) in &mut self.zgossip.peers {
+            peer.mark(key, number);
+            self.zgossip.ready.insert(*link);
+        }
+    }
+
+    /// Sends a peer some of what it hasn't got; whether there may be more
+    fn zgossip_flush(&mut self, now: Instant, link: LinkId) -> bool {
+        let mut budget = TURN_OCTETS;
+        while budget > 0 {
+            let Some(peer) = self.zgossip.peers.get_mut(&link) else { return false };
+            if !peer.machine.is_connected() {
+                return false;
+            }
+            let key = match (peer.dirty.pop_front(), &peer.replay) {
+                (Some(key), _) => {
+                    peer.is_dirty.remove(&key_hash(&key));
+                    key
+                }
+                (None, None) => return false,
+                (None, Some(replay)) => {
+                    let after = if let Replay::After(key) = replay { Some(key) } else { None };
+                    let key = self.table.visible_after(after).next().map(|(key, _)| key.clone());
+                    peer.replay = key.clone().map(Replay::After);
+                    let Some(key) = key else { return false };
+                    key
+                }
+            };
+            // Looking costs something, too
+            budget = budget.saturating_sub(LOOK_OCTETS + self.zgossip_publish(now, link, key));
+        }
+        true
+    }
+
+    /// Sends a peer what a key has, if it hasn't got it; how many octets
+    fn zgossip_publish(&mut self, now: Instant, link: LinkId, key: Bytes) -> usize {
+        let Some(peer) = self.zgossip.peers.get_mut(&link) else { return 0 };
+        let Some(tuple) = self.table.tuple(now, &key) else { return 0 };
+        let (number, hash) = (key_hash(&key), value_hash(&tuple.value));
+        if peer.held.has(number) == Some(hash) {
+            return 0;
+        }
+        let ttl = match tuple.lifetime {
+            Lifetime::Permanent => Duration::ZERO,
+            Lifetime::Ttl(given) => tuple.remaining.unwrap_or(given).max(Duration::from_millis(1)),
+            Lifetime::Session => SESSION_TTL,
+        };
+        let ttl = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
+        let Ok(frame) = encode(&ZgossipMessage::Publish { key, value: tuple.value, ttl }) else {
+            self.zgossip.withheld += 1;
+            return 0;
+        };
+        peer.held.on_sent(now, number, hash);
+        peer.machine.on_sent(now);
+        let octets = frame.len();
+        self.send(link, frame);
+        octets
     }
 }
+
+impl Peer {
+    fn new(machine: Machine) -> Self {
+        Self {
+            machine,
+            held: Held::default(),
+            dirty: VecDeque::new(),
+            is_dirty: HashSet::new(),
+            replay: None,
+            introduced: HashMap::new(),
+            introduced_octets: 0,
+            timer: None,
+        }
+    }
+
+    /// A key may have to be sent
+    fn mark(&mut self, key: &Bytes, number: u64) {
+        // What the replay comes to, or all of it once the peer is connected, needn't be remembered
+        let is_to_come = match &self.replay {
+            Some(Replay::FromStart) => true,
+            Some(Replay::After(last)) => key > last,
+            None => false,
+        };
+        if self.machine.is_connected() && !is_to_come && self.is_dirty.insert(number) {
+            self.dirty.push_back(key.clone());
+        }
+    }
+
+    fn forget_introduced(&mut self, number: u64) {
+        if let Some(octets) = self.introduced.remove(&number) {
+            self.introduced_octets -= octets;
+        }
+    }
+}
+
+/// What stands for a key where there may be very many
+fn key_hash(key: &[u8]) -> u64 {
+    let mut hasher = foldhash::quality::FixedState::with_seed(0x7a67_6f73_7369_7031).build_hasher();
+    hasher.write(key);
+    hasher.finish()
+}
+
+/// Octets for one peer in one turn; what is left follows in the next
+const TURN_OCTETS: usize = 256 << 10;
+/// What a key costs of that even if there is nothing to send
+const LOOK_OCTETS: usize = 16;
+/// The time to live of a tuple that lives as long as its owner, for whoever reads it
+const SESSION_TTL: Duration = Duration::from_secs(30);

@@ -11,6 +11,7 @@
 //! - memory is what the entries take, deletions within their time among them, and a bounded amount for each life that is remembered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -88,11 +89,11 @@ enum Kept {
     Session,
 }
 
-/// A key's visible value has changed
+/// A key's visible value has changed, or has a new time to live
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) key: Bytes,
-    /// What it was
+    /// What it was; the same as it is now if only the time to live is new
     pub(crate) before: Option<Bytes>,
     /// Why it has none, if it has none
     pub(crate) cause: RemovalCause,
@@ -423,9 +424,10 @@ impl Table {
             .filter_map(move |(_, slot)| self.as_tuple(now, self.entries.get(*slot as usize)?))
     }
 
-    /// All keys and values that are shown to everybody, by key
-    pub(crate) fn visible(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> + '_ {
-        self.by_key.iter().filter(|(key, _)| !is_reserved(key)).filter_map(|(key, slot)| {
+    /// All keys and values that are shown to everybody, by key, after this one
+    pub(crate) fn visible_after(&self, key: Option<&Bytes>) -> impl Iterator<Item = (&Bytes, &Bytes)> + '_ {
+        let after = key.map_or(Bound::Unbounded, |key| Bound::Excluded(key.clone()));
+        self.by_key.range((after, Bound::Unbounded)).filter(|(key, _)| !is_reserved(key)).filter_map(|(key, slot)| {
             let entry = self.entries.get(*slot as usize)?;
             match &entry.content {
                 Content::Put { value, kept } if self.is_shown(entry.life, *kept) => Some((key, value)),
@@ -609,8 +611,8 @@ impl Table {
             _ => None,
         };
         let is_shown = after.is_some();
-        let has_changed = before.as_ref() != after;
-        let key = has_changed.then(|| entry.key.clone());
+        let is_refreshed = is_shown && timer.is_some();
+        let key = (before.as_ref() != after || is_refreshed).then(|| entry.key.clone());
         let slot = match place {
             Some(slot) => {
                 if let Some(place) = self.entries.get_mut(slot as usize) {
