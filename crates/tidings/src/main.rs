@@ -5,6 +5,7 @@
 
 mod cli;
 mod config;
+mod discovery;
 mod serve;
 
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
-//! Who may call and who may offer a service: `ROLE SERVICE`.
+//! Who may call and who may offer a service: `ROLE SERVICE`; who may publish which tuples: `ROLE KEY`.
 //!
-//! The keystore says who somebody is; these rules say what follows from it for services.
+//! The keystore says who somebody is; these rules say what follows from it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -45,7 +45,7 @@ impl FromStr for AccessRule {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || {
-            let hint = "write a role and a service, such as \"operator dbmanager\", \"sensor weather.*\" or \"* echo\"";
+            let hint = "write a role and a name, such as \"operator dbmanager\", \"sensor weather.*\" or \"* echo\"";
             (format!("'{text}' is not a rule"), Some(hint.to_owned()))
         };
         let (who, service) = text.trim().split_once(char::is_whitespace).ok_or_else(wrong)?;

@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use tidings::{Endpoint, EndpointError};
 
+use crate::discovery::Name;
+
 /// An endpoint the daemon binds
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
@@ -39,6 +41,12 @@ impl Listener {
     /// # Errors
     /// What is wrong, and what to write instead.
     pub(crate) fn new(endpoint: &str, protection: Protection) -> Result<Self, (String, Option<String>)> {
+        if Name::read(endpoint).is_some() {
+            return Err((
+                format!("'{endpoint}' is a name to connect to; nothing can listen on it"),
+                Some("write tcp://ADDRESS:PORT; with gossip.announce = true others find it by its name".to_owned()),
+            ));
+        }
         let parsed: Endpoint = endpoint.parse().map_err(|error: EndpointError| (error.to_string(), None))?;
         parsed.for_bind().map_err(|error| (error.to_string(), None))?;
         if matches!(parsed, Endpoint::Inproc(_)) {

@@ -4,6 +4,9 @@
 mod access;
 pub(crate) use access::AccessRule;
 
+mod connection;
+pub(crate) use connection::{Connection, Secured, Target, Trust};
+
 mod listener;
 pub(crate) use listener::{HttpListener, Listener, Protected, Protection};
 
@@ -11,13 +14,13 @@ mod problem;
 pub(crate) use problem::{Place, Problem, Problems};
 
 mod settings;
-pub(crate) use settings::{LogFormat, LogLevel, Settings};
+pub(crate) use settings::{LogFormat, LogLevel, PresenceScope, Settings};
 
 mod source;
 pub(crate) use source::{Origin, Sources};
 
 mod state;
-pub(crate) use state::store_directory;
+pub(crate) use state::{gossip_directory, store_directory};
 
 mod values;
-pub(crate) use values::Octets;
+pub(crate) use values::{Octets, Roles};

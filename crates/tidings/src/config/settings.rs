@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use tidings::Overflow;
+use tidings::{Endpoint, Overflow};
 use tidings_store::Durability;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::values::{SettingValue, TextError, Wrong};
-use super::{AccessRule, HttpListener, Listener, Octets, Origin, Protection};
+use super::{AccessRule, Connection, HttpListener, Listener, Octets, Origin, Protection, Roles, Target};
 use crate::cli::units;
 
 /// A value and where it comes from
@@ -138,12 +138,65 @@ settings! {
     events_in: Vec<Listener> = local(4831), "events.in", true;
     /// Where subscribers connect
     events_out: Vec<Listener> = local(4832), "events.out", true;
+    /// Publishers that listen themselves, and that the forwarder connects to: a list of endpoints, of gossip:NAME (all that
+    /// announce it), or of { endpoint, server-key, allow-plaintext }. Two forwarders must not connect to each other
+    events_connect: Vec<Connection> = Vec::new(), "events.connect", true;
     /// Most messages held for a publisher's connection that the forwarder has not taken yet
     events_recv_hwm: u32 = 1000, "events.recv-hwm", true;
     /// Most messages held for each subscriber; 0 is without limit
     events_send_hwm: u32 = 1000, "events.send-hwm", true;
     /// What happens when a subscriber's queue is full: drop-new, drop-old, latest, block, disconnect
     events_overflow: Overflow = Overflow::DropNew, "events.overflow", true;
+    /// Whether the gossip node runs: names and values that all nodes of a network know
+    gossip_enabled: bool = true, "gossip.enabled", false;
+    /// Where other nodes, CZMQ's zgossip among them, and `tidings gossip` connect
+    gossip_listen: Vec<Listener> = local(4833), "gossip.listen", true;
+    /// Nodes that this one connects to; one of a network is enough: a list of endpoints, of gossip:NAME, or of
+    /// { endpoint, server-key, allow-plaintext }
+    gossip_connect: Vec<Connection> = Vec::new(), "gossip.connect", true;
+    /// What the node is called, for people and in what it announces; empty: the host's name
+    gossip_name: String = String::new(), "gossip.name", false;
+    /// Who the node is, 16 hexadecimal digits; empty: by its key where keys are configured, else drawn once and kept in
+    /// gossip.directory; "random": another one at each start
+    gossip_id: String = String::new(), "gossip.id", false;
+    /// Where the node keeps who it is; empty: gossip in the state directory
+    gossip_directory: Directory = Directory::default(), "gossip.directory", false;
+    /// Whether the node announces where its services, events and the rest are, so that others find them as gossip:NAME
+    gossip_announce: bool = false, "gossip.announce", true;
+    /// The host name or address that others reach this host by, for what is announced; empty: the address that listeners
+    /// say, or where they listen on all of them, that of the way to the outside
+    gossip_advertise: String = String::new(), "gossip.advertise", true;
+    /// To how many neighbours a change is sent on at once
+    gossip_fan_out: NonZeroU32 = count(4), "gossip.fan-out", false;
+    /// How often neighbours compare what they know, while anything changes; eight times as long at rest
+    gossip_interval: Duration = Duration::from_secs(1), "gossip.interval", false;
+    /// Which nodes are watched whether they are up: "all", or "links": neighbours only, for very large networks; there is
+    /// then no `tidings gossip graph`
+    gossip_presence: PresenceScope = PresenceScope::All, "gossip.presence", false;
+    /// Whether the node finds itself neighbours beyond those of gossip.connect, so that the network holds together when
+    /// some of these go
+    gossip_overlay: bool = false, "gossip.overlay", false;
+    /// After how much silence a connected peer of zgossip is forgotten; 0: never, unless its connection ends
+    gossip_server_timeout: Duration = Duration::ZERO, "gossip.server-timeout", true;
+    /// Most tuples that the node holds; those beyond are refused and counted
+    gossip_max_tuples: NonZeroU32 = count(1_000_000), "gossip.max-tuples", false;
+    /// Most octets of all of them
+    gossip_max_octets: Octets = Octets(256 << 20), "gossip.max-octets", false;
+    /// Most octets of one value
+    gossip_max_value: Octets = Octets(4 << 20), "gossip.max-value", false;
+    /// Most tuples, of those, that one node, or one peer that speaks zgossip, may bring in
+    gossip_max_tuples_per_owner: NonZeroU32 = count(100_000), "gossip.max-tuples-per-owner", false;
+    /// Most octets, of those, that one node, or one peer that speaks zgossip, may bring in
+    gossip_max_octets_per_owner: Octets = Octets(64 << 20), "gossip.max-octets-per-owner", false;
+    /// Who may publish and remove which keys by `tidings gossip` or as a peer that speaks zgossip: a list of "ROLE KEY", where
+    /// ROLE is one of the keystore's, anonymous, or *, and a * at the end of KEY stands for any ending; without a rule
+    /// everybody that was let in may
+    gossip_publish: Vec<AccessRule> = Vec::new(), "gossip.publish", true;
+    /// Who may ask for which keys by `tidings gossip`, likewise
+    gossip_read: Vec<AccessRule> = Vec::new(), "gossip.read", true;
+    /// Which roles may take part as nodes, which know everything and pass on what others publish; empty: everybody that was
+    /// let in
+    gossip_join: Roles = Roles::default(), "gossip.join", true;
     /// Whether the page with health, readiness and metrics runs
     http_enabled: bool = true, "http.enabled", false;
     /// Where the page listens
@@ -164,7 +217,7 @@ settings! {
 }
 
 /// The sections of the file
-pub(crate) static SECTIONS: &[&str] = &["service", "store", "events", "http", "security", "log", "shutdown"];
+pub(crate) static SECTIONS: &[&str] = &["service", "store", "events", "gossip", "http", "security", "log", "shutdown"];
 
 /// A directory, or none: empty text
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -180,6 +233,30 @@ impl Settings {
             let message = format!("{} is too short", units::display_duration(interval.value));
             found.push(("service.heartbeat-interval", &interval.origin, message, "write 10ms or more, such as \"1s\""));
         }
+        let interval = &self.gossip_interval;
+        if interval.value < SHORTEST_INTERVAL {
+            let message = format!("{} is too short", units::display_duration(interval.value));
+            found.push(("gossip.interval", &interval.origin, message, "write 10ms or more, such as \"1s\""));
+        }
+        let id = &self.gossip_id;
+        let is_id = |text: &str| text.len() == 16 && u64::from_str_radix(text, 16).is_ok_and(|id| id != 0);
+        if !id.value.is_empty() && id.value != RANDOM_ID && !is_id(&id.value) {
+            let message = format!("'{}' is no node's id", id.value);
+            found.push(("gossip.id", &id.origin, message, "write 16 hexadecimal digits, or random, or nothing"));
+        }
+        let name = &self.gossip_name;
+        if name.value.len() > LONGEST_NAME || name.value.contains(|c: char| c.is_control() || c.is_whitespace() || c == '/')
+        {
+            let message = format!("'{}' is no name for a node", name.value);
+            found.push(("gossip.name", &name.origin, message, "write up to 64 octets without blanks and /"));
+        }
+        let advertise = &self.gossip_advertise;
+        let reads = format!("tcp://{}:1", advertise.value).parse().is_ok_and(|endpoint: Endpoint| endpoint.for_connect().is_ok());
+        if !advertise.value.is_empty() && !reads {
+            let message = format!("'{}' is no host", advertise.value);
+            let hint = "write a name or an address without a port, such as \"hub.example.org\" or \"[2001:db8::1]\"";
+            found.push(("gossip.advertise", &advertise.origin, message, hint));
+        }
         for (key, setting) in [("service.request-age", &self.service_request_age), ("store.ttl", &self.store_ttl)] {
             if setting.value < SHORTEST_LIFE {
                 let message = format!("{} would end everything at once", units::display_duration(setting.value));
@@ -194,6 +271,9 @@ impl Settings {
         let sizes = [
             ("service.max-waiting-octets", &self.service_max_waiting_octets),
             ("store.max-octets", &self.store_max_octets),
+            ("gossip.max-octets", &self.gossip_max_octets),
+            ("gossip.max-value", &self.gossip_max_value),
+            ("gossip.max-octets-per-owner", &self.gossip_max_octets_per_owner),
         ];
         for (key, setting) in sizes {
             if setting.value.0 == 0 {
@@ -206,16 +286,29 @@ impl Settings {
 
     /// What works and is perhaps not what was meant, in a sentence each
     pub(crate) fn surprises(&self) -> Vec<&'static str> {
+        let mut found = Vec::new();
         let (call, work) = (&self.service_call.value, &self.service_work.value);
         match (call.is_empty(), work.is_empty()) {
-            _ if !self.service_enabled.value => Vec::new(),
-            (false, true) => vec!["service.call has rules and service.work has none: nobody may offer a service"],
-            (true, false) => vec!["service.work has rules and service.call has none: nobody may call a service"],
-            _ => Vec::new(),
+            _ if !self.service_enabled.value => {}
+            (false, true) => found.push("service.call has rules and service.work has none: nobody may offer a service"),
+            (true, false) => found.push("service.work has rules and service.call has none: nobody may call a service"),
+            _ => {}
         }
+        if self.gossip_announce.value && !self.gossip_enabled.value {
+            found.push("gossip.announce is true and gossip.enabled is false: nothing is announced");
+        }
+        let named = |connection: &Connection| matches!(connection.target, Target::Named(_));
+        if !self.gossip_enabled.value && self.events_connect.value.iter().any(named) {
+            found.push("events.connect has a gossip:NAME and gossip.enabled is false: it is never found");
+        }
+        let anywhere = |connection: &Connection| matches!(connection.target, Target::Address(_));
+        if self.gossip_connect.value.iter().any(named) && !self.gossip_connect.value.iter().any(anywhere) {
+            found.push("gossip.connect has names only: somebody else has to connect to this node before it can find them");
+        }
+        found
     }
 
-    /// Listeners that nothing protects though they must be: their key, place in the file, and what is wrong
+    /// Listeners and connections that nothing protects though they must be: their key, place in the file, and what is wrong
     pub(crate) fn unprotected(&self) -> Vec<(&'static str, &Origin, Wrong)> {
         let keys = self.security_keys.value.0.is_some();
         let mut found = Vec::new();
@@ -223,6 +316,7 @@ impl Settings {
             ("service.listen", &self.service_listen, &self.service_enabled),
             ("events.in", &self.events_in, &self.events_enabled),
             ("events.out", &self.events_out, &self.events_enabled),
+            ("gossip.listen", &self.gossip_listen, &self.gossip_enabled),
         ];
         for (key, setting, enabled) in listening {
             if !enabled.value {
@@ -235,8 +329,28 @@ impl Settings {
                 }
             }
         }
+        let connecting = [
+            ("events.connect", &self.events_connect, &self.events_enabled),
+            ("gossip.connect", &self.gossip_connect, &self.gossip_enabled),
+        ];
+        for (key, setting, enabled) in connecting {
+            for connection in setting.value.iter().filter(|_| enabled.value) {
+                if let Err((message, hint)) = connection.check(keys) {
+                    let span = connection.span.clone().unwrap_or_default();
+                    found.push((key, &setting.origin, Wrong { span, message, hint }));
+                }
+            }
+        }
         found
     }
+}
+
+/// Which nodes the gossip node watches
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum PresenceScope {
+    #[default]
+    All,
+    Links,
 }
 
 /// How much is logged
@@ -273,6 +387,15 @@ impl LogLevel {
     }
 }
 
+impl fmt::Display for PresenceScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Links => "links",
+        })
+    }
+}
+
 impl fmt::Display for LogFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -284,6 +407,12 @@ impl fmt::Display for LogFormat {
 
 /// Beats closer than this would be most of the traffic
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// `gossip.id` of a node that is another one at each start
+pub(crate) const RANDOM_ID: &str = "random";
+
+/// Part of keys, which have 255 octets in all
+const LONGEST_NAME: usize = 64;
 
 /// What lives shorter has no chance to be handled
 const SHORTEST_LIFE: Duration = Duration::from_millis(10);

@@ -11,9 +11,9 @@ use tidings_store::Durability;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::settings::Directory;
+use super::settings::{Directory, PresenceScope};
 use super::source::a_type;
-use super::{AccessRule, HttpListener, Listener, LogFormat, LogLevel, Protection};
+use super::{AccessRule, Connection, HttpListener, Listener, LogFormat, LogLevel, Protection, Trust};
 use crate::cli::units;
 
 /// What is wrong with a value, and which octets of the file are meant
@@ -40,6 +40,41 @@ pub(super) trait SettingValue: Sized {
 /// A size in octets
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Octets(pub(crate) u64);
+
+/// Names of roles
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Roles(pub(crate) Vec<String>);
+
+impl SettingValue for Roles {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+        let Some(items) = value.get_ref().as_array() else {
+            return Err(wrong_type(value, "a list of roles, such as [\"node\"]"));
+        };
+        let role = |item: &Spanned<DeValue<'_>>| match item.get_ref().as_str() {
+            Some(text) => role(text).map_err(|error| vec![wrong(item, error)]),
+            None => Err(wrong_type(item, "the name of a role")),
+        };
+        items.iter().map(role).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn from_text(text: &str) -> Result<Self, TextError> {
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(role).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn to_toml(&self) -> String {
+        let roles: Vec<String> = self.0.iter().map(|role| format!("{role:?}")).collect();
+        format!("[{}]", roles.join(", "))
+    }
+}
+
+fn role(text: &str) -> Result<String, TextError> {
+    match !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',' || c == '*') {
+        true => Ok(text.to_owned()),
+        false => {
+            Err((format!("'{text}' is no role"), Some("write one word for each, such as [\"node\", \"hub\"]".to_owned())))
+        }
+    }
+}
 
 impl SettingValue for bool {
     fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
@@ -170,6 +205,7 @@ string_setting!(
 );
 string_setting!(String, "a string", |text: &str| Ok::<_, TextError>(text.to_owned()), String::clone);
 string_setting!(LogLevel, "a string", |text| word(text, "level"), |value: &LogLevel| value.word());
+string_setting!(PresenceScope, "a string: \"all\" or \"links\"", |text| word(text, "scope"), PresenceScope::to_string);
 string_setting!(LogFormat, "a string", |text| word(text, "format"), LogFormat::to_string);
 string_setting!(
     Overflow,
@@ -227,7 +263,53 @@ impl SettingValue for Vec<Listener> {
     }
 }
 
-/// A listener as it stands in the file
+impl SettingValue for Vec<Connection> {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
+        let Some(items) = value.get_ref().as_array() else {
+            return Err(wrong_type(value, "a list of endpoints, such as [\"tcp://127.0.0.1:4833\", \"gossip:gossip\"]"));
+        };
+        let (mut connections, mut wrongs) = (Self::new(), Vec::new());
+        for item in items {
+            let connection = text_or_table(item, "endpoint", &["server-key"]).and_then(|entry| {
+                let connection = Connection::new(entry.address, trust(&entry)?);
+                let connection = connection.map_err(|error| vec![wrong(entry.at, error)])?;
+                Ok(Connection { span: Some(entry.at.span()), ..connection })
+            });
+            match connection {
+                Ok(connection) => connections.push(connection),
+                Err(wrong) => wrongs.extend(wrong),
+            }
+        }
+        if wrongs.is_empty() { Ok(connections) } else { Err(wrongs) }
+    }
+
+    fn from_text(text: &str) -> Result<Self, TextError> {
+        text.split(',').filter(|entry| !entry.trim().is_empty()).map(Connection::from_text).collect()
+    }
+
+    fn to_toml(&self) -> String {
+        let items: Vec<String> = self.iter().map(Connection::to_string).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// What a connection's table says of whom to believe: one thing at most
+fn trust(entry: &Entry<'_, '_>) -> Result<Trust, Vec<Wrong>> {
+    match (&entry.others[..], entry.allow) {
+        ([], false) => Ok(Trust::Usual),
+        ([], true) => Ok(Trust::Plaintext),
+        ([(_, field), ..], false) => match field.get_ref().as_str() {
+            Some(name) if !name.is_empty() => Ok(Trust::Key(name.to_owned())),
+            _ => Err(wrong_type(field, "the name of a trusted key, or its 40 characters")),
+        },
+        (_, true) => {
+            let message = "only one of server-key and allow-plaintext can stand on a connection".to_owned();
+            Err(vec![wrong(entry.at, (message, Some("leave out one".to_owned())))])
+        }
+    }
+}
+
+/// A listener or a connection as it stands in the file
 struct Entry<'a, 'i> {
     address: &'a str,
     /// Where the address stands
@@ -238,7 +320,7 @@ struct Entry<'a, 'i> {
     others: Vec<(&'a str, &'a Spanned<DeValue<'i>>)>,
 }
 
-/// Reads a listener from a string or a table
+/// Reads a listener or a connection from a string or a table
 fn text_or_table<'a, 'i>(
     value: &'a Spanned<DeValue<'i>>,
     name: &str,
@@ -272,7 +354,7 @@ fn text_or_table<'a, 'i>(
             wrongs.push(Wrong {
                 span: key.span(),
                 message: format!("unknown key '{known}'"),
-                hint: Some(format!("a listener is {shape}")),
+                hint: Some(format!("an entry is {shape}")),
             });
         }
     }

@@ -1,0 +1,10 @@
+//! Finding by name what would otherwise be a fixed address: `gossip:NAME`, wherever an endpoint to connect to can stand.
+//!
+//! A node that has `gossip.announce = true` publishes what it serves as tuples (`endpoint/NAME/NODE`). [`Known`] is what such
+//! tuples say of one name. They come from the node of this process, or, for commands, from a running one that is asked over its socket.
+
+mod known;
+pub(crate) use known::{Known, Place};
+
+mod name;
+pub(crate) use name::{ANNOUNCED, Name, key_of};
