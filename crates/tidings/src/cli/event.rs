@@ -18,6 +18,7 @@ use super::security::SecurityArgs;
 use super::sock::{Opening, Outgoing, Pace, SendingArgs, Session, SocketArgs, Tally, block_on, receive_with};
 use super::units;
 use super::{Exit, Failure, Talk};
+use crate::discovery::DiscoveryArgs;
 
 /// The verbs
 #[derive(Debug, Subcommand)]
@@ -40,7 +41,7 @@ pub(crate) struct PublishArgs {
     domogik: bool,
     #[command(flatten)]
     sending: SendingArgs,
-    /// Where the forwarder takes events in; repeatable
+    /// Where the forwarder takes events in, or gossip:NAME, wherever that is announced to be; repeatable
     #[arg(
         long,
         short,
@@ -76,6 +77,8 @@ pub(crate) struct PublishArgs {
     #[arg(long)]
     events: bool,
     #[command(flatten)]
+    discovery: DiscoveryArgs,
+    #[command(flatten)]
     security: SecurityArgs,
 }
 
@@ -85,7 +88,7 @@ pub(crate) struct SubscribeArgs {
     /// Events whose topic begins with TOPIC; all if none is given
     #[arg(value_name = "TOPIC")]
     topics: Vec<String>,
-    /// Where the forwarder gives events out; repeatable
+    /// Where the forwarder gives events out, or gossip:NAME, wherever that is announced to be; repeatable
     #[arg(
         long,
         short,
@@ -119,6 +122,8 @@ pub(crate) struct SubscribeArgs {
     /// Say on stderr what happens to connections; JSON lines with --json
     #[arg(long)]
     events: bool,
+    #[command(flatten)]
+    discovery: DiscoveryArgs,
     #[command(flatten)]
     security: SecurityArgs,
 }
@@ -164,6 +169,7 @@ async fn publish(mut args: PublishArgs, talk: Talk) -> Result<(), Failure> {
         timeout: Some(args.timeout),
         linger: args.linger,
         events: args.events,
+        discovery: args.discovery.clone(),
         security: args.security.clone(),
         ..SocketArgs::default()
     };
@@ -252,6 +258,7 @@ async fn subscribe(args: SubscribeArgs, talk: Talk) -> Result<(), Failure> {
         run_for: args.run_for,
         delimiter: args.delimiter,
         events: args.events,
+        discovery: args.discovery.clone(),
         security: args.security.clone(),
         ..SocketArgs::default()
     };

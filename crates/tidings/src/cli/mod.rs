@@ -7,6 +7,7 @@ mod event;
 mod exec;
 mod failure;
 mod frames;
+mod gossip;
 mod import;
 mod input;
 mod json;
@@ -72,6 +73,9 @@ enum Noun {
     /// Services by name, through the broker that `tidings serve` hosts
     #[command(subcommand, after_help = svc::EXAMPLES)]
     Svc(svc::Svc),
+    /// Names and values that all nodes of a network know, and the nodes themselves
+    #[command(subcommand, after_help = gossip::EXAMPLES)]
+    Gossip(gossip::Gossip),
     /// Durable requests on disk: look at them, put them back, delete them, examine the store
     #[command(subcommand, after_help = queue::EXAMPLES)]
     Queue(Box<queue::Queue>),
@@ -121,6 +125,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Noun::Sock(sock) => sock::run(*sock, talk),
         Noun::Event(event) => event::run(event, talk),
         Noun::Svc(svc) => svc::run(svc, talk),
+        Noun::Gossip(gossip) => gossip::run(gossip, talk),
         Noun::Queue(queue) => queue::run(*queue, talk),
         Noun::Key(key) => key::run(*key, talk),
         Noun::Completions(args) => documents::completions(&args),
@@ -181,6 +186,7 @@ Examples:
   tidings svc call upper --raw hello              ask it
   tidings event sub weather                       print events about the weather
   tidings event pub weather 'rain, 12 degrees'    publish one
+  tidings gossip put config/rate 10               tell it to all nodes of the network
   tidings sock rep -b tcp://127.0.0.1:5555 --echo
   tidings sock req -c tcp://127.0.0.1:5555 hello  talk to any ZeroMQ program
   tidings doctor tcp://192.0.2.1:5555             why does it not connect?";

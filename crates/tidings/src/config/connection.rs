@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn what_is_no_way_to_another_program_is_refused() {
-        for text in ["inproc://x", "tcp://*:1", "tcp:/x", "gossip:", "gossip:a b", "tcp://a:1 please", "udp://127.0.0.1:1"]
+        for text in
+            ["inproc://x", "tcp://*:1", "tcp:/x", "gossip:", "gossip:a b", "tcp://a:1 please", "udp://127.0.0.1:1"]
         {
             assert!(Connection::from_text(text).is_err(), "{text}");
         }

@@ -245,13 +245,16 @@ impl Settings {
             found.push(("gossip.id", &id.origin, message, "write 16 hexadecimal digits, or random, or nothing"));
         }
         let name = &self.gossip_name;
-        if name.value.len() > LONGEST_NAME || name.value.contains(|c: char| c.is_control() || c.is_whitespace() || c == '/')
+        if name.value.len() > LONGEST_NAME
+            || name.value.contains(|c: char| c.is_control() || c.is_whitespace() || c == '/')
         {
             let message = format!("'{}' is no name for a node", name.value);
             found.push(("gossip.name", &name.origin, message, "write up to 64 octets without blanks and /"));
         }
         let advertise = &self.gossip_advertise;
-        let reads = format!("tcp://{}:1", advertise.value).parse().is_ok_and(|endpoint: Endpoint| endpoint.for_connect().is_ok());
+        let reads = format!("tcp://{}:1", advertise.value)
+            .parse()
+            .is_ok_and(|endpoint: Endpoint| endpoint.for_connect().is_ok());
         if !advertise.value.is_empty() && !reads {
             let message = format!("'{}' is no host", advertise.value);
             let hint = "write a name or an address without a port, such as \"hub.example.org\" or \"[2001:db8::1]\"";
@@ -303,7 +306,9 @@ impl Settings {
         }
         let anywhere = |connection: &Connection| matches!(connection.target, Target::Address(_));
         if self.gossip_connect.value.iter().any(named) && !self.gossip_connect.value.iter().any(anywhere) {
-            found.push("gossip.connect has names only: somebody else has to connect to this node before it can find them");
+            found.push(
+                "gossip.connect has names only: somebody else has to connect to this node before it can find them",
+            );
         }
         found
     }

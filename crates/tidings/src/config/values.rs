@@ -70,9 +70,10 @@ impl SettingValue for Roles {
 fn role(text: &str) -> Result<String, TextError> {
     match !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',' || c == '*') {
         true => Ok(text.to_owned()),
-        false => {
-            Err((format!("'{text}' is no role"), Some("write one word for each, such as [\"node\", \"hub\"]".to_owned())))
-        }
+        false => Err((
+            format!("'{text}' is no role"),
+            Some("write one word for each, such as [\"node\", \"hub\"]".to_owned()),
+        )),
     }
 }
 
@@ -266,7 +267,10 @@ impl SettingValue for Vec<Listener> {
 impl SettingValue for Vec<Connection> {
     fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Self, Vec<Wrong>> {
         let Some(items) = value.get_ref().as_array() else {
-            return Err(wrong_type(value, "a list of endpoints, such as [\"tcp://127.0.0.1:4833\", \"gossip:gossip\"]"));
+            return Err(wrong_type(
+                value,
+                "a list of endpoints, such as [\"tcp://127.0.0.1:4833\", \"gossip:gossip\"]",
+            ));
         };
         let (mut connections, mut wrongs) = (Self::new(), Vec::new());
         for item in items {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tidings::Endpoint;
 
-use super::Name;
+use super::{Name, Sighting};
+use crate::cli::output::escape;
 
 /// The tuples about one name, as far as they have come
 #[derive(Clone, Debug)]
@@ -70,6 +71,12 @@ impl Known {
         all.filter(|(_, value)| !value.split_ascii_whitespace().any(|text| usable(text).is_some()))
             .map(|((_, key), _)| key.as_str())
             .collect()
+    }
+
+    /// What is known now
+    pub(crate) fn sighting(&self, is_complete: bool) -> Sighting {
+        let unusable = self.unusable().into_iter().map(|key| escape(key.as_bytes())).collect();
+        Sighting { is_complete, places: self.places(), unusable, obstacle: None }
     }
 
     fn key(&self, key: &[u8]) -> Option<(String, u8)> {

@@ -21,7 +21,9 @@ impl Name {
             Some(("the name is missing", format!("write {SCHEME}NAME, such as {SCHEME}services")))
         } else if name.len() > LONGEST {
             Some(("the name is too long", format!("a name has up to {LONGEST} octets")))
-        } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) || name.starts_with('/') || name.ends_with('/')
+        } else if name.chars().any(|c| c.is_whitespace() || c.is_control())
+            || name.starts_with('/')
+            || name.ends_with('/')
         {
             Some(("a name has no blanks, and no / at its ends", format!("write {SCHEME}NAME or {SCHEME}NAME/NODE")))
         } else {

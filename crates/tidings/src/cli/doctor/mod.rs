@@ -9,19 +9,20 @@ mod findings;
 use std::time::Duration;
 
 use clap::Args;
-use tidings::{Endpoint, EndpointError, SocketType};
+use tidings::{Endpoint, SocketType};
 
 use self::examination::Examination;
 use self::findings::{Findings, Verdict};
 use super::security::SecurityArgs;
 use super::sock::block_on;
 use super::{Exit, Failure, Talk, printed, units};
+use crate::discovery::DiscoveryArgs;
 
 /// Explain why a connection to an endpoint comes up or does not
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// Where a client would connect, such as tcp://192.0.2.1:5555
+    /// Where a client would connect, such as tcp://192.0.2.1:5555, or gossip:NAME
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
     /// Introduce ourselves as a socket of this type, and so go to the end of the handshake; without it the doctor
@@ -32,6 +33,8 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
     timeout: Duration,
     #[command(flatten)]
+    discovery: DiscoveryArgs,
+    #[command(flatten)]
     security: SecurityArgs,
 }
 
@@ -40,13 +43,16 @@ pub(crate) struct DoctorArgs {
 /// # Errors
 /// What is wrong with the endpoint (2), with the way there (3), or between the two (4, 5).
 pub(crate) fn run(args: &DoctorArgs, talk: Talk) -> Result<(), Failure> {
-    let endpoint: Endpoint = args.endpoint.parse().map_err(|error: EndpointError| Failure::usage(error.to_string()))?;
-    endpoint.for_connect().map_err(Failure::usage)?;
-    if let Some(notice) = Endpoint::notice(&args.endpoint) {
-        talk.say(notice);
-    }
-    let examination = Examination::new(&endpoint, args.socket_type, args.timeout, &args.security)?;
-    block_on(async { report(&examination.run().await, talk) })
+    block_on(async {
+        let security = args.security.read()?;
+        let endpoint = args.discovery.find(&args.endpoint, &security, args.timeout, talk).await?.endpoint;
+        endpoint.for_connect().map_err(Failure::usage)?;
+        if let Some(notice) = Endpoint::notice(&args.endpoint) {
+            talk.say(notice);
+        }
+        let examination = Examination::new(&endpoint, args.socket_type, args.timeout, &args.security)?;
+        report(&examination.run().await, talk)
+    })
 }
 
 fn report(findings: &Findings, talk: Talk) -> Result<(), Failure> {

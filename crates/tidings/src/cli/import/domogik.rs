@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Imported;
 use super::ini::{self, Entry};
+use super::{Imported, in_a_comment};
 use crate::cli::nearest;
 use crate::config::{Listener, Origin, Place, Problem, Problems, Protection};
 
@@ -258,11 +258,6 @@ type Wrong = (String, Option<String>);
 
 fn any(text: &str) -> Result<String, Wrong> {
     Ok(in_a_comment(text))
-}
-
-/// What of a text can stand in a comment: its first line
-fn in_a_comment(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().filter(|character| !character.is_control()).collect()
 }
 
 fn truth(text: &str) -> Result<bool, Wrong> {

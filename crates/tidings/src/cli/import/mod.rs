@@ -2,6 +2,7 @@
 
 mod domogik;
 mod ini;
+mod zpl;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -19,6 +20,9 @@ pub(crate) enum Import {
     /// Take over Domogik MQ: broker, forwarder and ports of its domogik-mq.cfg
     #[command(after_help = domogik::EXAMPLES)]
     Domogik(DomogikArgs),
+    /// Take over a node of CZMQ's zgossip: the file that it is told to LOAD
+    #[command(after_help = zpl::EXAMPLES)]
+    Zpl(ZplArgs),
 }
 
 /// What `import domogik` is given
@@ -32,10 +36,20 @@ pub(crate) struct DomogikArgs {
     allow_plaintext: bool,
 }
 
+/// What `import zpl` is given
+#[derive(Args, Debug)]
+pub(crate) struct ZplArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Let other hosts connect without encryption, as they did. For a network that is trusted
+    #[arg(long)]
+    allow_plaintext: bool,
+}
+
 /// From where to where
 #[derive(Args, Debug)]
 struct FileArgs {
-    /// The configuration to read, such as /etc/domogik/domogik-mq.cfg
+    /// The configuration to read
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Write a new FILE rather than to standard output; one that is there stays as it is
@@ -64,6 +78,11 @@ pub(crate) fn run(import: Import, talk: Talk) -> Result<(), Failure> {
             let text = read(&args.files.file)?;
             let file = args.files.file.display().to_string();
             deliver(domogik::import(&file, &text, args.allow_plaintext), &args.files, talk)
+        }
+        Import::Zpl(args) => {
+            let text = read(&args.files.file)?;
+            let file = args.files.file.display().to_string();
+            deliver(zpl::import(&file, &text, args.allow_plaintext), &args.files, talk)
         }
     }
 }
@@ -103,6 +122,11 @@ fn deliver(imported: Result<Imported, Problems>, files: &FileArgs, talk: Talk) -
     }
 }
 
+/// What of a text can stand in a comment: its first line
+fn in_a_comment(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().filter(|character| !character.is_control()).collect()
+}
+
 fn problems_in(file: &Path, problems: &Problems) -> String {
     format!("{} can't be taken over as it is\n{problems}", file.display())
 }
@@ -113,7 +137,9 @@ fn read(path: &Path) -> Result<String, Failure> {
         let failure = Failure::usage(format!("can't read '{}': {error}", path.display()));
         match neighbour(path) {
             Some(near) => failure.hint(format!("did you mean '{}'?", near.display())),
-            None => failure.hint("name the old system's configuration, such as /etc/domogik/domogik-mq.cfg"),
+            None => {
+                failure.hint("name the old system's configuration, such as /etc/domogik/domogik-mq.cfg or zgossip.cfg")
+            }
         }
     })?;
     let text = String::from_utf8_lossy(&octets);
@@ -152,4 +178,5 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   tidings import domogik /etc/domogik/domogik-mq.cfg
-  tidings import domogik /etc/domogik/domogik-mq.cfg -o tidings.toml && tidings serve -c tidings.toml";
+  tidings import domogik /etc/domogik/domogik-mq.cfg -o tidings.toml && tidings serve -c tidings.toml
+  tidings import zpl zgossip.cfg";

@@ -11,6 +11,7 @@ use crate::cli::frames::{FirstFrame, FrameSyntax};
 use crate::cli::output::{Output, Printer};
 use crate::cli::security::SecurityArgs;
 use crate::cli::units;
+use crate::discovery::DiscoveryArgs;
 
 /// The socket itself: where, how, how long
 #[derive(Args, Clone, Debug, Default)]
@@ -18,7 +19,7 @@ pub(crate) struct SocketArgs {
     /// Listen on ENDPOINT, such as tcp://127.0.0.1:5555, tcp://*:*, ipc:///run/x; repeatable
     #[arg(long, short, value_name = "ENDPOINT", required_unless_present = "connect")]
     pub(crate) bind: Vec<String>,
-    /// Connect to ENDPOINT; repeatable
+    /// Connect to ENDPOINT, or to gossip:NAME, wherever that is announced to be; repeatable
     #[arg(long, short, value_name = "ENDPOINT")]
     pub(crate) connect: Vec<String>,
     /// Set a socket option; `tidings sock options` lists them; repeatable
@@ -49,6 +50,8 @@ pub(crate) struct SocketArgs {
     /// Say on stderr what happens to connections; JSON lines with --json
     #[arg(long)]
     pub(crate) events: bool,
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryArgs,
     #[command(flatten)]
     pub(crate) security: SecurityArgs,
 }

@@ -7,14 +7,16 @@ use clap::Args;
 use serde_json::json;
 use tidings::{Context, Flow, Options, Proxy, ProxyHandle, ProxyState, ProxyStatistics, Socket, SocketType};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
-use super::session::{attach, set_options};
+use super::session::{Attaching, NAME_LIMIT, set_options};
 use super::stop::Stop;
 use super::watch::Watch;
 use crate::cli::input::Lines;
 use crate::cli::security::{Security, SecurityArgs};
 use crate::cli::units;
 use crate::cli::{Exit, Failure, Talk, nearest, printed};
+use crate::discovery::DiscoveryArgs;
 
 /// What `sock proxy` is given
 #[derive(Args, Debug)]
@@ -56,6 +58,17 @@ pub(crate) struct ProxyArgs {
     /// At the end, longest wait for queued messages to leave; then the exit code is 6
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
     linger: Duration,
+    #[command(flatten)]
+    discovery: DiscoveryArgs,
+}
+
+/// How a side's socket is opened
+struct Terms<'a> {
+    options: &'a [String],
+    security: &'a Security,
+    discovery: &'a DiscoveryArgs,
+    linger: Duration,
+    talk: Talk,
 }
 
 /// A side of the proxy as it is written: `xsub@tcp://127.0.0.1:5556,+tcp://127.0.0.1:5557`
@@ -82,12 +95,28 @@ pub(crate) async fn run(args: ProxyArgs, talk: Talk) -> Result<(), Failure> {
     contexts.iter().for_each(|context| drop(Watch::start(context, args.events, false, talk)));
     let keys = |keys: Option<PathBuf>| SecurityArgs { keys, ..SecurityArgs::default() }.read();
     let (frontend_keys, backend_keys) = (keys(args.frontend_keys)?, keys(args.backend_keys)?);
-    let frontend = frontend.open(&contexts[0], &args.frontend_option, &frontend_keys, args.linger, talk).await?;
-    let backend = backend.open(&contexts[1], &args.backend_option, &backend_keys, args.linger, talk).await?;
+    let terms = |options, security| Terms { options, security, discovery: &args.discovery, linger: args.linger, talk };
+    let opened = async {
+        let (frontend, front_movers) =
+            frontend.open(&contexts[0], &terms(&args.frontend_option, &frontend_keys)).await?;
+        let (backend, back_movers) = backend.open(&contexts[1], &terms(&args.backend_option, &backend_keys)).await?;
+        let capture = match capture {
+            Some(capture) => Some(capture.open(&contexts[1], &terms(&[], &Security::None)).await?),
+            None => None,
+        };
+        Ok::<_, Failure>((frontend, backend, capture, (front_movers, back_movers)))
+    };
+    let (frontend, backend, capture, _movers) = tokio::select! {
+        biased;
+        opened = opened => opened?,
+        _ = stop.stopped() => return Err(Failure::new(Exit::Partial, "stopped", "stopped while looking for a peer")),
+    };
     let sides = [frontend.clone(), backend.clone()];
     let mut proxy = Proxy::new(frontend, backend);
-    if let Some(capture) = capture {
-        proxy = proxy.capture(capture.open(&contexts[1], &[], &Security::None, args.linger, talk).await?);
+    let mut _capture_movers = None;
+    if let Some((capture, movers)) = capture {
+        proxy = proxy.capture(capture);
+        _capture_movers = Some(movers);
     }
     subscribe_for(&sides)?;
     let handle = proxy.spawn().map_err(|error| Failure::new(Exit::Usage, "proxy", error))?;
@@ -268,24 +297,24 @@ impl Side {
         Ok(side)
     }
 
-    async fn open(
-        &self,
-        context: &Context,
-        options: &[String],
-        security: &Security,
-        linger: Duration,
-        talk: Talk,
-    ) -> Result<Socket, Failure> {
-        if let Some(authenticator) = security.authenticator() {
+    /// Opens the socket; its connections by name move as long as the set is there
+    async fn open(&self, context: &Context, terms: &Terms<'_>) -> Result<(Socket, JoinSet<()>), Failure> {
+        if let Some(authenticator) = terms.security.authenticator() {
             context.set_authenticator(Some(authenticator));
         }
-        let mut settings = Options::of(self.socket_type).linger(Some(linger));
-        set_options(&mut settings, options)?;
+        let mut settings = Options::of(self.socket_type).linger(Some(terms.linger));
+        set_options(&mut settings, terms.options)?;
         let socket = context
             .socket_with(self.socket_type, settings)
             .map_err(|error| Failure::new(Exit::Usage, "socket", error))?;
-        attach(&socket, &self.bind, &self.connect, security, talk).await?;
-        Ok(socket)
+        let attaching = Attaching {
+            bind: &self.bind,
+            connect: &self.connect,
+            security: terms.security,
+            discovery: terms.discovery,
+        };
+        let (_, movers) = attaching.attach(&socket, NAME_LIMIT, terms.talk).await?;
+        Ok((socket, movers))
     }
 }
 

@@ -11,6 +11,8 @@ use tidings::{
     CloseReport, Connecting, Context, Endpoint, Message, Options, RecvError, SendError, SendFailure, Socket, SocketType,
 };
 
+use tokio::task::JoinSet;
+
 use super::args::SocketArgs;
 use super::outgoing::Outgoing;
 use super::stop::{Stop, Why};
@@ -20,6 +22,7 @@ use crate::cli::output::Printer;
 use crate::cli::security::Security;
 use crate::cli::units::{count, display_duration};
 use crate::cli::{Exit, Failure, Talk, printed};
+use crate::discovery::{DiscoveryArgs, Followed, Found, Name, Place};
 
 /// What a socket is opened with
 #[derive(Clone, Debug)]
@@ -57,6 +60,8 @@ pub(crate) struct Session {
     received: Cell<u64>,
     /// Connects whose outcome was not asked for
     connecting: Vec<ConnectingNow>,
+    /// Whatever moves connections whose names lead elsewhere
+    _movers: JoinSet<()>,
 }
 
 impl<'a> Opening<'a> {
@@ -110,7 +115,14 @@ impl Session {
         for group in opening.groups {
             socket.join(group).map_err(|error| Failure::usage(format!("can't join '{group}': {error}")))?;
         }
-        let connecting = attach(&socket, &args.bind, &args.connect, &security, talk).await?;
+        let attached =
+            Attaching { bind: &args.bind, connect: &args.connect, security: &security, discovery: &args.discovery };
+        let limit = args.timeout.unwrap_or(NAME_LIMIT);
+        let (connecting, movers) = tokio::select! {
+            biased;
+            attached = attached.attach(&socket, limit, talk) => attached?,
+            _ = stop.stopped() => return Err(Failure::new(Exit::Partial, "stopped", "stopped while looking for a peer")),
+        };
         let session = Self {
             context,
             socket,
@@ -122,6 +134,7 @@ impl Session {
             waiting_flag: opening.waiting_flag,
             received: Cell::new(0),
             connecting,
+            _movers: movers,
         };
         if args.wait_peers > 0 {
             session.wait_peers(args.wait_peers).await?;
@@ -380,46 +393,93 @@ impl Session {
     }
 }
 
-/// Binds and connects a socket, and says where it really listens
-///
-/// # Errors
-/// Endpoints that are none (2), and such as can't be listened on (3).
-pub(crate) async fn attach(
-    socket: &Socket,
-    bind: &[String],
-    connect: &[String],
-    security: &Security,
-    talk: Talk,
-) -> Result<Vec<ConnectingNow>, Failure> {
-    if let Some(endpoint) = bind.iter().chain(connect).find(|endpoint| endpoint.starts_with("inproc://")) {
-        return Err(Failure::usage(format!(
-            "{endpoint} joins sockets within one process; no other program can reach it"
-        ))
-        .hint("for two programs of one machine take ipc://PATH"));
-    }
-    for text in bind {
-        let endpoint = read_endpoint(text, talk)?;
-        let options = security.for_bind(&endpoint, socket.options())?;
-        let binding = socket.bind_with(&endpoint, options).map_err(|error| wrong_endpoint(text, &error))?;
-        // The error says itself what to do
-        let actual = binding.await.map_err(|error| Failure::new(Exit::Connect, "bind", error))?;
-        talk.say(format_args!("listening on {actual}"));
-    }
-    let mut under_way: Vec<ConnectingNow> = Vec::new();
-    for text in connect {
-        let endpoint = read_endpoint(text, talk)?;
-        let options = security.for_connect(&endpoint, socket.options())?;
-        let connecting = socket.connect_with(&endpoint, options).map_err(|error| wrong_endpoint(text, &error))?;
-        let mut connecting = connecting.into_future();
-        // Later outcomes arrive as events, too, which the watch reads
-        match connecting.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Pending => under_way.push(connecting),
-            Poll::Ready(Ok(peer)) => under_way.push(Box::pin(std::future::ready(Ok(peer)))),
-            // This side can't do it
-            Poll::Ready(Err(error)) => return Err(Failure::new(Exit::Usage, "connect", error)),
+/// What a socket is bound and connected to
+pub(crate) struct Attaching<'a> {
+    pub(crate) bind: &'a [String],
+    pub(crate) connect: &'a [String],
+    pub(crate) security: &'a Security,
+    pub(crate) discovery: &'a DiscoveryArgs,
+}
+
+impl Attaching<'_> {
+    /// Binds and connects a socket, and says where it really listens; connections by name move with what is announced, as
+    /// long as the set that is returned is there
+    ///
+    /// # Errors
+    /// Endpoints that are none (2), such as can't be listened on (3), names that are not announced within `limit` (5).
+    pub(crate) async fn attach(
+        &self,
+        socket: &Socket,
+        limit: Duration,
+        talk: Talk,
+    ) -> Result<(Vec<ConnectingNow>, JoinSet<()>), Failure> {
+        let Self { bind, connect, security, discovery } = *self;
+        if let Some(endpoint) = bind.iter().chain(connect).find(|endpoint| endpoint.starts_with("inproc://")) {
+            return Err(Failure::usage(format!(
+                "{endpoint} joins sockets within one process; no other program can reach it"
+            ))
+            .hint("for two programs of one machine take ipc://PATH"));
         }
+        for text in bind {
+            if Name::read(text).is_some() {
+                return Err(Failure::usage(format!("'{text}' is a name to connect to; nothing can listen on it"))
+                    .hint("write tcp://ADDRESS:PORT, and `tidings gossip put endpoint/NAME/NODE ADDRESS --hold` to announce it"));
+            }
+            let endpoint = read_endpoint(text, talk)?;
+            let options = security.for_bind(&endpoint, socket.options())?;
+            let binding = socket.bind_with(&endpoint, options).map_err(|error| wrong_endpoint(text, &error))?;
+            // The error says itself what to do
+            let actual = binding.await.map_err(|error| Failure::new(Exit::Connect, "bind", error))?;
+            talk.say(format_args!("listening on {actual}"));
+        }
+        let mut under_way: Vec<ConnectingNow> = Vec::new();
+        let mut movers = JoinSet::new();
+        for text in connect {
+            let (endpoint, by) = match Name::read(text) {
+                None => (read_endpoint(text, talk)?, None),
+                Some(_) => {
+                    let Found { endpoint, by } = discovery.find(text, security, limit, talk).await?;
+                    (endpoint, by)
+                }
+            };
+            let options = security.for_connect(&endpoint, socket.options())?;
+            let connecting = socket.connect_with(&endpoint, options).map_err(|error| wrong_endpoint(text, &error))?;
+            let mut connecting = connecting.into_future();
+            // Later outcomes arrive as events, too, which the watch reads
+            match connecting.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+                Poll::Pending => under_way.push(connecting),
+                Poll::Ready(Ok(peer)) => under_way.push(Box::pin(std::future::ready(Ok(peer)))),
+                // This side can't do it
+                Poll::Ready(Err(error)) => return Err(Failure::new(Exit::Usage, "connect", error)),
+            }
+            if let Some((followed, place)) = by {
+                movers.spawn(keep_moving(socket.clone(), security.clone(), followed, place, talk));
+            }
+        }
+        Ok((under_way, movers))
     }
-    Ok(under_way)
+}
+
+/// Moves a connection whenever its name leads elsewhere
+async fn keep_moving(socket: Socket, security: Security, followed: Followed, mut present: Place, talk: Talk) {
+    loop {
+        let next = followed.moved(&present).await;
+        let options = match security.for_connect(&next.endpoint, socket.options()) {
+            Ok(options) => options,
+            Err(failure) => {
+                talk.say(format_args!("{} is at {} now: {}", followed.name(), next.endpoint, failure.message));
+                return;
+            }
+        };
+        if let Err(error) = socket.connect_with(&next.endpoint, options) {
+            talk.say(format_args!("{} is at {} now: {error}", followed.name(), next.endpoint));
+            return;
+        }
+        talk.say(format_args!("{} is at {} now, no longer at {}", followed.name(), next.endpoint, present.endpoint));
+        // It may have been given up already, by a refusal
+        socket.disconnect(&present.endpoint).ok();
+        present = next;
+    }
 }
 
 fn read_endpoint(text: &str, talk: Talk) -> Result<Endpoint, Failure> {
@@ -533,6 +593,9 @@ const ROUTING_ID_LIMIT: usize = 255;
 
 /// A wait without end, as a deadline that can still be added to an instant
 pub(crate) const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// How long a name that nobody announces is waited for, unless `--timeout` says otherwise
+pub(crate) const NAME_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a command is silent before it says what it waits for
 const PATIENCE: Duration = Duration::from_secs(3);

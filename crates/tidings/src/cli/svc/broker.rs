@@ -8,15 +8,16 @@ use tidings_majordomo::wire::{Status, Wire};
 use tidings_majordomo::{Client, ClientOptions, OpenError, RequestError};
 
 use crate::cli::output::escape;
-use crate::cli::security::SecurityArgs;
+use crate::cli::security::{Security, SecurityArgs};
 use crate::cli::sock::{Stop, Watch, set_options};
 use crate::cli::units::{self, display_about};
 use crate::cli::{Exit, Failure, Talk};
+use crate::discovery::{DiscoveryArgs, Followed, Found, Place};
 
 /// Which broker
 #[derive(Args, Clone, Debug)]
 pub(super) struct BrokerArgs {
-    /// The broker
+    /// The broker; gossip:NAME is wherever that is announced to be
     #[arg(long, short, value_name = "ENDPOINT", env = "TIDINGS_BROKER", default_value = USUAL)]
     pub(super) endpoint: String,
     /// What to speak with brokers of other makes: mdp-0.1, domogik, mdp-0.2, majortomo, zproto; ours is recognised
@@ -32,6 +33,8 @@ pub(super) struct BrokerArgs {
     #[arg(long)]
     events: bool,
     #[command(flatten)]
+    discovery: DiscoveryArgs,
+    #[command(flatten)]
     security: SecurityArgs,
 }
 
@@ -39,33 +42,41 @@ pub(super) struct BrokerArgs {
 pub(super) struct Link {
     pub(super) context: Context,
     pub(super) endpoint: Endpoint,
+    /// The name that the broker was found by
+    pub(super) by: Option<(Followed, Place)>,
     /// Of its sockets, security included
     pub(super) options: Options,
+    security: Security,
+    texts: Vec<String>,
     pub(super) watch: Watch,
     pub(super) stop: Stop,
     pub(super) talk: Talk,
 }
 
 impl BrokerArgs {
-    /// Reads keys and options, and begins to watch; nothing is connected yet
+    /// Reads keys and options, finds the broker if it has a name only, and begins to watch; nothing is connected yet
     ///
     /// # Errors
-    /// What is wrong with them.
-    pub(super) fn link(&self, talk: Talk) -> Result<Link, Failure> {
-        let endpoint: Endpoint = self.endpoint.parse().map_err(|error| wrong_endpoint(&error))?;
+    /// What is wrong with them; a name that is not announced (5), or no node to ask (3).
+    pub(super) async fn link(&self, talk: Talk) -> Result<Link, Failure> {
+        let security = self.security.read()?;
+        let stop = Stop::listen(None)?;
+        let found = tokio::select! {
+            biased;
+            found = self.discovery.find(&self.endpoint, &security, self.connect_timeout, talk) => found?,
+            _ = stop.stopped() => return Err(Failure::new(Exit::Partial, "stopped", "stopped while looking for the broker")),
+        };
+        let Found { endpoint, by } = found;
         if matches!(endpoint, Endpoint::Inproc(_)) {
             return Err(Failure::usage(format!(
                 "{endpoint} joins sockets within one process; no other program can reach it"
             )));
         }
-        let security = self.security.read()?;
-        let mut options = Options::of(SocketType::Dealer);
-        set_options(&mut options, &self.options)?;
-        let options = security.for_connect(&endpoint, options)?;
-        let stop = Stop::listen(None)?;
+        let texts = self.options.clone();
+        let options = socket_options(&endpoint, &security, &texts)?;
         let context = Context::new();
         let watch = Watch::start(&context, self.events, true, talk);
-        Ok(Link { context, endpoint, options, watch, stop, talk })
+        Ok(Link { context, endpoint, by, options, security, texts, watch, stop, talk })
     }
 
     /// A client with a conversation under way
@@ -94,6 +105,30 @@ impl BrokerArgs {
 }
 
 impl Link {
+    /// Waits until the name that the broker was found by leads elsewhere
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub(super) async fn moved(&self) -> Place {
+        match &self.by {
+            Some((followed, place)) => followed.moved(place).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Goes to where the broker is now
+    ///
+    /// # Errors
+    /// What is wrong with the keys for it.
+    pub(super) fn follow(&mut self, place: Place) -> Result<(), Failure> {
+        self.options = socket_options(&place.endpoint, &self.security, &self.texts)?;
+        let Some((followed, present)) = &mut self.by else { return Ok(()) };
+        self.talk.say(format_args!("{} is at {} now, no longer at {}", followed.name(), place.endpoint, self.endpoint));
+        self.endpoint = place.endpoint.clone();
+        *present = place;
+        Ok(())
+    }
+
     /// Why nobody answered, and how to come by a broker
     pub(super) fn absent(&self, waited: Duration) -> Failure {
         let failure = self.watch.explain("broker", waited);
@@ -158,6 +193,12 @@ impl Link {
             error => Failure::new(exit, "request", format!("{service}: {}", escape(error.to_string().as_bytes()))),
         }
     }
+}
+
+fn socket_options(endpoint: &Endpoint, security: &Security, texts: &[String]) -> Result<Options, Failure> {
+    let mut options = Options::of(SocketType::Dealer);
+    set_options(&mut options, texts)?;
+    security.for_connect(endpoint, options)
 }
 
 /// The stable word of a status

@@ -86,7 +86,7 @@ struct Question {
 /// No broker (3), refused (4), no reply in time (5), some of many without a reply (6).
 pub(super) async fn run(args: CallArgs, talk: Talk) -> Result<(), Failure> {
     let question = Question::new(&args)?;
-    let link = args.broker.link(talk)?;
+    let link = args.broker.link(talk).await?;
     let begun = Instant::now();
     let client = args.broker.client_within(&link, args.timeout).await?;
     let done = match (args.durable, args.repeat) {

@@ -43,7 +43,7 @@ pub(crate) struct ReplyArgs {
 /// No broker (3), no such request (1), no reply in time (5).
 pub(super) async fn run(args: ReplyArgs, talk: Talk) -> Result<(), Failure> {
     let begun = Instant::now();
-    let link = args.broker.link(talk)?;
+    let link = args.broker.link(talk).await?;
     let client = args.broker.client(&link).await?;
     let reply = tokio::select! {
         biased;

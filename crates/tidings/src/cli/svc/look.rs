@@ -46,7 +46,7 @@ pub(crate) struct StatsArgs {
 /// # Errors
 /// No broker (3), no answer (5).
 pub(super) async fn ls(args: ListArgs, talk: Talk) -> Result<(), Failure> {
-    let link = args.broker.link(talk)?;
+    let link = args.broker.link(talk).await?;
     let client = args.broker.client(&link).await?;
     let text = match client.stats().await {
         Ok(stats) if talk.json => json!({ "ok": true, "services": stats["services"] }).to_string(),
@@ -77,7 +77,7 @@ pub(super) async fn ls(args: ListArgs, talk: Talk) -> Result<(), Failure> {
 /// # Errors
 /// No such service (1), no broker (3).
 pub(super) async fn show(args: ServiceArgs, talk: Talk) -> Result<(), Failure> {
-    let link = args.broker.link(talk)?;
+    let link = args.broker.link(talk).await?;
     let client = args.broker.client(&link).await?;
     let stats = ask(&client, &link, "mmi.stats", &args.service).await?;
     let Some(service) = stats["services"].get(0) else {
@@ -103,7 +103,7 @@ pub(super) async fn show(args: ServiceArgs, talk: Talk) -> Result<(), Failure> {
 /// # Errors
 /// No broker (3), no answer (5).
 pub(super) async fn stats(args: StatsArgs, talk: Talk) -> Result<(), Failure> {
-    let link = args.broker.link(talk)?;
+    let link = args.broker.link(talk).await?;
     let client = args.broker.client(&link).await?;
     let clears = args.watch.is_some() && std::io::stdout().is_terminal();
     loop {
@@ -144,7 +144,7 @@ pub(super) async fn stats(args: StatsArgs, talk: Talk) -> Result<(), Failure> {
 /// # Errors
 /// It has no worker (1), no broker (3), no answer (5).
 pub(super) async fn ping(args: ServiceArgs, talk: Talk) -> Result<(), Failure> {
-    let link = args.broker.link(talk)?;
+    let link = args.broker.link(talk).await?;
     let client = args.broker.client(&link).await?;
     let answer = client.ping(args.service.as_str()).await.map_err(|error| link.unanswered("mmi.service", error))?;
     client.close();
@@ -164,7 +164,7 @@ pub(super) async fn ping(args: ServiceArgs, talk: Talk) -> Result<(), Failure> {
 /// # Errors
 /// No such service (1), no broker (3), not permitted (4).
 pub(super) async fn drain(args: ServiceArgs, talk: Talk) -> Result<(), Failure> {
-    let link = args.broker.link(talk)?;
+    let link = args.broker.link(talk).await?;
     let client = args.broker.client(&link).await?;
     let drained = client.drain(args.service.as_str()).await;
     client.close();

@@ -14,6 +14,7 @@ use tidings::Message;
 use tidings_majordomo::wire::Status;
 use tidings_majordomo::{Failure as Refused, Handler, Loss, Request, ServeError, Worker};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::job::{Content, FAILED, Job, Refusal};
@@ -22,6 +23,7 @@ use super::broker::{BrokerArgs, Link, wrong_endpoint};
 use crate::cli::exec::Command;
 use crate::cli::units::{self, count};
 use crate::cli::{Exit, Failure, Talk, printed};
+use crate::discovery::Place;
 
 /// What `svc work` is given
 #[derive(Args, Debug)]
@@ -63,7 +65,7 @@ pub(crate) struct WorkArgs {
 /// # Errors
 /// Refused (4), requests that were not finished (6).
 pub(super) async fn run(args: WorkArgs, talk: Talk) -> Result<(), Failure> {
-    let link = args.broker.link(talk)?;
+    let mut link = args.broker.link(talk).await?;
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(Failure::usage("there is no command to run"));
     };
@@ -80,21 +82,46 @@ pub(super) async fn run(args: WorkArgs, talk: Talk) -> Result<(), Failure> {
         false => How::Each { command, reply_action: args.reply_action.clone() },
     };
     let errand = Arc::new(Errand { how, raw: args.raw, begun: AtomicU64::new(0), ended: Notify::new() });
-    let mut worker = Worker::builder(&link.context, link.endpoint.clone(), args.service.as_str())
-        .wire(args.broker.wire)
-        .concurrency(args.concurrency)
-        .socket(link.options.clone())
-        .serve(Shared(Arc::clone(&errand)))
-        .map_err(|error| match error {
-            ServeError::Endpoint(error) => wrong_endpoint(&error),
-            error => Failure::usage(error),
-        })?;
-    let done = attend(&args, &link, &mut worker, &errand).await;
+    let mut worker = start(&args, &link, &errand)?;
+    // Those that finish what they have at a broker that is elsewhere now
+    let mut leaving = JoinSet::new();
+    let done = loop {
+        match attend(&args, &link, &mut worker, &errand).await {
+            Ok(End::Moved(place)) => {
+                let moved = link.follow(place).and_then(|()| start(&args, &link, &errand));
+                let next = match moved {
+                    Ok(next) => next,
+                    Err(failure) => break Err(failure),
+                };
+                let former = std::mem::replace(&mut worker, next);
+                let linger = args.linger;
+                leaving.spawn(async move { (former.stop(linger).await, former.stats()) });
+            }
+            Ok(End::Done) => break Ok(()),
+            Err(failure) => break Err(failure),
+        }
+    };
+    let all_stopped = async {
+        let mut abandoned = worker.stop(args.linger).await.abandoned;
+        let (mut replies, mut failed) = (0, 0);
+        while let Some(left) = leaving.join_next().await {
+            if let Ok((report, counts)) = left {
+                abandoned += report.abandoned;
+                replies += counts.replies;
+                failed += counts.failed;
+            }
+        }
+        (abandoned, replies, failed)
+    };
     let report = tokio::select! {
-        report = worker.stop(args.linger) => Some(report),
+        report = all_stopped => Some(report),
         _ = link.stop.abandoned() => None,
     };
-    let counts = worker.stats();
+    let mut counts = worker.stats();
+    if let Some((_, replies, failed)) = report {
+        counts.replies += replies;
+        counts.failed += failed;
+    }
     drop(worker);
     if let Some(Errand { how: How::Lines(lines), .. }) = Arc::into_inner(errand) {
         tokio::select! {
@@ -109,7 +136,7 @@ pub(super) async fn run(args: WorkArgs, talk: Talk) -> Result<(), Failure> {
         talk.say(format_args!("{} answered, {} refused", count(counts.replies, "request"), counts.failed));
     }
     done?;
-    match report.map(|report| report.abandoned) {
+    match report.map(|(abandoned, ..)| abandoned) {
         Some(0) => Ok(()),
         Some(left) => Err(Failure::new(
             Exit::Partial,
@@ -123,19 +150,40 @@ pub(super) async fn run(args: WorkArgs, talk: Talk) -> Result<(), Failure> {
     }
 }
 
+/// A worker that begins to look for its broker
+fn start(args: &WorkArgs, link: &Link, errand: &Arc<Errand>) -> Result<Worker, Failure> {
+    Worker::builder(&link.context, link.endpoint.clone(), args.service.as_str())
+        .wire(args.broker.wire)
+        .concurrency(args.concurrency)
+        .socket(link.options.clone())
+        .serve(Shared(Arc::clone(errand)))
+        .map_err(|error| match error {
+            ServeError::Endpoint(error) => wrong_endpoint(&error),
+            error => Failure::usage(error),
+        })
+}
+
+/// How a worker's time at one broker ends well
+enum End {
+    Done,
+    /// The broker's name leads elsewhere
+    Moved(Place),
+}
+
 /// Until a signal, the count, a drain from afar, or a refusal; tells meanwhile how the worker stands
-async fn attend(args: &WorkArgs, link: &Link, worker: &mut Worker, errand: &Errand) -> Result<(), Failure> {
+async fn attend(args: &WorkArgs, link: &Link, worker: &mut Worker, errand: &Errand) -> Result<End, Failure> {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut told = Told::default();
     loop {
         tokio::select! {
             biased;
-            _ = link.stop.stopped() => return Ok(()),
-            () = errand.reached(args.count) => return Ok(()),
+            _ = link.stop.stopped() => return Ok(End::Done),
+            () = errand.reached(args.count) => return Ok(End::Done),
+            place = link.moved() => return Ok(End::Moved(place)),
             _ = worker.ended() => {
                 link.talk.say(format_args!("the broker drained '{}'", args.service));
-                return Ok(());
+                return Ok(End::Done);
             }
             failure = link.watch.hopeless() => return Err(failure),
             is_ready = worker.ready(), if !told.is_ready => {
