@@ -14,8 +14,9 @@
 //! | `PEERS`, `MEMBERS`, `GRAPH` | the same word and json |
 //! | anything else, or what is not allowed | `ERROR` text |
 //!
-//! `LONG` as one more frame of GET, LIST and WATCH adds two frames to each tuple: its owner, and what remains of its life, in
-//! milliseconds, or `permanent`, or `session`. A ttl is a number of milliseconds, or one with a unit, as `30s`; 0 is permanent.
+//! `LONG` as one more frame of GET, LIST and WATCH adds three frames to each tuple: its owner; what remains of its life, in
+//! milliseconds, or `permanent`, or `session`; and its stamp, in microseconds since 1970. A ttl is a number of milliseconds, or
+//! one with a unit, as `30s`; 0 is permanent. `session` is as long as the life of the node that is asked.
 
 use std::time::Duration;
 
@@ -116,6 +117,7 @@ pub(crate) fn tuple(first: &'static str, tuple: &Tuple, is_long: bool) -> Messag
     if is_long {
         message.push_back(Bytes::from(tuple.dot.owner.to_string()));
         message.push_back(Bytes::from(life(tuple)));
+        message.push_back(Bytes::from(tuple.stamp.0.to_string()));
     }
     message
 }
@@ -152,6 +154,9 @@ fn life(tuple: &Tuple) -> String {
 pub(crate) fn lifetime_of(text: &[u8]) -> Result<Lifetime, String> {
     let wrong = || format!("'{}' is no ttl: write milliseconds, or a number and ms, s, m, h or d", text.escape_ascii());
     let text = std::str::from_utf8(text).map_err(|_| wrong())?.trim();
+    if text == "session" {
+        return Ok(Lifetime::Session);
+    }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let scale = match text.get(digits.len()..).unwrap_or_default() {
         "" | "ms" => 1,
@@ -229,6 +234,7 @@ mod tests {
             assert_eq!(lifetime_of(text.as_bytes()), Ok(Lifetime::Ttl(Duration::from_millis(ms))), "{text}");
         }
         assert_eq!(lifetime_of(b"0"), Ok(Lifetime::Permanent));
+        assert_eq!(lifetime_of(b"session"), Ok(Lifetime::Session));
         for wrong in ["", "-1", "1.5s", "s", "4294967296", "99999999999999999999d", "1w"] {
             assert!(lifetime_of(wrong.as_bytes()).is_err(), "{wrong}");
         }

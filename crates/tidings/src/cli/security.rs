@@ -205,7 +205,11 @@ pub(crate) fn tls_listener(options: Options, keystore: &Keystore, name: Option<&
     with_certificate(options, keystore, name, true)
 }
 
-fn own_key(keystore: &Keystore, name: Option<&str>) -> Result<Arc<OwnKey>, Failure> {
+/// An own key, by its name or the only one
+///
+/// # Errors
+/// No such key, or several and none named.
+pub(crate) fn own_key(keystore: &Keystore, name: Option<&str>) -> Result<Arc<OwnKey>, Failure> {
     let found = match name {
         Some(name) => keystore.own(name),
         None => keystore.own_default(),

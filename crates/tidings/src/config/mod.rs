@@ -14,7 +14,7 @@ mod problem;
 pub(crate) use problem::{Place, Problem, Problems};
 
 mod settings;
-pub(crate) use settings::{LogFormat, LogLevel, PresenceScope, Settings};
+pub(crate) use settings::{LogFormat, LogLevel, PresenceScope, RANDOM_ID, Settings};
 
 mod source;
 pub(crate) use source::{Origin, Sources};

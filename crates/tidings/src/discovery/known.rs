@@ -29,10 +29,6 @@ impl Known {
         Self { name, places: BTreeMap::new() }
     }
 
-    pub(crate) fn name(&self) -> &Name {
-        &self.name
-    }
-
     /// Takes a tuple in; whether it is about this name
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> bool {
         let Some((key, rank)) = self.key(key) else { return false };

@@ -7,13 +7,18 @@ mod afar;
 pub(crate) use afar::{DiscoveryArgs, Found};
 
 mod asking;
-pub(crate) use asking::{About, Answer, AskError, Asker, Foreign, Life, Told};
+#[cfg(test)]
+pub(crate) use asking::About;
+pub(crate) use asking::{Answer, AskError, Asker, Foreign, Life, Told};
+
+mod here;
+pub(crate) use here::here;
 
 mod known;
 pub(crate) use known::{Known, Place};
 
 mod name;
-pub(crate) use name::{ANNOUNCED, Name, key_of};
+pub(crate) use name::{Name, key_of};
 
 mod sighting;
 pub(crate) use sighting::{Followed, Sighting};

@@ -35,11 +35,6 @@ impl Name {
         })
     }
 
-    /// The name without the word in front
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The beginnings of all keys that can tell its address
     pub(crate) fn prefixes(&self) -> [String; 2] {
         [format!("{ANNOUNCED}{}", self.0), self.0.clone()]
@@ -70,7 +65,7 @@ pub(crate) fn key_of(name: &str, node: &str) -> String {
 const SCHEME: &str = "gossip:";
 
 /// How the keys of announcements begin
-pub(crate) const ANNOUNCED: &str = "endpoint/";
+const ANNOUNCED: &str = "endpoint/";
 
 /// A key has 255 octets (ZGP's string), and the announcement's beginning is part of it
 const LONGEST: usize = 200;

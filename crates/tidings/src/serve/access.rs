@@ -50,10 +50,7 @@ impl Rules {
 
     /// Whether the peer at the other end of a connection may
     pub(super) fn may(&self, origin: &Origin, access: Access, service: &ServiceName) -> bool {
-        // Only whom the authenticator has named has roles: a name of its own makes nobody somebody
-        let known = !origin.user_id.is_empty();
-        let roles = origin.property("Roles").filter(|_| known).and_then(|roles| std::str::from_utf8(roles).ok());
-        let roles = if known { Some(roles.unwrap_or_default()) } else { None };
+        let roles = roles_of(origin);
         let may = self.judge(Caller { roles, is_local: is_local(&origin.address) }, access, service.as_bytes());
         // The broker itself tells of workers that it turned away
         if !may && access != Access::Work {
@@ -77,10 +74,7 @@ impl Rules {
 
     fn judge(&self, caller: Caller<'_>, access: Access, service: &[u8]) -> bool {
         let lists = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        let allowed = |rules: &[AccessRule], service: &[u8]| {
-            let roles = || caller.roles.map(|roles| roles.split(',').filter(|role| !role.is_empty()));
-            rules.iter().any(|rule| rule.allows(roles(), service))
-        };
+        let allowed = |rules: &[AccessRule], service: &[u8]| allows(rules, caller.roles, service);
         let has_rules = !(lists.call.is_empty() && lists.work.is_empty());
         match access {
             // Without rules nobody from elsewhere may end what others rely on
@@ -91,6 +85,20 @@ impl Rules {
             Access::Administer => allowed(&lists.call, DRAIN),
         }
     }
+}
+
+/// The roles of the peer at the other end of a connection, if the keystore knows it
+pub(super) fn roles_of(origin: &Origin) -> Option<&str> {
+    // Only whom the authenticator has named has roles: a name of its own makes nobody somebody
+    let known = !origin.user_id.is_empty();
+    let roles = origin.property("Roles").filter(|_| known).and_then(|roles| std::str::from_utf8(roles).ok());
+    if known { Some(roles.unwrap_or_default()) } else { None }
+}
+
+/// Whether one of the rules allows that to somebody with these roles
+pub(super) fn allows(rules: &[AccessRule], roles: Option<&str>, what: &[u8]) -> bool {
+    let roles = || roles.map(|roles| roles.split(',').filter(|role| !role.is_empty()));
+    rules.iter().any(|rule| rule.allows(roles(), what))
 }
 
 /// Whether an address, as events show it, is on this host

@@ -1,7 +1,9 @@
 //! The event forwarder: XSUB in, XPUB out, a proxy in between.
 
-use tidings::{Context, Endpoint, Options, Proxy, ProxyHandle, SocketType};
+use tidings::{Context, Endpoint, Options, Proxy, ProxyHandle, Socket, SocketType};
+use tidings_gossip::driver::Gossip;
 
+use super::connections::{Connections, Connects};
 use super::keys::NodeKeys;
 use super::side::{Bound, Side};
 use super::status::Health;
@@ -11,8 +13,26 @@ use crate::config::Settings;
 /// A running forwarder
 pub(super) struct Forwarder {
     inlet: Side,
+    /// To publishers that listen themselves
+    connections: Connections,
     outlet: Side,
     handle: ProxyHandle,
+}
+
+impl Connects for Socket {
+    fn options(&self) -> Options {
+        Socket::options(self)
+    }
+
+    fn connect(&self, endpoint: &Endpoint, options: Options) -> Result<(), String> {
+        self.connect_with(endpoint, options).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn disconnect(&self, endpoint: &Endpoint) {
+        if let Err(error) = Socket::disconnect(self, endpoint) {
+            tracing::debug!(%error, "already given up");
+        }
+    }
 }
 
 /// What is listened on for the sake of a reload
@@ -31,6 +51,7 @@ impl Forwarder {
         settings: &Settings,
         keys: Option<&NodeKeys>,
         health: &Health,
+        gossip: Option<&Gossip>,
     ) -> Result<Self, Failure> {
         let open = |name, flag, socket_type| {
             let socket = context.socket_with(socket_type, with_settings(Options::of(socket_type), settings));
@@ -47,7 +68,9 @@ impl Forwarder {
         let handle = Proxy::new(inlet.socket.clone(), outlet.socket.clone())
             .spawn()
             .map_err(|error| Failure::new(Exit::Usage, "forwarder", error))?;
-        Ok(Self { inlet, outlet, handle })
+        let mut connections = Connections::new("events.connect", inlet.socket.clone(), keys, gossip);
+        connections.settle(&settings.events_connect.value);
+        Ok(Self { inlet, connections, outlet, handle })
     }
 
     /// Where each side really listens
@@ -74,6 +97,7 @@ impl Forwarder {
     pub(super) fn settle(&mut self, added: Added, settings: &Settings) {
         self.outlet.settle(added.outlet, &settings.events_out.value);
         self.inlet.settle(added.inlet, &settings.events_in.value);
+        self.connections.settle(&settings.events_connect.value);
         for side in [&self.inlet, &self.outlet] {
             side.socket.set_options(|options| with_settings(options, settings));
         }
@@ -91,7 +115,8 @@ impl Forwarder {
     }
 
     /// Lets no newcomers in, and ends forwarding; what is queued for subscribers stays to be delivered
-    pub(super) async fn stop(self) {
+    pub(super) async fn stop(mut self) {
+        self.connections.settle(&[]);
         self.inlet.give_up_all();
         self.handle.terminate();
         let statistics = self.handle.join().await;

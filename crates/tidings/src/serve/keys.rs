@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use tidings::{Context, Options};
-use tidings_keystore::{Changes, Keystore, KeystoreError, KeystoreStatus, Watch, display_expiry};
+use tidings::{Context, Endpoint, Options};
+use tidings_keystore::{Changes, Keystore, KeystoreError, KeystoreStatus, OwnKey, Watch, display_expiry};
 
 use crate::cli::{Failure, security};
 use crate::config::Settings;
@@ -50,6 +50,29 @@ impl NodeKeys {
     /// No such certificate.
     pub(super) fn tls(&self, options: Options, name: Option<&str>) -> Result<Options, Failure> {
         security::tls_listener(options, &self.keystore, name.or(self.key.as_deref()))
+    }
+
+    /// A connection to somebody, with the key that the other end must have if it is named
+    ///
+    /// # Errors
+    /// No own key or certificate, or none that could be the other end's.
+    pub(super) fn connect(
+        &self,
+        endpoint: &Endpoint,
+        options: Options,
+        server_key: Option<&str>,
+    ) -> Result<Options, Failure> {
+        let (keystore, key) = (self.keystore.clone(), self.key.clone());
+        security::Security::Keys { keystore, key, server_key: server_key.map(str::to_owned) }
+            .for_connect(endpoint, options)
+    }
+
+    /// The node's own key
+    ///
+    /// # Errors
+    /// There is none, or several and none is named.
+    pub(super) fn own(&self) -> Result<std::sync::Arc<OwnKey>, Failure> {
+        security::own_key(&self.keystore, self.key.as_deref())
     }
 
     /// Reads all files again; whether they were good

@@ -1,9 +1,12 @@
-//! `tidings serve`: the daemon. It hosts the service broker, the event forwarder, and a page that tells how they are doing.
+//! `tidings serve`: the daemon. It hosts the service broker, the event forwarder, a gossip node, and a page that tells how
+//! they are doing.
 
 mod access;
+mod connections;
 mod descriptors;
 mod durable;
 mod forwarder;
+mod gossip;
 mod http;
 mod keys;
 mod lifecycle;
@@ -25,6 +28,7 @@ use tidings::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::forwarder::Forwarder;
+use self::gossip::{GossipNode, Served};
 use self::http::Page;
 use self::keys::{NodeKeys, WARN_AGAIN};
 use self::lifecycle::Lifecycle;
@@ -34,7 +38,7 @@ use self::status::{Health, State};
 use crate::cli::{Exit, Failure, Talk};
 use crate::config::{LogFormat, LogLevel, Settings, Sources};
 
-/// Host the service broker, the event forwarder, and a page with health and metrics
+/// Host the service broker, the event forwarder, a gossip node, and a page with health and metrics
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
@@ -53,6 +57,18 @@ pub(crate) struct ServeArgs {
     /// Where subscribers connect (events.out); repeatable
     #[arg(long, value_name = "ENDPOINT")]
     events_out: Vec<String>,
+    /// Where gossip nodes and `tidings gossip` connect (gossip.listen); repeatable
+    #[arg(long, value_name = "ENDPOINT")]
+    gossip: Vec<String>,
+    /// A gossip node to connect to, whose network this one joins (gossip.connect); repeatable
+    #[arg(long, value_name = "ENDPOINT")]
+    join: Vec<String>,
+    /// What the gossip node is called (gossip.name); the host's name if not given
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Have others find what is served here as gossip:NAME (gossip.announce)
+    #[arg(long)]
+    announce: bool,
     /// Where the page listens (http.listen)
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
@@ -105,6 +121,18 @@ fn sources(args: &ServeArgs) -> Result<Sources, Failure> {
     if !args.events_out.is_empty() {
         sources.flag("--events-out", "events.out", args.events_out.join(","));
     }
+    if !args.gossip.is_empty() {
+        sources.flag("--gossip", "gossip.listen", args.gossip.join(","));
+    }
+    if !args.join.is_empty() {
+        sources.flag("--join", "gossip.connect", args.join.join(","));
+    }
+    if let Some(name) = &args.name {
+        sources.flag("--name", "gossip.name", name);
+    }
+    if args.announce {
+        sources.flag("--announce", "gossip.announce", "true");
+    }
     if let Some(address) = &args.http {
         sources.flag("--http", "http.listen", address);
     }
@@ -141,15 +169,22 @@ async fn serve(
     if let Some(keys) = &keys {
         health.keeps(keys.clone());
     }
+    // First, since the others look names up in it
+    let gossip = match settings.gossip_enabled.value {
+        true => Some(GossipNode::start(&context, &settings, keys.as_ref(), &health).await?),
+        false => None,
+    };
+    let names = gossip.as_ref().map(GossipNode::gossip);
     let forwarder = match settings.events_enabled.value {
-        true => Some(Forwarder::start(&context, &settings, keys.as_ref(), &health).await?),
+        true => Some(Forwarder::start(&context, &settings, keys.as_ref(), &health, names).await?),
         false => None,
     };
     let services = match settings.service_enabled.value {
         true => Some(Services::start(&context, &settings, keys.as_ref(), &health).await?),
         false => None,
     };
-    let mut parts = Parts { forwarder, services };
+    let mut parts = Parts { forwarder, services, gossip };
+    parts.announce(&settings).await;
     let page = match settings.http_enabled.value {
         true => Some(Page::start(settings.http_listen.value, Arc::clone(&health)).await?),
         false => None,
@@ -176,6 +211,12 @@ async fn serve(
                 None => std::future::pending().await,
             }
         };
+        let node_ended = async {
+            match &parts.gossip {
+                Some(gossip) => gossip.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
@@ -183,6 +224,7 @@ async fn serve(
                 notify::reloading();
                 let keys_good = keys.as_ref().is_none_or(NodeKeys::reload);
                 let applied = reload::reload(&mut settings, sources, &mut parts, log).await && keys_good;
+                parts.announce(&settings).await;
                 health.reloaded(applied);
                 health.listens(&parts, page.as_ref());
                 notify::reloaded();
@@ -195,6 +237,7 @@ async fn serve(
             }
             _ = signals.user.recv() => tracing::info!(status = %health.status().await, "state"),
             () = ended => return Err(ended_on_its_own(&health, "forwarder", "the event forwarder")),
+            () = node_ended => return Err(ended_on_its_own(&health, "gossip", "the gossip node")),
             () = broker_ended => return Err(ended_on_its_own(&health, "broker", "the service broker")),
         }
     }
@@ -205,6 +248,22 @@ async fn serve(
 struct Parts {
     forwarder: Option<Forwarder>,
     services: Option<Services>,
+    gossip: Option<GossipNode>,
+}
+
+impl Parts {
+    /// Tells the gossip node what is served, and where
+    async fn announce(&mut self, settings: &Settings) {
+        let Some(gossip) = &mut self.gossip else { return };
+        let services = self.services.iter().flat_map(Services::endpoints).cloned().collect();
+        let events = |wanted: &str| {
+            let all = self.forwarder.iter().flat_map(Forwarder::listeners);
+            all.filter(|(name, _)| *name == wanted).map(|(_, endpoint)| endpoint.clone()).collect()
+        };
+        let served: Vec<Served> =
+            vec![("services", services), ("events-in", events("events.in")), ("events-out", events("events.out"))];
+        gossip.announce(settings, served).await;
+    }
 }
 
 fn ended_on_its_own(health: &Health, code: &'static str, what: &str) -> Failure {
@@ -237,8 +296,14 @@ async fn drain(
             forwarder.stop().await;
         }
     };
+    // At once, so that nobody new finds the way to what is about to end
+    let leaving = async {
+        if let Some(gossip) = parts.gossip {
+            gossip.stop(deadline).await;
+        }
+    };
     // What is queued for subscribers leaves meanwhile
-    let (unanswered, ()) = tokio::join!(answering, forwarding);
+    let (unanswered, (), ()) = tokio::join!(answering, forwarding, leaving);
     let report = context.close(deadline.saturating_sub(begun.elapsed())).await;
     for unflushed in &report.unflushed {
         tracing::warn!(
@@ -301,6 +366,11 @@ fn announce(health: &Health, format: LogFormat, talk: Talk) -> Result<(), Failur
         talk.say(format_args!("  tidings event sub{}", flag(outlet, "tcp://127.0.0.1:4832")));
         talk.say(format_args!("  tidings event pub hello world{}", flag(inlet, "tcp://127.0.0.1:4831")));
     }
+    if let Some(gossip) = of("gossip") {
+        let is_first = of("service").is_none() && of("events.in").is_none();
+        talk.say(if is_first { "try, in another shell:" } else { "or:" });
+        talk.say(format_args!("  tidings gossip put hello world{}", flag(gossip, "tcp://127.0.0.1:4833")));
+    }
     Ok(())
 }
 
@@ -340,8 +410,10 @@ const LAST_BREATH: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Examples:
-  tidings serve                             events on ports 4831 (in) and 4832 (out), page on 4839
+  tidings serve                             services 4830, events 4831 and 4832, gossip 4833, page 4839
   tidings serve -c tidings.toml
   tidings serve --set events.send-hwm=5000 --log-format json
+  tidings serve --join tcp://192.0.2.1:4833 --keys node-keys --announce    a node of a network
   tidings serve --keys hub-keys --events-in 'tcp://*:4831' --events-out 'tcp://*:4832'    with CURVE
-  tidings serve --events-in 'tcp://127.0.0.1:*' --events-out 'tcp://127.0.0.1:*' --http 127.0.0.1:0";
+  tidings serve --events-in 'tcp://127.0.0.1:*' --events-out 'tcp://127.0.0.1:*' --http 127.0.0.1:0 \\
+    --service 'tcp://127.0.0.1:*' --gossip 'tcp://127.0.0.1:*'";

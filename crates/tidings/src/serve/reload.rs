@@ -41,12 +41,28 @@ async fn apply(parts: &mut Parts, new: &Settings) -> Result<(), Failure> {
         Some(forwarder) => Some(forwarder.bind_new(new).await?),
         None => None,
     };
+    let back_events = |parts: &Parts| {
+        if let (Some(forwarder), Some(added)) = (&parts.forwarder, &events) {
+            forwarder.give_up(added);
+        }
+    };
     let service = match &parts.services {
         Some(services) => match services.bind_new(new).await {
             Ok(added) => Some(added),
             Err(failure) => {
-                if let (Some(forwarder), Some(added)) = (&parts.forwarder, &events) {
-                    forwarder.give_up(added);
+                back_events(parts);
+                return Err(failure);
+            }
+        },
+        None => None,
+    };
+    let gossip = match &parts.gossip {
+        Some(gossip) => match gossip.bind_new(new).await {
+            Ok(added) => Some(added),
+            Err(failure) => {
+                back_events(parts);
+                if let (Some(services), Some(added)) = (&parts.services, &service) {
+                    services.give_up(added);
                 }
                 return Err(failure);
             }
@@ -58,6 +74,9 @@ async fn apply(parts: &mut Parts, new: &Settings) -> Result<(), Failure> {
     }
     if let (Some(services), Some(added)) = (&mut parts.services, service) {
         services.settle(added, new);
+    }
+    if let (Some(node), Some(added)) = (&mut parts.gossip, gossip) {
+        node.settle(added, new);
     }
     Ok(())
 }

@@ -79,6 +79,11 @@ impl Services {
         self.side.bind_new(&settings.service_listen.value).await
     }
 
+    /// Listens no longer on what was added
+    pub(super) fn give_up(&self, added: &Bound) {
+        self.side.give_up(added);
+    }
+
     /// Applies the rest of what a reload may change
     pub(super) fn settle(&mut self, added: Bound, settings: &Settings) {
         self.side.settle(added, &settings.service_listen.value);

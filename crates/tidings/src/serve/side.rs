@@ -1,17 +1,56 @@
 //! A socket that the daemon listens with: its listeners, what protects each, and their change at a reload.
 
-use tidings::{BindError, Endpoint, Options, Socket};
+use tidings::{BindError, Endpoint, NotFound, Options, Socket, SocketType};
+use tidings_gossip::driver::Gossip;
 
 use super::keys::NodeKeys;
 use crate::cli::{Exit, Failure};
 use crate::config::{Listener, Protected};
 
+/// What can listen
+pub(super) trait Listens {
+    /// The options of its listeners, before they are protected
+    fn options(&self) -> Options;
+    /// Listens; where it really does
+    fn bind(&self, endpoint: &str, options: Options) -> impl Future<Output = Result<Endpoint, BindError>> + Send;
+    /// Lets no newcomers in there any more
+    fn unbind(&self, endpoint: &Endpoint) -> Result<(), NotFound>;
+}
+
+impl Listens for Socket {
+    fn options(&self) -> Options {
+        Socket::options(self)
+    }
+
+    async fn bind(&self, endpoint: &str, options: Options) -> Result<Endpoint, BindError> {
+        self.bind_with(endpoint, options)?.await
+    }
+
+    fn unbind(&self, endpoint: &Endpoint) -> Result<(), NotFound> {
+        Socket::unbind(self, endpoint)
+    }
+}
+
+impl Listens for Gossip {
+    fn options(&self) -> Options {
+        Options::of(SocketType::Router)
+    }
+
+    async fn bind(&self, endpoint: &str, options: Options) -> Result<Endpoint, BindError> {
+        self.bind_with(endpoint, options).await
+    }
+
+    fn unbind(&self, endpoint: &Endpoint) -> Result<(), NotFound> {
+        Gossip::unbind(self, endpoint)
+    }
+}
+
 /// One socket and what it listens on
-pub(super) struct Side {
+pub(super) struct Side<S = Socket> {
     /// The key of its listeners
     pub(super) name: &'static str,
     flag: &'static str,
-    pub(super) socket: Socket,
+    pub(super) socket: S,
     keys: Option<NodeKeys>,
     bound: Bound,
 }
@@ -19,9 +58,9 @@ pub(super) struct Side {
 /// Listeners, and where each really listens
 pub(super) type Bound = Vec<(Listener, Endpoint)>;
 
-impl Side {
+impl<S: Listens> Side<S> {
     /// A socket that does not listen yet; the key of its listeners, and the flag that sets it
-    pub(super) fn new(name: &'static str, flag: &'static str, socket: Socket, keys: Option<&NodeKeys>) -> Self {
+    pub(super) fn new(name: &'static str, flag: &'static str, socket: S, keys: Option<&NodeKeys>) -> Self {
         Self { name, flag, socket, keys: keys.cloned(), bound: Vec::new() }
     }
 
@@ -83,10 +122,7 @@ impl Side {
         let options = self
             .options(listener)
             .map_err(|failure| Failure { message: format!("{name}: {}", failure.message), ..failure })?;
-        let binding = self
-            .socket
-            .bind_with(listener.endpoint.as_str(), options)
-            .map_err(|error| wrong(Exit::Usage, error.to_string()))?;
+        let binding = self.socket.bind(&listener.endpoint, options);
         binding.await.map_err(|error| match error {
             BindError::Endpoint(error) => wrong(Exit::Usage, error.to_string()),
             error => wrong(Exit::Connect, error.to_string()),

@@ -11,6 +11,7 @@ use tidings::{Socket, SocketStats};
 use super::Parts;
 use super::descriptors;
 use super::forwarder::Forwarder;
+use super::gossip::{GossipNode, GossipView};
 use super::http::Page;
 use super::keys::NodeKeys;
 use super::lifecycle::{Counts, Lifecycle};
@@ -59,6 +60,7 @@ pub(super) struct Health {
     refused: AtomicU64,
     keys: Mutex<Option<NodeKeys>>,
     broker: Mutex<Option<BrokerView>>,
+    gossip: Mutex<Option<GossipView>>,
 }
 
 impl Health {
@@ -74,6 +76,7 @@ impl Health {
             refused: AtomicU64::new(0),
             keys: Mutex::default(),
             broker: Mutex::default(),
+            gossip: Mutex::default(),
         }
     }
 
@@ -93,6 +96,15 @@ impl Health {
 
     pub(super) fn broker(&self) -> Option<BrokerView> {
         lock(&self.broker).clone()
+    }
+
+    /// Includes the gossip node in all figures
+    pub(super) fn gossips(&self, node: GossipView) {
+        *lock(&self.gossip) = Some(node);
+    }
+
+    pub(super) fn gossip(&self) -> Option<GossipView> {
+        lock(&self.gossip).clone()
     }
 
     pub(super) fn enter(&self, state: State) {
@@ -124,12 +136,17 @@ impl Health {
             endpoint: endpoint.to_string(),
             purpose: if name == "events.in" { "publishers connect here" } else { "subscribers connect here" },
         });
+        let gossip = parts.gossip.iter().flat_map(GossipNode::endpoints).map(|endpoint| Listening {
+            name: "gossip",
+            endpoint: endpoint.to_string(),
+            purpose: "nodes and `tidings gossip` connect here",
+        });
         let page = page.map(|page| Listening {
             name: "http",
             endpoint: format!("http://{}", page.address()),
             purpose: "page, /healthz, /readyz, /metrics, /status.json",
         });
-        *lock(&self.listening) = service.chain(events).chain(page).collect();
+        *lock(&self.listening) = service.chain(events).chain(gossip).chain(page).collect();
     }
 
     pub(super) fn listeners(&self) -> Vec<Listening> {
@@ -212,6 +229,7 @@ impl Health {
                 "keystore": keys.status(), "admitted": keys.admitted(), "refused": keys.refused(),
             })),
             "services": broker.map(|broker| broker.to_json()),
+            "gossip": self.gossip().map(|gossip| gossip.to_json()),
             "durable": stored.map(|stored| stored.to_json()),
             "descriptors": { "open": descriptors::open(), "limit": descriptors::limit() },
             "resident_octets": descriptors::resident_octets(),

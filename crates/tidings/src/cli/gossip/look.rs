@@ -41,12 +41,14 @@ pub(super) async fn peers(args: LookArgs, talk: Talk) -> Result<(), Failure> {
 /// # Errors
 /// No node (3), not permitted (4), no answer (5).
 pub(super) async fn members(args: LookArgs, talk: Talk) -> Result<(), Failure> {
-    let members = args.node.open(talk).await?.look("MEMBERS").await?;
+    let mut node = args.node.open(talk).await?;
+    let members = node.look("MEMBERS").await?;
     if talk.json {
         return printed(talk.data(json!({ "ok": true, "members": members }))).map(drop);
     }
+    let status = node.look("STATUS").await?;
     let rows: Vec<Value> = members.as_array().cloned().unwrap_or_default();
-    printed(talk.data(members_table(&rows))).map(drop)
+    printed(talk.data(members_table(&rows, status["id"].as_str()))).map(drop)
 }
 
 /// `tidings gossip status`
@@ -80,9 +82,9 @@ fn peers_table(peers: &[Value]) -> String {
     table::layout(&["NODE", "WIRE", "WHO", "ROLE", "ENDPOINT", " RECEIVED", " SENT", " REFUSED"], &rows)
 }
 
-fn members_table(members: &[Value]) -> String {
+fn members_table(members: &[Value], asked: Option<&str>) -> String {
     let row = |member: &Value| {
-        let mark = if member["own"] == true { " *" } else { "" };
+        let mark = if asked.is_some() && member["id"].as_str() == asked { " *" } else { "" };
         let name = text(member, "name").unwrap_or_else(|| "-".to_owned());
         let endpoints: Vec<String> = member["endpoints"]
             .as_array()
@@ -203,12 +205,12 @@ mod tests {
         );
         assert!(lines[2].starts_with("-     zgossip  it connected  connected  x\\x1b"), "{text}");
         let members = [
-            json!({ "id": "00aa", "name": "alpha", "status": "up", "since-ms": 61_000, "endpoints": ["tcp://a:1", "tcp://b:1"], "own": true }),
+            json!({ "id": "00aa", "name": "alpha", "status": "up", "since-ms": 61_000, "endpoints": ["tcp://a:1", "tcp://b:1"], "neighbour": false }),
         ];
         assert!(
-            members_table(&members).ends_with("alpha *  00aa  up      1m01s  tcp://a:1 tcp://b:1"),
+            members_table(&members, Some("00aa")).ends_with("alpha *  00aa  up      1m01s  tcp://a:1 tcp://b:1"),
             "{}",
-            members_table(&members)
+            members_table(&members, Some("00aa"))
         );
     }
 

@@ -245,7 +245,7 @@ pub(super) fn stopped() -> Failure {
 fn refused(why: &str) -> Failure {
     let hints = [
         (
-            "permit",
+            "you may not",
             "not-permitted",
             "the node's `gossip.publish` and `gossip.read` rules and the roles in its keystore say who may",
         ),

@@ -20,6 +20,7 @@ pub(crate) struct GetArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// The key
+    #[arg(id = "tuple-key", value_name = "KEY")]
     key: String,
     /// Print the octets as they are, and no line end
     #[arg(long)]

@@ -20,6 +20,7 @@ pub(crate) struct PutArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// The key, of up to 255 octets; by custom words with / between them
+    #[arg(id = "tuple-key", value_name = "KEY")]
     key: String,
     /// The value; @FILE is a file's content, @@ begins a value with @
     #[arg(required_unless_present = "stdin")]
@@ -47,6 +48,7 @@ pub(crate) struct RemoveArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// The key
+    #[arg(id = "tuple-key", value_name = "KEY")]
     key: String,
 }
 

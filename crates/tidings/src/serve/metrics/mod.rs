@@ -3,6 +3,7 @@
 //! The figures live in the sockets; the page is written from one snapshot. It is aggregated per
 //! socket, never per peer, and labels take values from fixed sets, so that its size is bounded.
 
+mod gossip;
 mod services;
 mod text;
 
@@ -59,6 +60,10 @@ pub(super) async fn page(health: &Health, format: Format) -> String {
         if let Some(stored) = broker.stored().await {
             services::write_stored(&mut page, &stored);
         }
+    }
+
+    if let Some(view) = health.gossip() {
+        gossip::write(&mut page, &view);
     }
 
     page.counter("tidings_connection_events", "Lifecycle events of connections, by name");
