@@ -13,11 +13,12 @@ pub(crate) struct Daemon {
     pub(crate) service: String,
     pub(crate) inlet: String,
     pub(crate) outlet: String,
+    pub(crate) gossip: String,
     pub(crate) http: String,
 }
 
 /// Everything on ephemeral ports of loopback, and nothing on disk
-pub(crate) const SERVE: [&str; 11] = [
+pub(crate) const SERVE: [&str; 15] = [
     "serve",
     "--service",
     "tcp://127.0.0.1:*",
@@ -25,10 +26,14 @@ pub(crate) const SERVE: [&str; 11] = [
     "tcp://127.0.0.1:*",
     "--events-out",
     "tcp://127.0.0.1:*",
+    "--gossip",
+    "tcp://127.0.0.1:*",
     "--http",
     "127.0.0.1:0",
     "--set",
     "service.durable=false",
+    "--set",
+    "gossip.id=random",
 ];
 
 impl Daemon {
@@ -53,7 +58,7 @@ impl Daemon {
             listener.map(|listener| listener["endpoint"].as_str().unwrap().to_owned()).unwrap_or_default()
         };
         let http = of("http").trim_start_matches("http://").to_owned();
-        Self { process, service: of("service"), inlet: of("events.in"), outlet: of("events.out"), http }
+        Self { process, service: of("service"), inlet: of("events.in"), outlet: of("events.out"), gossip: of("gossip"), http }
     }
 
     /// Status code and body

@@ -21,7 +21,7 @@ const QUICK: Duration = Duration::from_millis(10);
 
 fn serve(store: &Path, service: &str) -> Daemon {
     let store = store.to_str().unwrap();
-    let only_services = ["--set", "events.enabled=false", "--http", "127.0.0.1:0"];
+    let only_services = ["--set", "events.enabled=false", "--set", "gossip.enabled=false", "--http", "127.0.0.1:0"];
     Daemon::ready(tidings(&[&["serve", "--json", "--service", service, "--store", store], &only_services[..]].concat()))
 }
 

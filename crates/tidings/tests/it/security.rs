@@ -208,6 +208,8 @@ fn the_daemon_listens_beyond_this_host_with_keys_alone() {
         "serve",
         "--set",
         "service.enabled=false",
+        "--set",
+        "gossip.enabled=false",
         "--events-in",
         any,
         "--events-out",

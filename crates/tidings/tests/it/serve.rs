@@ -175,7 +175,7 @@ fn a_reload_applies_all_or_nothing() {
     let file = directory.path().join("tidings.toml");
     let write = |out: &str, more: &str| {
         let text = format!(
-            "[service]\nenabled = false\n[events]\nin = [\"tcp://127.0.0.1:*\"]\nout = [{out}]\n{more}\n[http]\nlisten = \"127.0.0.1:0\"\n"
+            "[service]\nenabled = false\n[events]\nin = [\"tcp://127.0.0.1:*\"]\nout = [{out}]\n{more}\n[gossip]\nenabled = false\n[http]\nlisten = \"127.0.0.1:0\"\n"
         );
         std::fs::write(&file, text).unwrap();
     };

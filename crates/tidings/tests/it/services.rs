@@ -484,7 +484,7 @@ fn rules_say_who_may_and_a_reload_changes_them() {
     let write = |listen: &str, rules: &str| {
         let text = format!(
             "[service]\nlisten = [\"tcp://127.0.0.1:*\"{listen}]\ndurable = false\n{rules}\n[events]\nenabled = false\n\
-             [http]\nlisten = \"127.0.0.1:0\"\n"
+             [gossip]\nenabled = false\n[http]\nlisten = \"127.0.0.1:0\"\n"
         );
         fs::write(&file, text).unwrap();
     };
@@ -535,6 +535,8 @@ fn beyond_this_host_keys_and_roles_decide() {
         "tcp://0.0.0.0:*",
         "--set",
         "events.enabled=false",
+        "--set",
+        "gossip.enabled=false",
         "--set",
         "service.durable=false",
         "--http",

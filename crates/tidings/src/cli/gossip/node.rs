@@ -28,7 +28,7 @@ pub(super) struct NodeArgs {
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     pub(super) timeout: Duration,
     /// Set a socket option; repeatable
-    #[arg(long = "option", short, value_name = "NAME=VALUE")]
+    #[arg(long = "option", value_name = "NAME=VALUE")]
     options: Vec<String>,
     /// Say on stderr what happens to connections; JSON lines with --json
     #[arg(long)]
