@@ -1,6 +1,6 @@
 //! What was asked for and hasn't come yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::Node;
@@ -108,6 +108,8 @@ impl Node {
     /// What was asked for and didn't come is asked for elsewhere, where somebody has it
     pub(super) fn ask_again(&mut self, now: Instant) {
         let mut again: BTreeMap<(LinkId, bool), Vec<LifeRanges>> = BTreeMap::new();
+        // One lost message is one thing, however much was asked for in it
+        let mut silent = BTreeSet::new();
         while let Some(ask) = self.asks.queue.front() {
             if ask.at > now {
                 break;
@@ -118,7 +120,7 @@ impl Node {
                 continue;
             }
             let timeout = self.config.want_timeout;
-            if let Some(link) = self.links.get_mut(&ask.link) {
+            if let Some(link) = self.links.get(&ask.link) {
                 // A large answer is on its way
                 if let Some(progress) = link.progress
                     && progress + timeout > now
@@ -127,14 +129,7 @@ impl Node {
                     self.asks.queue.push_back(ask);
                     continue;
                 }
-                self.stats.want_timeouts += 1;
-                link.unanswered += 1;
-                if link.unanswered >= MOST_UNANSWERED {
-                    link.unanswered = 0;
-                    link.distrusted_until = Some(now + DISTRUST);
-                    let liar = ask.link;
-                    self.refuse(now, liar, Refusal::LyingDigest);
-                }
+                silent.insert(ask.link);
             }
             let other = self.find_other(now, &ask, &missing);
             match other {
@@ -152,6 +147,16 @@ impl Node {
                     self.asks.queue.push_back(Ask { link, ranges, at, tries: ask.tries + 1, ..ask });
                 }
                 _ => self.asks.on_seen(ask.life, &missing),
+            }
+        }
+        for id in silent {
+            self.stats.want_timeouts += 1;
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            link.unanswered += 1;
+            if link.unanswered >= MOST_UNANSWERED {
+                link.unanswered = 0;
+                link.distrusted_until = Some(now + DISTRUST);
+                self.refuse(now, id, Refusal::LyingDigest);
             }
         }
         for ((link, graft), lives) in again {

@@ -36,6 +36,8 @@ pub(super) struct Link {
     /// When the next DIGEST (or HELLO, before the peer's came) is sent, and how long after the one before
     pub(super) digest_at: Instant,
     pub(super) digest_interval: Duration,
+    /// When the last one was sent, or came and was equal
+    pub(super) digest_sent: Option<Instant>,
     /// Until when an exchange is under way
     pub(super) exchange: Option<Instant>,
     /// Since when the peer's digests differ
@@ -102,6 +104,7 @@ impl Link {
             known: Known::default(),
             digest_at: now + interval,
             digest_interval: interval,
+            digest_sent: None,
             exchange: None,
             differs_since: None,
             fruitless: 0,

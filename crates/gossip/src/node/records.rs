@@ -220,7 +220,7 @@ impl Node {
             return;
         }
         claimed.subtract(&reading.fresh);
-        let dead = self.table.see_all_dead(reading.life, &claimed);
+        let dead = self.table.see_all_dead(reading.life, &claimed, self.clock.read(now));
         brought.new += dead.range_count() as u64;
         reading.fresh.extend(&dead);
         claimed.extend(&reading.fresh);

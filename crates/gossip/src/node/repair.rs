@@ -125,7 +125,6 @@ impl Node {
             self.send_hello(now, link);
         }
         self.members.on_member(now, id, incarnation, &name, &endpoints);
-        self.choose_active(now);
         self.handle_digest(now, link, digest, 0);
     }
 
@@ -139,13 +138,14 @@ impl Node {
         }
     }
 
-    /// Something has changed: a digest follows soon, and not only when that is rare
+    /// Something has changed: a digest follows when that should have arrived everywhere, but not more often than at intervals
     pub(super) fn hurry_digest(&mut self, now: Instant, link: LinkId) {
-        let at = now + self.random.around(self.config.digest_interval);
-        if let Some(of) = self.links.get_mut(&link) {
-            of.digest_interval = self.config.digest_interval;
-            of.digest_at = of.digest_at.min(at);
-        }
+        let soon = now + self.random.around(ON_ITS_WAY);
+        let interval = self.random.around(self.config.digest_interval);
+        let Some(of) = self.links.get_mut(&link) else { return };
+        of.digest_interval = self.config.digest_interval;
+        let earliest = of.digest_sent.map_or(soon, |sent| soon.max(sent + interval));
+        of.digest_at = of.digest_at.min(earliest);
     }
 
     /// Sends digests that are due, or HELLO where the peer's hasn't come
@@ -154,7 +154,11 @@ impl Node {
             .links
             .iter()
             .filter(|(_, link)| link.is_tidings() && !link.is_ending && !link.is_blocked && link.digest_at <= now);
-        for link in due.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let due = due.map(|(id, _)| *id).collect::<Vec<_>>();
+        if !due.is_empty() {
+            self.choose_active(now);
+        }
+        for link in due {
             let jitter = self.random.around(Duration::from_secs(1)).as_secs_f64();
             let (active, resting) = (self.config.digest_interval, self.config.resting_interval);
             let Some(of) = self.links.get_mut(&link) else { continue };
@@ -162,6 +166,7 @@ impl Node {
             of.digest_at = now + interval.mul_f64(jitter);
             of.digest_interval = (of.digest_interval * 2).min(active * 8);
             if of.peer.is_some() {
+                of.digest_sent = Some(now);
                 let frame = tidings::digest(&self.own_digest(now, link));
                 self.stats.octets_digest += frame.len() as u64;
                 self.send(link, frame);
@@ -193,6 +198,7 @@ impl Node {
         let Some(of) = self.links.get_mut(&link) else { return };
         if digest.root == own_root {
             (of.exchange, of.differs_since, of.fruitless, of.next_exchange) = (None, None, 0, None);
+            of.digest_sent = Some(now + pause / 4);
             // One of both ends is enough, while all is well
             let interval = of.digest_interval.mul_f64(1.25);
             if of.is_active() && of.digest_at > now {
@@ -200,6 +206,9 @@ impl Node {
             }
             return;
         }
+        // What is to be repaired is looked at often until it is
+        of.digest_interval = pause;
+        of.digest_at = of.digest_at.min(next);
         if of.exchange.is_some_and(|until| until > now) || of.next_exchange.is_some_and(|at| at > now) || of.is_blocked
         {
             return;
@@ -207,7 +216,7 @@ impl Node {
         let since = *of.differs_since.get_or_insert(now);
         if is_busy && now.saturating_duration_since(since) < LONGEST_WAIT {
             // It may well be on its way: look again soon
-            of.digest_at = of.digest_at.min(now + ON_ITS_WAY).min(next);
+            of.digest_at = of.digest_at.min(now + ON_ITS_WAY);
             return;
         }
         of.differs_since = None;
@@ -257,28 +266,35 @@ impl Node {
     fn handle_owners(&mut self, now: Instant, link: LinkId, mask: Mask, entries: Vec<LifeEntry>) {
         let (mut wanted, mut lacking, mut deaths) = (Vec::new(), Vec::<(LifeIndex, Ranges)>::new(), Vec::new());
         let mut spoken = std::collections::BTreeSet::new();
-        let context_time = self.config.context_time.as_secs();
+        // A little sooner than lives are forgotten, so that none is learnt again meanwhile
+        let context_time = self.config.context_time.as_secs() * 7 / 8;
+        let clock = self.clock.read(now).0;
         for entry in entries {
             let name = (entry.owner, entry.incarnation);
             if !mask.has(bucket_of(entry.owner)) {
                 continue;
             }
-            let life = self.table.find_life(entry.owner, entry.incarnation);
             spoken.insert(name);
             if self.is_own(name) && entry.seen.greatest() > self.own_seq {
                 self.on_forged(now, link, Stamp(0));
                 continue;
             }
-            let Some(seen) = life.and_then(|life| self.table.seen(life)) else {
+            let life = match self.table.find_life(entry.owner, entry.incarnation) {
+                Some(life) => life,
                 // What is dead and old was forgotten here, or will be there
-                if (entry.live_count > 0 || entry.age < context_time) && self.may_live(now, link, name) {
-                    self.note_known(now, link, name, &entry.seen);
-                    wanted.push(LifeRanges { owner: entry.owner, incarnation: entry.incarnation, ranges: entry.seen });
-                }
-                continue;
+                None if entry.live_count == 0 && entry.age >= context_time => continue,
+                None if !self.may_live(now, link, name) => continue,
+                None => match self.table.open_life(entry.owner, entry.incarnation) {
+                    Ok(life) => life,
+                    Err(cause) => {
+                        self.refuse(now, link, cause);
+                        continue;
+                    }
+                },
             };
+            self.table.note_stamp(life, Stamp(clock.saturating_sub(entry.age.saturating_mul(1_000_000))));
+            let Some(seen) = self.table.seen(life) else { continue };
             let (missing, lacks) = (entry.seen.without(seen), seen.without(&entry.seen));
-            let Some(life) = life else { continue };
             if missing.is_empty() && lacks.is_empty() {
                 let own = self.table.life_entry(life, Stamp(0));
                 if own.is_some_and(|own| own.live_hash != entry.live_hash) {
@@ -353,16 +369,13 @@ impl Node {
         let ours = self.table.live_among(life, &seen);
         let dead_there = ours.without(&live.live);
         let dead_here = live.live.common(&seen).without(&ours);
-        let dead = dead_there.iter().flat_map(|(first, last)| first..=last).collect::<Vec<_>>();
         if self.is_own((live.owner, live.incarnation)) {
-            // Nobody but its owner says what of a life is over
-            self.write_again(now, &dead);
-        } else {
-            for seq in dead {
-                self.table.bury(life, seq, RemovalCause::Superseded);
-            }
-            self.process_changes(now);
+            self.write_sessions_again(now, &dead_there);
         }
+        for seq in dead_there.iter().flat_map(|(first, last)| first..=last) {
+            self.table.bury(life, seq, RemovalCause::Superseded);
+        }
+        self.process_changes(now);
         if !live.is_answer && !dead_here.is_empty() && !self.is_blocked(link) {
             self.send_live(link, life, true);
         }

@@ -118,7 +118,10 @@ impl Node {
             }
         }
         if self.spread.announce_at.is_none() && !self.links.is_empty() {
-            self.spread.announce_at = Some(now + self.config.announce_interval);
+            // Of two ends of a link the later one needn't say what the other has said
+            let interval = self.config.announce_interval;
+            let jitter = self.random.below(1 << 16) as f64 / f64::from(1 << 16);
+            self.spread.announce_at = Some(now + interval.mul_f64(0.5 + jitter));
         }
     }
 
@@ -182,12 +185,13 @@ impl Node {
         }
     }
 
-    /// Chooses links that this node wants to be active; which ones is chance, so that what is active joins all
+    /// Chooses links that this node wants to be active, as long as it has too few; which ones is chance, so that what is
+    /// active joins all
     pub(super) fn choose_active(&mut self, now: Instant) {
-        let wanted = self.links.values().filter(|link| link.wants_active && link.is_ready()).count();
-        let mut idle = self.links.iter().filter(|(_, link)| !link.wants_active && link.is_ready());
-        let mut idle = idle.by_ref().map(|(id, _)| *id).collect::<Vec<_>>();
-        for _ in wanted..self.config.fan_out {
+        let active = self.links.values().filter(|link| link.is_active()).count();
+        let idle = self.links.iter().filter(|(_, link)| link.is_ready() && !link.is_active());
+        let mut idle = idle.map(|(id, _)| *id).collect::<Vec<_>>();
+        for _ in active..self.config.fan_out {
             if idle.is_empty() {
                 return;
             }
@@ -199,7 +203,10 @@ impl Node {
     /// A link is up: it is wanted, perhaps in the place of another, so that each has the same chance
     pub(super) fn consider_active(&mut self, now: Instant, link: LinkId) {
         let wanted = self.links.iter().filter(|(_, link)| link.wants_active).map(|(id, _)| *id).collect::<Vec<_>>();
-        if wanted.len() < self.config.fan_out {
+        let others = self.links.values().filter(|link| link.is_active() && !link.wants_active).count();
+        // Half of them, as others want as many from here; what is missing then is chosen later
+        let most = self.config.fan_out.div_ceil(2);
+        if wanted.len() < most && wanted.len() + others < self.config.fan_out {
             self.want_active(now, link, true);
             return;
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Node, Origin, PutError, Written};
+use crate::context::Ranges;
 use crate::event::Refusal;
 use crate::record::{Dot, Lifetime};
 use crate::table::{self, Write};
@@ -108,15 +109,20 @@ impl Node {
         Ok(Written { dot, stamp, is_new: true })
     }
 
-    /// A write of this life is dead elsewhere, and nobody has overwritten it: it is made again
-    pub(super) fn write_again(&mut self, now: Instant, seqs: &[u64]) {
-        let again = self.table.tuples_of(self.own).filter(|(seq, ..)| seqs.contains(seq));
+    /// Writes of this life are dead elsewhere: Session tuples among them are made again
+    ///
+    /// Others end them when they take this node for gone for good, and it isn't. Of a permanent tuple nobody else says so who
+    /// doesn't know of a deletion.
+    pub(super) fn write_sessions_again(&mut self, now: Instant, dead: &Ranges) {
+        let again = self
+            .table
+            .tuples_of(self.own)
+            .filter(|(seq, lifetime, ..)| *lifetime == Lifetime::Session && dead.contains(*seq));
         let again = again.map(|(_, lifetime, key, value)| (key.clone(), value.clone(), lifetime)).collect::<Vec<_>>();
         for (key, value, lifetime) in again {
             // There was room for it, and still is
             let _ = self.append(now, key, Some((lifetime, value)));
         }
-        self.process_changes(now);
     }
 
     /// Somebody else has written in the name of this life: another begins, in which all that is ours is written again

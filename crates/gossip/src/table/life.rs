@@ -24,8 +24,6 @@ pub(super) struct Life {
     pub(super) is_present: bool,
     /// Whether its Session tuples are dead, as its owner lives another life
     pub(super) is_ended: bool,
-    /// Whether a stamp of it is known, without which its age isn't
-    pub(super) is_forgettable: bool,
 }
 
 impl Life {
@@ -44,7 +42,6 @@ impl Life {
             seed: digest::of_life(owner, incarnation),
             is_present: true,
             is_ended: false,
-            is_forgettable: false,
         }
     }
 

@@ -194,7 +194,7 @@ impl Table {
         self.place(now, life, place, key, Write { seq: record.seq, stamp: record.stamp, put }, beats);
         for dot in &record.beats {
             if let Ok(life) = self.open_life(dot.owner, dot.incarnation) {
-                self.see_dead(life, dot.seq);
+                self.see_dead(life, dot.seq, record.stamp);
             }
         }
         Applied::Lives
@@ -278,12 +278,15 @@ impl Table {
         self.lives.get(life as usize).map(|life| &life.seen)
     }
 
-    /// Takes these for seen and dead, as far as they weren't seen, and gives those
-    pub(crate) fn see_all_dead(&mut self, life: LifeIndex, ranges: &Ranges) -> Ranges {
+    /// Takes these for seen and dead, as far as they weren't seen, and gives those; `now` is when they were written at the latest
+    pub(crate) fn see_all_dead(&mut self, life: LifeIndex, ranges: &Ranges, now: Stamp) -> Ranges {
         let Some(of) = self.lives.get_mut(life as usize) else { return Ranges::new() };
         let mut new = ranges.without(&of.seen);
         if new.is_empty() {
             return new;
+        }
+        if of.last_stamp == Stamp(0) {
+            of.last_stamp = now;
         }
         let mut taken = Ranges::new();
         for (first, last) in new.iter() {
@@ -353,9 +356,10 @@ impl Table {
 
     /// Forgets lives of which nothing is here and whose last write is older than `oldest`
     pub(crate) fn forget_lives(&mut self, oldest: Stamp, own: LifeIndex) {
-        let old = self.lives.iter().filter(|(index, life)| {
-            *index != own as usize && life.entries() == 0 && life.last_stamp < oldest && life.is_forgettable
-        });
+        let old = self
+            .lives
+            .iter()
+            .filter(|(index, life)| *index != own as usize && life.entries() == 0 && life.last_stamp < oldest);
         for index in old.map(|(index, _)| index).collect::<Vec<_>>() {
             let Some(life) = self.lives.try_remove(index) else { continue };
             self.by_life.remove(&(life.owner, life.incarnation));
@@ -731,13 +735,13 @@ impl Table {
         if let Some(of) = self.lives.get_mut(life as usize) {
             of.seen.insert(seq);
             of.last_stamp = of.last_stamp.max(stamp);
-            of.is_forgettable = true;
         }
         self.sum_up(life);
     }
 
-    fn see_dead(&mut self, life: LifeIndex, seq: u64) {
+    fn see_dead(&mut self, life: LifeIndex, seq: u64, stamp: Stamp) {
         let Some(of) = self.lives.get_mut(life as usize) else { return };
+        of.last_stamp = of.last_stamp.max(stamp);
         if of.seen.has_room(seq, MOST_RANGES) && of.seen.insert(seq) {
             self.sum_up(life);
         }

@@ -1,0 +1,24 @@
+//! Links whose sockets take nothing for a time.
+
+use super::*;
+
+#[test]
+fn nothing_is_lost_and_little_is_kept() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    stage.take(link);
+    stage.put("first", "value");
+    let Some(Transmit { frame, .. }) = stage.node.poll_transmit() else { panic!("it is pushed") };
+    stage.node.handle_unsent(stage.now, link, frame.clone());
+    for number in 0..1000 {
+        stage.node.put(stage.now, format!("key-{number}"), "value", Lifetime::Permanent).unwrap();
+        stage.wait(millis(10));
+    }
+    assert!(stage.take(link).is_empty(), "nothing is given out");
+    let kept = stage.node.links.get(&link).unwrap().backlog.len();
+    assert!(kept <= 20, "{kept} frames are kept");
+    stage.node.handle_writable(stage.now, link);
+    let sent = stage.take(link);
+    assert_eq!(sent.first(), Some(&frame), "what wasn't taken comes first");
+    assert_eq!(of_kind(&sent, 0x02).len(), 1, "and a digest tells what was left out");
+}

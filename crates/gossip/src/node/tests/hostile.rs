@@ -1,0 +1,287 @@
+//! Peers that lie, forge and flood.
+
+use smallvec::SmallVec;
+
+use super::*;
+use crate::context::Ranges;
+use crate::record::Stamp;
+use crate::wire::tidings::{Body, Incoming, LifeEntry, LifeRanges, Live, Mask, Record, RecordsWriter};
+
+fn record<'a>(seq: u64, stamp: u64, key: &'a str, value: &'a str) -> Record<'a> {
+    let body = Body::Put(Lifetime::Permanent, value.as_bytes());
+    Record { seq, stamp: Stamp(stamp), key: key.as_bytes(), body, beats: SmallVec::new() }
+}
+
+fn records(life: Identity, list: &[Record<'_>], seen: Ranges) -> Bytes {
+    let mut writer = RecordsWriter::new(100);
+    let first = list.first().map_or((1, Stamp(1)), |record| (record.seq, record.stamp));
+    writer.begin(life.id, life.incarnation, first.0, first.1);
+    list.iter().for_each(|record| writer.record(record));
+    writer.end(&seen);
+    writer.finish(true, false)
+}
+
+const PEER: Identity = Identity { id: NodeId(2), incarnation: Incarnation(900_000) };
+
+#[test]
+fn what_cant_be_read_ends_a_link_at_last() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    for _ in 0..7 {
+        stage.hear(link, Bytes::from_static(&[0xaa, 0xa7, 0x7f, 1]));
+    }
+    assert!(stage.hang_ups().is_empty());
+    stage.node.handle_message(stage.now, link, Message::multipart(["one", "two"]));
+    assert_eq!(stage.hang_ups(), [HangUp::Malformed]);
+    assert_eq!((stage.refused(Refusal::UnknownMessage), stage.refused(Refusal::Frames)), (7, 1));
+}
+
+#[test]
+fn nobody_has_our_id_or_another_than_his_key_gives() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.link(2);
+    stage.hear(link, hello_of(OWN.id));
+    assert_eq!(stage.hang_ups(), [HangUp::SameId]);
+    let key = [9; 32];
+    for (number, id, expected) in [(3, NodeId::of_key(&key), None), (4, NodeId(77), Some(HangUp::ForgedId))] {
+        let info = LinkInfo {
+            side: Side::Server,
+            wire: Wire::Tidings,
+            endpoint: String::new(),
+            key: Some(key),
+            explicit: false,
+        };
+        stage.node.handle_link_up(stage.now, LinkId(number), info);
+        stage.hear(LinkId(number), hello_of(id));
+        assert_eq!(stage.hang_ups().first().copied(), expected);
+    }
+    assert_eq!(stage.refused(Refusal::ForgedId), 2);
+}
+
+#[test]
+fn what_comes_before_hello_is_not_heard() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.link(2);
+    stage.hear(link, records(PEER, &[record(1, 5, "key", "value")], Ranges::of(1, 1)));
+    assert_eq!((stage.node.len(), stage.refused(Refusal::OutOfState)), (0, 1));
+}
+
+#[test]
+fn who_writes_in_our_name_makes_us_begin_again() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    stage.put("key", "ours");
+    stage.put("other", "ours");
+    let forged = record(9, OWN.incarnation.0 * 1000 + 50_000_000, "key", "forged");
+    stage.hear(link, records(OWN, &[forged], Ranges::of(9, 9)));
+    assert_eq!(stage.refused(Refusal::ForgedOwner), 2, "the record, and that it was seen");
+    let tuple = stage.node.get(stage.now, b"key").unwrap();
+    assert_eq!(tuple.value, Bytes::from("ours"));
+    assert!(tuple.dot.incarnation > OWN.incarnation, "another life");
+    assert!(tuple.stamp > Stamp(OWN.incarnation.0 * 1000 + 50_000_000), "that wins where the forged one came first");
+    assert_eq!(stage.node.identity().incarnation, tuple.dot.incarnation);
+    let hellos = stage.take(link);
+    assert_eq!(of_kind(&hellos, 0x01).len(), 2, "at first, and for the new life");
+    // Not as often as somebody likes
+    let life = stage.node.identity();
+    stage.hear(link, records(life, &[], Ranges::of(1000, 1000)));
+    assert_eq!(stage.node.identity(), life);
+    stage.wait(secs(61));
+    stage.hear(link, records(life, &[], Ranges::of(1000, 1000)));
+    assert!(stage.node.identity().incarnation > life.incarnation);
+    // A later life of ours that isn't
+    stage.wait(secs(61));
+    let later = Incarnation(stage.node.identity().incarnation.0 + 5000);
+    let lives = vec![LifeRanges { owner: OWN.id, incarnation: later, ranges: Ranges::of(1, 1) }];
+    stage.hear(link, tidings::have(false, &lives));
+    assert!(stage.node.identity().incarnation > later);
+    assert_eq!(stage.node.len(), 2);
+}
+
+#[test]
+fn a_session_tuple_is_dead_when_its_owner_says_so() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    let first = stage.node.put(stage.now, "session", "value", Lifetime::Session).unwrap();
+    stage.put("permanent", "value");
+    let live = Live {
+        is_answer: false,
+        owner: OWN.id,
+        incarnation: OWN.incarnation,
+        seen: Ranges::of(1, 5),
+        live: Ranges::new(),
+    };
+    stage.hear(link, tidings::live(&live));
+    let tuple = stage.node.get(stage.now, b"session").unwrap();
+    assert!(tuple.stamp > first.stamp && tuple.dot.seq > first.dot.seq);
+    assert_eq!(stage.node.get(stage.now, b"permanent"), None, "somebody has deleted it");
+}
+
+#[test]
+fn reserved_keys_are_their_owners() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    let session = |seq, key| Record { body: Body::Put(Lifetime::Session, b"{}"), ..record(seq, 5, key, "") };
+    let list = [
+        session(1, "$tidings/node/0000000000000002"),
+        session(2, "$tidings/node/0000000000000003"),
+        session(3, "$tidings/links/2"),
+        session(4, "$tidings/else"),
+        record(5, 5, "$tidings/links/0000000000000002", "[]"),
+    ];
+    stage.hear(link, records(PEER, &list, Ranges::of(1, 5)));
+    assert_eq!(stage.refused(Refusal::ForgedOwner), 4);
+    let known = stage.node.tuples(stage.now, b"$tidings/").map(|tuple| tuple.key).collect::<Vec<_>>();
+    assert!(known.contains(&Bytes::from("$tidings/node/0000000000000002")), "{known:?}");
+    assert!(known.iter().all(|key| !key.ends_with(b"3") && !key.ends_with(b"else")), "{known:?}");
+}
+
+#[test]
+fn quotas_bound_what_a_peer_makes_us_hold() {
+    let mut config = NodeConfig::default();
+    config.quotas.max_tuples_per_owner = 10;
+    config.quotas.max_value = 100;
+    let mut stage = Stage::new(config);
+    let link = stage.peer(2);
+    let keys = (0..50).map(|number| format!("key-{number}")).collect::<Vec<_>>();
+    let list = keys.iter().zip(1..).map(|(key, seq)| record(seq, seq, key, "v")).collect::<Vec<_>>();
+    stage.hear(link, records(PEER, &list, Ranges::of(1, 50)));
+    assert_eq!((stage.node.len(), stage.refused(Refusal::KeyQuota)), (10, 40));
+    let large = "x".repeat(101);
+    stage.hear(link, records(PEER, &[record(51, 51, "large", &large)], Ranges::of(51, 51)));
+    assert_eq!(stage.refused(Refusal::Oversized), 1);
+    // What was refused isn't asked for again so soon
+    stage.take(link);
+    let lives = vec![LifeRanges { owner: PEER.id, incarnation: PEER.incarnation, ranges: Ranges::of(1, 51) }];
+    stage.hear(link, tidings::have(false, &lives));
+    assert!(of_kind(&stage.take(link), 0x06).is_empty());
+    stage.wait(secs(61));
+    stage.take(link);
+    stage.hear(link, tidings::have(false, &lives));
+    assert_eq!(of_kind(&stage.take(link), 0x06).len(), 1, "but when a minute is over");
+    let told = std::iter::from_fn(|| stage.node.poll_event());
+    let told = told.filter(|event| matches!(event, Event::Refused { cause: Refusal::KeyQuota, .. })).count();
+    assert_eq!(told, 1, "one a second is told, however many there are");
+}
+
+#[test]
+fn lives_that_nobody_lives_are_bounded() {
+    let mut config = NodeConfig::default();
+    config.quotas.max_owners = 20;
+    let mut stage = Stage::new(config);
+    let link = stage.peer(2);
+    for number in 0..100 {
+        let life = Identity { id: NodeId(1000 + number), incarnation: Incarnation(5) };
+        let key = format!("key-{number}");
+        stage.hear(link, records(life, &[record(1, 5, &key, "v")], Ranges::of(1, 1)));
+    }
+    assert_eq!(stage.node.stats().owners, 20);
+    assert!(stage.refused(Refusal::OwnerQuota) >= 80);
+}
+
+#[test]
+fn nobody_lifts_the_clock_as_he_likes() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    let day = 24 * 3600 * 1_000_000_u64;
+    let mut stamp = OWN.incarnation.0 * 1000;
+    for seq in 1..=10 {
+        stamp += 2 * day;
+        let key = format!("key-{seq}");
+        stage.hear(link, records(PEER, &[record(seq, stamp, &key, "v")], Ranges::of(seq, seq)));
+    }
+    assert_eq!((stage.node.len(), stage.refused(Refusal::ClockLift)), (8, 2));
+    assert_eq!(stage.node.stats().clock_lifts, 8);
+    stage.hear(link, records(PEER, &[record(11, 1 << 63, "absurd", "v")], Ranges::of(11, 11)));
+    stage.hear(link, records(PEER, &[record(12, (1 << 63) - 1, "absurd", "v")], Ranges::of(12, 12)));
+    assert_eq!((stage.node.len(), stage.refused(Refusal::ClockLift)), (8, 4));
+    let far = Identity { id: NodeId(3), incarnation: Incarnation(u64::MAX) };
+    stage.hear(link, records(far, &[record(1, 5, "far", "v")], Ranges::of(1, 1)));
+    assert_eq!((stage.node.len(), stage.refused(Refusal::ClockLift)), (8, 5));
+}
+
+#[test]
+fn who_announces_what_he_has_not_is_asked_no_more() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    let mut asked = 0;
+    for number in 0..60 {
+        let lives = vec![LifeRanges {
+            owner: NodeId(50),
+            incarnation: PEER.incarnation,
+            ranges: Ranges::of(number + 1, number + 1),
+        }];
+        stage.hear(link, tidings::have(false, &lives));
+        stage.wait(secs(3));
+        asked += of_kind(&stage.take(link), 0x06).len();
+        if stage.refused(Refusal::LyingDigest) > 0 {
+            break;
+        }
+    }
+    assert_eq!(stage.refused(Refusal::LyingDigest), 1);
+    assert!(asked <= 20, "{asked}");
+    let lives = vec![LifeRanges { owner: NodeId(51), incarnation: PEER.incarnation, ranges: Ranges::of(1, 1) }];
+    stage.hear(link, tidings::have(false, &lives));
+    assert!(of_kind(&stage.take(link), 0x06).is_empty());
+}
+
+#[test]
+fn digests_that_are_lies_cost_less_and_less() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    stage.put("key", "value");
+    stage.wait(secs(1));
+    // The peer has it all, and says so when asked; its digests say otherwise
+    let (mut answered, mut root) = (0, 0);
+    for _ in 0..600 {
+        root += 1;
+        stage.take(link);
+        stage.hear(link, tidings::digest(&tidings::Digest { wants_active: true, root, ..Default::default() }));
+        for frame in stage.take(link) {
+            if let Ok(Incoming::Owners { mask, entries }) = tidings::decode(&frame) {
+                answered += 1;
+                stage.hear(link, tidings::owners(&mask, &entries));
+            }
+        }
+        stage.wait(secs(1));
+    }
+    assert!((5..30).contains(&answered), "{answered} in ten minutes");
+    assert!(stage.refused(Refusal::LyingDigest) > 0);
+}
+
+#[test]
+fn coverage_that_nobody_has_is_the_owners_to_contradict() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    stage.put("key", "value");
+    let entries = [LifeEntry {
+        owner: OWN.id,
+        incarnation: OWN.incarnation,
+        seen: Ranges::of(1, 1 << 40),
+        live_hash: 0,
+        live_count: 0,
+        age: 0,
+    }];
+    stage.hear(link, tidings::owners(&Mask::ALL, &entries));
+    assert!(stage.node.identity().incarnation > OWN.incarnation);
+    assert_eq!(stage.node.get(stage.now, b"key").unwrap().value, Bytes::from("value"));
+}
+
+#[test]
+fn a_flood_of_gaps_is_bounded() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    for number in 0..500 {
+        let (seq, key) = (number * 2 + 1, format!("key-{number}"));
+        stage.hear(link, records(PEER, &[record(seq, seq, &key, "v")], Ranges::of(seq, seq)));
+    }
+    assert_eq!(stage.node.len(), 65, "ranges of a context");
+    // What fills the gaps makes room again
+    let list = (1..=1000).map(|seq| (seq, format!("key-{seq}"))).collect::<Vec<_>>();
+    let list = list.iter().map(|(seq, key)| record(*seq, *seq, key, "v")).collect::<Vec<_>>();
+    stage.hear(link, records(PEER, &list, Ranges::of(1, 1000)));
+    assert_eq!(
+        stage.node.table.seen(stage.node.table.find_life(PEER.id, PEER.incarnation).unwrap()),
+        Some(&Ranges::of(1, 1000))
+    );
+}
