@@ -28,11 +28,6 @@ impl Clock {
         Stamp(self.greatest.max(self.wall(now)))
     }
 
-    /// The greatest stamp that was given or seen
-    pub(super) fn greatest(&self) -> Stamp {
-        Stamp(self.greatest)
-    }
-
     /// A stamp for a write: greater than all before
     pub(super) fn tick(&mut self, now: Instant) -> Stamp {
         self.greatest = self.wall(now).max(self.greatest.saturating_add(1));

@@ -59,9 +59,7 @@ pub(super) struct Link {
 /// Who is at the other end
 pub(super) struct Peer {
     pub(super) id: NodeId,
-    pub(super) incarnation: Incarnation,
     pub(super) name: String,
-    pub(super) endpoints: Vec<String>,
 }
 
 /// What an active link is for the spreading

@@ -112,8 +112,7 @@ impl Node {
         if let Some(of) = self.links.get_mut(&link) {
             of.peer_wants = digest.wants_active;
             of.digest_at = now + self.random.around(self.config.digest_interval);
-            let (name, endpoints) = (name.clone(), endpoints.clone());
-            of.peer = Some(super::link::Peer { id, incarnation, name, endpoints });
+            of.peer = Some(super::link::Peer { id, name: name.clone() });
         }
         if !was_known {
             self.tell_link(link, Ok(()));
