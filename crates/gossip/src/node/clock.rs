@@ -23,6 +23,11 @@ impl Clock {
         self.base.saturating_add(micros(now.saturating_duration_since(self.start)))
     }
 
+    /// How long the node has been there
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+
     /// The greatest stamp that was given or seen, and no less than the wall's clock
     pub(super) fn read(&self, now: Instant) -> Stamp {
         Stamp(self.greatest.max(self.wall(now)))

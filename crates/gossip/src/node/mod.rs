@@ -205,13 +205,16 @@ struct Told {
     link: LinkId,
 }
 
-/// Who makes a write
+/// Where a write comes from, which decides how it is ordered among others
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The application
+    /// The application, or this node: it is later than all that is known
     Local,
-    /// A peer that speaks ZGP
-    Link(LinkId),
+    /// A peer that speaks ZGP. It may have heard of it from another node of ours, and taken its time: what was written by one of
+    /// ours a moment ago, and isn't known here yet, is later
+    Relay,
+    /// A peer that tells a node that has just begun what it had before: whatever anybody else knows is later
+    Replay,
 }
 
 impl Node {

@@ -222,7 +222,7 @@ impl Track {
 
 /// Values that keys had before, by hashes: what a peer says that was away, or was started anew, may be one of those
 ///
-/// Only kept once a node has ZGP links, and forgotten after a time, or when there are too many.
+/// They are forgotten after a time, or when there are too many. A key that was never overwritten costs nothing.
 #[derive(Default)]
 pub(super) struct Past {
     keys: HashMap<u64, Former, foldhash::fast::FixedState>,
@@ -235,7 +235,7 @@ struct Former {
 }
 
 impl Past {
-    /// A key has this value from now on
+    /// A key has this value no longer
     pub(super) fn on_value(&mut self, now: Instant, key: u64, value: u64, remember: Duration) {
         while let Some((at, oldest)) = self.order.front().copied()
             && (now.saturating_duration_since(at) >= remember || self.order.len() >= MAX_PAST)
@@ -253,6 +253,11 @@ impl Past {
         former.values.push(value);
         former.changed = now;
         self.order.push_back((now, key));
+    }
+
+    /// When the key changed last
+    pub(super) fn changed(&self, key: u64) -> Option<Instant> {
+        self.keys.get(&key).map(|former| former.changed)
     }
 
     /// Whether the key had this value before

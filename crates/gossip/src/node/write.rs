@@ -1,13 +1,13 @@
 //! What the application and ZGP peers write, as writes of this node's life.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::{Node, Origin, PutError, Written};
 use crate::context::Ranges;
 use crate::event::Refusal;
-use crate::record::{Dot, Lifetime};
+use crate::record::{Dot, Lifetime, Stamp};
 use crate::table::{self, Write};
 
 impl Node {
@@ -64,7 +64,7 @@ impl Node {
         key: Bytes,
         value: Bytes,
         lifetime: Lifetime,
-        _origin: Origin,
+        origin: Origin,
     ) -> Result<Written, PutError> {
         self.now = now;
         if key.len() > MOST_KEY {
@@ -85,19 +85,48 @@ impl Node {
         {
             return Ok(Written { dot: tuple.dot, stamp: tuple.stamp, is_new: false });
         }
-        let written = self.append(now, key, Some((lifetime, value)))?;
+        let stamp = match origin {
+            Origin::Local => self.clock.tick(now),
+            Origin::Relay => self.stamp_after(&key, Stamp(self.clock.wall(now).saturating_sub(RELAY_MICROS))),
+            Origin::Replay => self.stamp_after(&key, Stamp(1)),
+        };
+        let written = self.append_at(now, key, Some((lifetime, value)), stamp)?;
         self.process_changes(now);
         Ok(written)
     }
 
-    /// The next write of this life
+    /// The next write of this life, later than all others
     pub(super) fn append(
         &mut self,
         now: Instant,
         key: Bytes,
         put: Option<(Lifetime, Bytes)>,
     ) -> Result<Written, PutError> {
-        let (seq, stamp) = (self.own_seq + 1, self.clock.tick(now));
+        let stamp = self.clock.tick(now);
+        self.append_at(now, key, put, stamp)
+    }
+
+    /// A stamp that is no earlier than this, and wins over what the key has
+    fn stamp_after(&self, key: &[u8], earliest: Stamp) -> Stamp {
+        self.table.stamp(key).map_or(earliest, |has| earliest.max(Stamp(has.0.saturating_add(1))))
+    }
+
+    /// Until when what peers that speak ZGP say of a key may be older than what it has: it was written a moment ago, by one of ours
+    pub(super) fn relay_end(&self, now: Instant, key: &[u8]) -> Option<Instant> {
+        let written = self.table.stamp(key)?.0;
+        let age = self.clock.wall(now).saturating_sub(written);
+        // A clock that is ahead doesn't make it last longer
+        RELAY_MICROS.checked_sub(age).filter(|rest| *rest > 0).map(|rest| now + Duration::from_micros(rest))
+    }
+
+    fn append_at(
+        &mut self,
+        now: Instant,
+        key: Bytes,
+        put: Option<(Lifetime, Bytes)>,
+        stamp: Stamp,
+    ) -> Result<Written, PutError> {
+        let seq = self.own_seq + 1;
         let written = self.table.write(now, self.own, key, Write { seq, stamp, put });
         written.map_err(|cause| match cause {
             Refusal::OctetQuota => PutError::Quota("octets"),
@@ -168,3 +197,5 @@ impl Node {
 
 pub(super) const MOST_KEY: usize = 255;
 const REBIRTH_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long news may take from one node of ours to another through nodes that aren't: 1 s
+pub(super) const RELAY_MICROS: u64 = 1_000_000;

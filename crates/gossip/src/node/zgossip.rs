@@ -36,7 +36,7 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
-use held::{Heard, Held};
+use held::{ECHO_TIME, Heard, Held};
 use machine::{Machine, Step, Steps};
 
 /// What is remembered of all ZGP links
@@ -46,9 +46,10 @@ pub(super) struct ZGossip {
     /// Those that something may be sent to
     ready: BTreeSet<LinkId>,
     timers: BTreeSet<(Instant, LinkId)>,
-    /// Values that keys had; nothing before there was a ZGP link
+    /// Values that keys had
     past: Past,
-    is_used: bool,
+    /// When what was deferred is to be decided
+    deferred: BTreeSet<(Instant, LinkId, u64)>,
     /// Tuples that can't be said in ZGP and were not sent
     withheld: u64,
     last_turn: Option<Instant>,
@@ -66,6 +67,20 @@ struct Peer {
     introduced: HashMap<u64, usize>,
     introduced_octets: usize,
     timer: Option<Instant>,
+    /// Whether it sends back what it takes, as CZMQ does
+    does_echo: bool,
+    /// Until when what it says may be what it has had for long: it was greeted a moment ago, and hasn't paused since
+    replays_until: Option<Instant>,
+    /// What it said and may have said too late, or too early, by key
+    deferred: HashMap<u64, Deferred>,
+    deferred_octets: usize,
+}
+
+/// A value that may become a write
+struct Deferred {
+    key: Bytes,
+    value: Bytes,
+    until: Instant,
 }
 
 /// How far the table was sent
@@ -81,8 +96,7 @@ impl Node {
             Side::Server => Machine::server(now, self.config.server_timeout),
             Side::Remote => Machine::client(now, self.config.ping_interval),
         };
-        self.zgossip.is_used = true;
-        self.zgossip.peers.insert(link, Peer::new(machine));
+        self.zgossip.peers.insert(link, Peer::new(machine, side));
         self.zgossip_step(now, link, |machine| machine.handle_timeout(now));
     }
 
@@ -91,6 +105,9 @@ impl Node {
             self.zgossip.ready.remove(&link);
             if let Some(at) = peer.timer {
                 self.zgossip.timers.remove(&(at, link));
+            }
+            for (number, deferred) in peer.deferred {
+                self.zgossip.deferred.remove(&(deferred.until, link, number));
             }
         }
     }
@@ -105,22 +122,20 @@ impl Node {
     }
 
     pub(super) fn zgossip_changed(&mut self, now: Instant, key: &Bytes, before: Option<&Bytes>) {
-        if !self.zgossip.is_used {
-            return;
-        }
         let (number, remember) = (key_hash(key), self.config.tombstone_time);
-        if let Some(before) = before {
-            self.zgossip.past.on_value(now, number, value_hash(before), remember);
+        let (former, hash) =
+            (before.map(|before| value_hash(before)), self.table.value(key).map(|value| value_hash(value)));
+        // CZMQ takes no notice of a new time to live, and pays no more than the frame; who reads it has to be told
+        let is_refreshed = former == hash;
+        if let Some(former) = former.filter(|_| !is_refreshed) {
+            self.zgossip.past.on_value(now, number, former, remember);
         }
-        let Some(hash) = self.table.value(key).map(|value| value_hash(value)) else {
+        let Some(hash) = hash else {
             for peer in self.zgossip.peers.values_mut() {
                 peer.forget_introduced(number);
             }
             return;
         };
-        self.zgossip.past.on_value(now, number, hash, remember);
-        // CZMQ takes no notice of a new time to live, and pays no more than the frame; who reads it has to be told
-        let is_refreshed = before.map(|before| value_hash(before)) == Some(hash);
         let mut steps = Vec::new();
         for (link, peer) in &mut self.zgossip.peers {
             let news = peer.machine.handle_news();
@@ -163,6 +178,10 @@ impl Node {
             }
             self.zgossip_step(now, link, |machine| machine.handle_timeout(now));
         }
+        while let Some((_, link, number)) = self.zgossip.deferred.first().copied().filter(|(at, ..)| *at <= now) {
+            self.zgossip.deferred.pop_first();
+            self.zgossip_decide(now, link, number);
+        }
         self.settle.handle_timeout(now);
         while let Some(event) = self.settle.poll() {
             self.tell(event);
@@ -176,7 +195,8 @@ impl Node {
         // What a turn left over goes on in the next
         let left = self.zgossip.last_turn.filter(|_| !self.zgossip.ready.is_empty());
         let timer = self.zgossip.timers.first().map(|(at, _)| *at);
-        [left, timer, self.settle.next()].into_iter().flatten().min()
+        let deferred = self.zgossip.deferred.first().map(|(at, ..)| *at);
+        [left, timer, deferred, self.settle.next()].into_iter().flatten().min()
     }
 
     /// The state of a link's machine, `start` or `connected`
@@ -195,7 +215,12 @@ impl Node {
         for step in step(&mut peer.machine) {
             match step {
                 Step::Send(frame) => self.zgossip_send(now, link, frame),
-                Step::Replay => self.zgossip_replay(link, |held| *held = Held::default()),
+                Step::Replay => {
+                    if let Some(peer) = self.zgossip.peers.get_mut(&link) {
+                        peer.replays_until = Some(now + REPLAY_TIME);
+                    }
+                    self.zgossip_replay(link, |held| *held = Held::default());
+                }
                 Step::Repeat => self.zgossip_replay(link, Held::on_lost),
                 Step::Take { key, value } => self.zgossip_take(now, link, &key, &value),
                 Step::Refuse(cause) => self.refuse(now, link, cause),
@@ -244,26 +269,52 @@ impl Node {
         let (number, hash) = (key_hash(key), value_hash(value));
         let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
         let knows = peer.held.knows(now, number);
-        if peer.held.on_heard(now, number, hash) == Heard::Echo {
+        let heard = peer.held.on_heard(now, number, hash);
+        let is_crossing = peer.held.is_in_flight(now, number);
+        if heard == Heard::Echo {
+            peer.does_echo = true;
+            if !is_crossing {
+                self.zgossip_undefer(link, number);
+            }
             return;
         }
+        let does_echo = peer.does_echo;
+        peer.replays_until = peer.replays_until.filter(|until| *until > now).map(|until| until.max(now + REPLAY_PAUSE));
+        // A node that has just begun can't know what is old
+        let is_replayed = peer.replays_until.is_some() && self.clock.age(now) < FRESH_TIME;
+        self.zgossip_undefer(link, number);
         let is_old = self.zgossip.past.had(number, hash);
         let Some(current) = self.table.value(key).cloned() else {
             if is_old || self.table.dead_value(key) == Some(hash) {
                 return self.refuse(now, link, Refusal::Deleted);
             }
-            return self.zgossip_write(now, link, key, value);
+            return match (is_replayed, self.table.stamp(key)) {
+                (false, _) => self.zgossip_write(now, link, key, value, Origin::Relay),
+                (true, None) => self.zgossip_write(now, link, key, value, Origin::Replay),
+                (true, Some(_)) => self.refuse(now, link, Refusal::Deleted),
+            };
         };
         if current == *value {
             return;
         }
         let current_hash = value_hash(&current);
-        if is_old && knows != Some(current_hash) {
+        if is_crossing && does_echo && self.zgossip_defer(link, key, value, now + ECHO_TIME) {
+            return;
+        }
+        let is_ours = self.table.holder(key).is_some_and(|(life, _)| life == self.own);
+        if (is_old && knows != Some(current_hash)) || (is_replayed && !is_ours) {
             self.refuse(now, link, Refusal::Stale);
             return self.zgossip_mark(link, key, number);
         }
         match self.settle.on_value(now, key, (value, hash), (&current, current_hash)) {
-            Verdict::Take => self.zgossip_write(now, link, key, value),
+            Verdict::Take => {
+                let changed = self.zgossip.past.changed(number).filter(|_| is_old);
+                let rests_at = changed.map(|at| at + REST_TIME).into_iter().chain(self.relay_end(now, key)).max();
+                let rests_at = rests_at.filter(|at| *at > now);
+                if !rests_at.is_some_and(|at| self.zgossip_defer(link, key, value, at)) {
+                    self.zgossip_write(now, link, key, value, Origin::Relay);
+                }
+            }
             Verdict::Hold => self.refuse(now, link, Refusal::Contested),
             Verdict::Contested(winner) => {
                 while let Some(event) = self.settle.poll() {
@@ -273,14 +324,51 @@ impl Node {
                 if winner == current {
                     self.zgossip_mark_all(key);
                 } else {
-                    self.zgossip_write(now, link, key, &winner);
+                    self.zgossip_write(now, link, key, &winner, Origin::Local);
                 }
             }
         }
     }
 
+    /// Puts off what a peer said until it is seen whether it was its last word; `false` if too much is put off already
+    ///
+    /// What crosses a value of ours on the way is overwritten by it at the peer, whose echo tells so. And what is back a moment after
+    /// it was overwritten is most often on a detour, with the newer value behind it.
+    fn zgossip_defer(&mut self, link: LinkId, key: &Bytes, value: &Bytes, until: Instant) -> bool {
+        let Some(peer) = self.zgossip.peers.get_mut(&link) else { return false };
+        let octets = key.len() + value.len();
+        if peer.deferred.len() >= MAX_DEFERRED || peer.deferred_octets + octets > MAX_DEFERRED_OCTETS {
+            return false;
+        }
+        let (key, value) = copy_of(key, value);
+        let number = key_hash(&key);
+        peer.deferred_octets += octets;
+        peer.deferred.insert(number, Deferred { key, value, until });
+        self.zgossip.deferred.insert((until, link, number));
+        true
+    }
+
+    fn zgossip_undefer(&mut self, link: LinkId, number: u64) -> Option<Deferred> {
+        let peer = self.zgossip.peers.get_mut(&link)?;
+        let deferred = peer.deferred.remove(&number)?;
+        peer.deferred_octets -= deferred.key.len() + deferred.value.len();
+        self.zgossip.deferred.remove(&(deferred.until, link, number));
+        Some(deferred)
+    }
+
+    /// It was the peer's last word, and nothing came of ours: it is a write
+    fn zgossip_decide(&mut self, now: Instant, link: LinkId, number: u64) {
+        let Some(Deferred { key, value, .. }) = self.zgossip_undefer(link, number) else { return };
+        let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
+        // Something newer of ours is on its way
+        let is_overwritten = peer.held.is_in_flight(now, number);
+        if !is_overwritten && self.table.value(&key).is_some_and(|current| *current != value) {
+            self.zgossip_write(now, link, &key, &value, Origin::Local);
+        }
+    }
+
     /// Makes a peer's value a write of this node
-    fn zgossip_write(&mut self, now: Instant, link: LinkId, key: &Bytes, value: &Bytes) {
+    fn zgossip_write(&mut self, now: Instant, link: LinkId, key: &Bytes, value: &Bytes, origin: Origin) {
         let quotas = &self.config.quotas;
         let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
         let (number, octets) = (key_hash(key), key.len() + value.len());
@@ -291,13 +379,8 @@ impl Node {
         if peer.introduced_octets - replaced.unwrap_or(0) + octets > quotas.max_octets_per_owner {
             return self.refuse(now, link, Refusal::OctetQuota);
         }
-        // What came is a slice of all that was read with it, which it would keep
-        let mut both = BytesMut::with_capacity(octets);
-        both.put_slice(key);
-        both.put_slice(value);
-        let mut value = both.freeze();
-        let key = value.split_to(key.len());
-        match self.write(now, key, value, Lifetime::Permanent, Origin::Link(link)) {
+        let (key, value) = copy_of(key, value);
+        match self.write(now, key, value, Lifetime::Permanent, origin) {
             Ok(_) => {
                 let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
                 peer.forget_introduced(number);
@@ -336,10 +419,10 @@ impl Node {
             if !peer.machine.is_connected() {
                 return false;
             }
-            let key = match (peer.dirty.pop_front(), &peer.replay) {
+            let (key, is_news) = match (peer.dirty.pop_front(), &peer.replay) {
                 (Some(key), _) => {
                     peer.is_dirty.remove(&key_hash(&key));
-                    key
+                    (key, true)
                 }
                 (None, None) => return false,
                 (None, Some(replay)) => {
@@ -347,17 +430,17 @@ impl Node {
                     let key = self.table.visible_after(after).next().map(|(key, _)| key.clone());
                     peer.replay = key.clone().map(Replay::After);
                     let Some(key) = key else { return false };
-                    key
+                    (key, false)
                 }
             };
             // Looking costs something, too
-            budget = budget.saturating_sub(LOOK_OCTETS + self.zgossip_publish(now, link, key));
+            budget = budget.saturating_sub(LOOK_OCTETS + self.zgossip_publish(now, link, key, is_news));
         }
         true
     }
 
     /// Sends a peer what a key has, if it hasn't got it; how many octets
-    fn zgossip_publish(&mut self, now: Instant, link: LinkId, key: Bytes) -> usize {
+    fn zgossip_publish(&mut self, now: Instant, link: LinkId, key: Bytes, is_news: bool) -> usize {
         let Some(peer) = self.zgossip.peers.get_mut(&link) else { return 0 };
         let Some(tuple) = self.table.tuple(now, &key) else { return 0 };
         let (number, hash) = (key_hash(&key), value_hash(&tuple.value));
@@ -374,7 +457,7 @@ impl Node {
             self.zgossip.withheld += 1;
             return 0;
         };
-        peer.held.on_sent(now, number, hash);
+        peer.held.on_sent(now, number, hash, is_news);
         peer.machine.on_sent(now);
         let octets = frame.len();
         self.send(link, frame);
@@ -383,8 +466,13 @@ impl Node {
 }
 
 impl Peer {
-    fn new(machine: Machine) -> Self {
+    fn new(machine: Machine, side: Side) -> Self {
         Self {
+            // A client need be no node: it may only send and listen
+            does_echo: side == Side::Remote,
+            replays_until: None,
+            deferred: HashMap::new(),
+            deferred_octets: 0,
             machine,
             held: Held::default(),
             dirty: VecDeque::new(),
@@ -416,6 +504,16 @@ impl Peer {
     }
 }
 
+/// What came is a slice of all that was read with it, which it would keep
+fn copy_of(key: &[u8], value: &[u8]) -> (Bytes, Bytes) {
+    let mut both = BytesMut::with_capacity(key.len() + value.len());
+    both.put_slice(key);
+    both.put_slice(value);
+    let mut value = both.freeze();
+    let key = value.split_to(key.len());
+    (key, value)
+}
+
 /// What stands for a key where there may be very many
 fn key_hash(key: &[u8]) -> u64 {
     let mut hasher = foldhash::quality::FixedState::with_seed(0x7a67_6f73_7369_7031).build_hasher();
@@ -427,5 +525,15 @@ fn key_hash(key: &[u8]) -> u64 {
 const TURN_OCTETS: usize = 256 << 10;
 /// What a key costs of that even if there is nothing to send
 const LOOK_OCTETS: usize = 16;
+/// A value that comes back within this time after it was overwritten is taken if it is still the peer's at the end of it
+const REST_TIME: Duration = Duration::from_secs(1);
+/// So long after HELLO a peer says what it had before, and for longer if it has much to say
+const REPLAY_TIME: Duration = Duration::from_secs(2);
+const REPLAY_PAUSE: Duration = Duration::from_millis(500);
+/// For so long after its start a node takes what others know for newer than what peers had before
+const FRESH_TIME: Duration = Duration::from_secs(30);
+/// Values of one peer that may wait for that, and their octets
+const MAX_DEFERRED: usize = 4096;
+const MAX_DEFERRED_OCTETS: usize = 16 << 20;
 /// The time to live of a tuple that lives as long as its owner, for whoever reads it
 const SESSION_TTL: Duration = Duration::from_secs(30);

@@ -215,7 +215,7 @@ impl Table {
         beats
     }
 
-    /// Makes a write of this node's own; its stamp has to be greater than all that were seen
+    /// Makes a write of this node's own; its stamp has to be greater than the key's
     ///
     /// # Errors
     /// There is no room for it.
@@ -401,6 +401,11 @@ impl Table {
             Content::Put { value, kept } if self.is_shown(entry.life, *kept) => Some(value),
             _ => None,
         }
+    }
+
+    /// How the write that a key has is ordered, a deletion too
+    pub(crate) fn stamp(&self, key: &[u8]) -> Option<Stamp> {
+        Some(self.entries.get(*self.by_key.get(key)? as usize)?.stamp)
     }
 
     /// Whose write a key has, and how long it lives

@@ -32,6 +32,8 @@ struct Has {
     value: u64,
     /// The peer itself has said so; otherwise it may never have taken it
     is_confirmed: bool,
+    /// What it was sent last was news
+    is_news: bool,
     in_flight: SmallVec<[(u32, u64); 1]>,
 }
 
@@ -53,18 +55,24 @@ impl Held {
         self.keys.get(&key).filter(|has| has.in_flight.is_empty()).map(|has| has.value)
     }
 
+    /// Whether news of the key are under way, which the peer will take
+    pub(super) fn is_in_flight(&mut self, now: Instant, key: u64) -> bool {
+        self.expire(now);
+        self.keys.get(&key).is_some_and(|has| has.is_news && !has.in_flight.is_empty())
+    }
+
     /// Whatever the peer has, it is to be sent the key again
     pub(super) fn forget(&mut self, key: u64) {
         self.keys.remove(&key);
     }
 
-    /// The peer was sent a value
-    pub(super) fn on_sent(&mut self, now: Instant, key: u64, value: u64) {
+    /// The peer was sent a value, as news or because it may know nothing
+    pub(super) fn on_sent(&mut self, now: Instant, key: u64, value: u64, is_news: bool) {
         self.expire(now);
         let number = self.next_flight;
         self.next_flight = number.wrapping_add(1);
         let has = self.keys.entry(key).or_insert_with(|| Has::new(value));
-        (has.value, has.is_confirmed) = (value, false);
+        (has.value, has.is_confirmed, has.is_news) = (value, false, is_news);
         if has.in_flight.len() == MAX_IN_FLIGHT {
             has.in_flight.remove(0);
         }
@@ -121,12 +129,12 @@ impl Held {
 
 impl Has {
     fn new(value: u64) -> Self {
-        Self { value, is_confirmed: false, in_flight: SmallVec::new() }
+        Self { value, is_confirmed: false, is_news: false, in_flight: SmallVec::new() }
     }
 }
 
 /// How long an echo may take; a peer that is busier than this is taken to have heard of a value elsewhere
-const ECHO_TIME: Duration = Duration::from_secs(5);
+pub(super) const ECHO_TIME: Duration = Duration::from_secs(5);
 /// Values of one key in flight; of more the oldest are forgotten
 const MAX_IN_FLIGHT: usize = 8;
 /// Values of all keys in flight; of more the oldest are forgotten
@@ -139,8 +147,8 @@ mod tests {
     #[test]
     fn an_echo_is_told_from_a_write_even_if_it_is_late() {
         let (mut held, now) = (Held::default(), Instant::now());
-        held.on_sent(now, 1, 10);
-        held.on_sent(now, 1, 11);
+        held.on_sent(now, 1, 10, true);
+        held.on_sent(now, 1, 11, true);
         assert_eq!((held.has(1), held.knows(now, 1)), (Some(11), None));
         assert_eq!(held.on_heard(now, 1, 10), Heard::Echo);
         assert_eq!((held.has(1), held.knows(now, 1)), (Some(11), None), "the second is under way");
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn what_crosses_ours_on_the_way_is_overwritten_by_ours() {
         let (mut held, now) = (Held::default(), Instant::now());
-        held.on_sent(now, 1, 10);
+        held.on_sent(now, 1, 10, true);
         assert_eq!(held.on_heard(now, 1, 20), Heard::Told);
         assert_eq!(held.has(1), Some(10));
         assert_eq!(held.on_heard(now, 1, 10), Heard::Echo);
@@ -163,7 +171,7 @@ mod tests {
     #[test]
     fn nobody_has_to_echo() {
         let (mut held, now) = (Held::default(), Instant::now());
-        held.on_sent(now, 1, 10);
+        held.on_sent(now, 1, 10, true);
         let later = now + ECHO_TIME;
         assert_eq!((held.knows(now, 1), held.knows(later, 1)), (None, Some(10)));
         assert_eq!(
@@ -177,8 +185,8 @@ mod tests {
     #[test]
     fn of_what_may_be_lost_only_the_confirmed_is_known() {
         let (mut held, now) = (Held::default(), Instant::now());
-        held.on_sent(now, 1, 10);
-        held.on_sent(now, 2, 10);
+        held.on_sent(now, 1, 10, true);
+        held.on_sent(now, 2, 10, true);
         held.on_heard(now, 2, 10);
         held.on_lost();
         assert_eq!((held.has(1), held.has(2)), (None, Some(10)));
@@ -188,7 +196,7 @@ mod tests {
     fn memory_is_bounded_if_a_key_changes_for_ever() {
         let (mut held, now) = (Held::default(), Instant::now());
         for value in 0..(2 * MAX_FLIGHTS as u64) {
-            held.on_sent(now, 1, value);
+            held.on_sent(now, 1, value, true);
         }
         assert_eq!(held.len(), 1);
         assert_eq!(held.flights.len(), MAX_FLIGHTS);

@@ -121,6 +121,8 @@ struct Net {
     under_way: BTreeMap<(Instant, u64), (LinkId, usize, Bytes)>,
     sent: u64,
     next_link: u64,
+    /// Of links that aren't as quick as others
+    delays: BTreeMap<LinkId, Duration>,
 }
 
 impl Net {
@@ -144,6 +146,7 @@ impl Net {
             under_way: BTreeMap::new(),
             sent: 0,
             next_link: 1,
+            delays: BTreeMap::new(),
         }
     }
 
@@ -220,7 +223,8 @@ impl Net {
             let Some((client, server)) = self.links.get(&link) else { continue };
             let to = if *client == from { *server } else { *client };
             self.sent += 1;
-            self.under_way.insert((self.now + MS, self.sent), (link, to, frame));
+            let delay = self.delays.get(&link).copied().unwrap_or(MS);
+            self.under_way.insert((self.now + delay, self.sent), (link, to, frame));
         }
     }
 
@@ -683,4 +687,129 @@ fn thousands_of_tuples_and_restarts_of_either_side() {
     assert_eq!(net.theirs[&101].tuples.len(), 2000);
     assert_eq!(net.theirs[&100].delivers, 2000, "nobody else was told anything again");
     assert!(net.now - net.start < 60 * S);
+}
+
+/// Numbers that a seed gives
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % sides
+    }
+}
+
+/// Any network in which no two CZMQ nodes are neighbours: those chase values by themselves (sheet, section 8)
+fn mixed(seed: u64) -> (Net, Dice) {
+    let mut dice = Dice(seed);
+    let (ours, theirs) = (1 + dice.roll(4), 1 + dice.roll(4));
+    let mut net = Net::new(ours, theirs);
+    let mut pairs = BTreeSet::new();
+    for node in 1..ours {
+        pairs.insert((dice.roll(node), node));
+    }
+    for node in 100..100 + theirs {
+        pairs.insert((dice.roll(ours), node));
+    }
+    for _ in 0..dice.roll(8) {
+        let (a, b) = (dice.roll(ours), if dice.roll(2) == 0 { dice.roll(ours) } else { 100 + dice.roll(theirs) });
+        if a != b {
+            pairs.insert((a.min(b), a.max(b)));
+        }
+    }
+    for (a, b) in pairs {
+        let (client, server) = if dice.roll(2) == 0 { (a, b) } else { (b, a) };
+        let delay = MS * (1 + dice.roll(60) as u32);
+        net.delays.insert(LinkId(net.next_link), delay);
+        net.connect(client, server);
+    }
+    net.run(3 * S);
+    (net, dice)
+}
+
+#[test]
+fn a_node_that_was_started_anew_believes_its_own_kind_rather_than_what_peers_had_before() {
+    for czmq_first in [true, false] {
+        let mut net = Net::new(2, 1);
+        net.connect(100, 0);
+        net.connect(0, 1);
+        net.put(100, "key", "old");
+        net.put(100, "gone", "v");
+        net.run(3 * S);
+        for link in net.links.keys().copied().collect::<Vec<_>>() {
+            net.cut(link);
+        }
+        net.put(1, "key", "new");
+        net.ours.get_mut(&1).unwrap().remove(net.now, b"gone").unwrap();
+        net.put(100, "own", "1");
+        net.run(20 * S);
+        let identity = Identity { id: NodeId(1), incarnation: Incarnation(2) };
+        net.ours.insert(0, Node::new(NodeConfig::default(), identity, 3, net.now, SystemTime::now() + 23 * S));
+        for turn in 0..2 {
+            if czmq_first == (turn == 0) {
+                net.connect(100, 0)
+            } else {
+                net.connect(0, 1)
+            };
+            net.run(3 * S);
+        }
+        net.run(3 * S);
+        net.assert_all("key", "new");
+        net.assert_all("own", "1");
+        assert_eq!((net.value(0, "gone"), net.value(1, "gone")), (None, None));
+        net.put(100, "key", "newer");
+        net.run(3 * S);
+        net.assert_all("key", "newer");
+    }
+}
+
+#[test]
+fn in_any_mixed_network_the_last_word_of_one_writer_stands() {
+    let mut wrong = Vec::new();
+    for seed in 0..120 {
+        let (mut net, mut dice) = mixed(seed);
+        let ends: Vec<usize> = net.ours.keys().chain(net.theirs.keys()).copied().collect();
+        let writer = ends[dice.roll(ends.len())];
+        let mut last = String::new();
+        let writes = 2 + dice.roll(6);
+        for write in 0..writes {
+            // Some values come again
+            last = format!("{} of {seed}", if dice.roll(3) == 0 { 0 } else { write });
+            if write + 1 == writes && writer >= 100 {
+                // A CZMQ node takes a late echo of its own word for a newer one, so that it has to wait before its last
+                net.run(2 * S);
+            }
+            net.put(writer, "key", &last);
+            let longest = [10, 100, 1000][dice.roll(3)];
+            net.run(MS * dice.roll(longest) as u32);
+        }
+        net.run(60 * S);
+        if ends.iter().any(|end| net.value(*end, "key").as_deref() != Some(last.as_bytes())) {
+            let values: Vec<_> = ends.iter().map(|end| (*end, net.value(*end, "key"))).collect();
+            wrong.push(format!("seed {seed}: {writer} said {last:?}, but {values:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of 120\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn in_any_mixed_network_many_writers_come_to_one_value() {
+    let mut wrong = Vec::new();
+    for seed in 1000..1120 {
+        let (mut net, mut dice) = mixed(seed);
+        let ends: Vec<usize> = net.ours.keys().chain(net.theirs.keys()).copied().collect();
+        for write in 0..2 + dice.roll(10) {
+            net.put(ends[dice.roll(ends.len())], "key", &format!("{} of {seed}", dice.roll(write + 1)));
+            let longest = [10, 100, 1000][dice.roll(3)];
+            net.run(MS * dice.roll(longest) as u32);
+        }
+        net.run(60 * S);
+        let sent = net.theirs.values().map(|czmq| czmq.delivers).sum::<usize>();
+        let values: BTreeSet<_> = ends.iter().map(|end| net.value(*end, "key")).collect();
+        net.run(30 * S);
+        if values.len() > 1 || net.theirs.values().map(|czmq| czmq.delivers).sum::<usize>() != sent || sent > 1000 {
+            wrong.push(format!("seed {seed}: {values:?} after {sent} deliveries"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of 120\n{}", wrong.len(), wrong.join("\n"));
 }
