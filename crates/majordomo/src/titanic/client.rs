@@ -1,6 +1,6 @@
 //! Durable requests as calls: submit, ask what came of it, close (RFC 9 from the client's side).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tidings_store::Uuid;
@@ -84,11 +84,7 @@ impl Durable {
         S::Error: Into<RequestError>,
     {
         let service: ServiceName = service.try_into().map_err(Into::into)?;
-        let key = key.unwrap_or_else(|| {
-            let words = [crate::random(), crate::random()];
-            let random = words.iter().flat_map(|word| word.to_be_bytes());
-            ONCE.iter().copied().chain(random).collect()
-        });
+        let key = key.unwrap_or_else(key_of_one_call);
         let frames = std::iter::once(service.into_bytes()).chain(body.into().into_frames());
         let frames = Frames::from_iter(frames);
         let (code, text, rest) = read(self.client.request(REQUEST, frames).key(key).await?.body)?;
@@ -153,6 +149,15 @@ impl Durable {
     }
 }
 
+/// A key that nobody can guess. The time stands in front of it so that the store's index grows at its end: random keys had every
+/// request write a page of its own
+fn key_of_one_call() -> Bytes {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let random = [crate::random(), crate::random()];
+    let time = now.to_be_bytes().into_iter().skip(2);
+    ONCE.iter().copied().chain(time).chain(random.into_iter().flat_map(u64::to_be_bytes)).collect()
+}
+
 /// What may be over when it is asked again, after so long a time of asking
 fn is_passing(error: &DurableError, asked: Duration) -> bool {
     match error {
@@ -200,6 +205,15 @@ mod tests {
         assert!(passing(404, 0) && !passing(404, 3));
         assert!(!is_passing(&DurableError::Refused(String::new()), Duration::ZERO));
         assert!(is_passing(&DurableError::Request(RequestError::ConnectionLost), Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn keys_of_calls_are_never_the_same_and_come_in_order_of_time() {
+        let keys: Vec<Bytes> = (0..100).map(|_| key_of_one_call()).collect();
+        let times = || keys.iter().map(|key| &key[..ONCE.len() + 6]);
+        assert!(times().is_sorted() && times().all(|key| key.starts_with(ONCE)));
+        let different: std::collections::HashSet<&Bytes> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len());
     }
 
     #[test]
