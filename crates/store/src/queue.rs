@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::batch::Packed;
-use crate::entry::{Enqueued, Leased, NewEntry, Retry, Settled, Ticket, checked_key, fresh_id};
+use crate::entry::{Enqueued, Leased, NewEntry, Retry, Settled, Ticket};
 use crate::frames::{Stored, packed_len};
 use crate::view::QueueStats;
 use crate::{Pending, Store, StoreError};
@@ -38,57 +37,18 @@ impl Queue {
     /// The store or the disk is full; the body is too large; the key or id belongs to an entry with another body.
     pub fn enqueue(&self, entry: NewEntry) -> Pending<Enqueued> {
         let (name, octets) = (self.name.clone(), packed_len(&entry.body));
-        match self.pack(entry) {
+        match self.store.pack(&entry) {
             Ok(packed) => self.store.submit(true, octets, move |batch| batch.enqueue(&name, &packed)),
             Err(error) => Pending::new(async { Err(error) }),
         }
     }
 
-    /// Stores several entries in one go; each has an outcome of its own
+    /// Stores several entries in one go; each has an outcome of its own. See [`Store::enqueue_many`]
     ///
     /// # Errors
     /// None of them is stored.
     pub fn enqueue_many(&self, entries: Vec<NewEntry>) -> Pending<Vec<Result<Enqueued, StoreError>>> {
-        let name = self.name.clone();
-        let octets = entries.iter().map(|entry| packed_len(&entry.body)).sum();
-        let packed: Vec<_> = entries.into_iter().map(|entry| self.pack(entry)).collect();
-        self.store.submit(true, octets, move |batch| {
-            let store = |packed: &Result<Packed, StoreError>| match packed {
-                Ok(packed) => batch.enqueue(&name, packed),
-                Err(error) => Ok(Err(error.clone())),
-            };
-            packed.iter().map(store).collect::<Result<Vec<_>, _>>().map(Ok)
-        })
-    }
-
-    fn pack(&self, entry: NewEntry) -> Result<Packed, StoreError> {
-        let (octets, max) = (packed_len(&entry.body), self.store.max_body());
-        if octets > max {
-            return Err(StoreError::TooLarge { octets, max });
-        }
-        if let Some(key) = &entry.key {
-            checked_key(key)?;
-        }
-        let fresh = || {
-            fresh_id(self.store.now()).map_err(|error| {
-                StoreError::io("draw an id in", self.store.directory(), std::io::Error::other(error.to_string()))
-            })
-        };
-        let (id, id_given) = match entry.id {
-            Some(id) => (id, true),
-            None => (fresh()?, false),
-        };
-        Ok(Packed {
-            id,
-            id_given,
-            key: entry.key,
-            key_is_brief: entry.key_is_brief,
-            queues_for_new: entry.queues_for_new,
-            ttl: entry.ttl.map(|ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
-            max_attempts: entry.max_attempts,
-            not_before: entry.not_before,
-            body: Stored::pack(&entry.body),
-        })
+        self.store.enqueue_many(entries.into_iter().map(|entry| (self.name.clone(), entry)))
     }
 
     /// Hands out up to `max` entries, and at most 64 MiB of them, for so long

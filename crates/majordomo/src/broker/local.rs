@@ -42,11 +42,6 @@ pub enum Local {
         /// The request
         token: u64,
     },
-    /// For a worker: nothing more comes; go when what there is is answered
-    Drain {
-        /// Who
-        worker: LocalWorkerId,
-    },
     /// For whoever asked by [`Broker::tell_workers`]: a service has a worker more
     Ready {
         /// Which

@@ -593,12 +593,7 @@ impl Broker {
         // None of them is given anything while others go
         told.iter().for_each(|worker| self.set_leaving(*worker));
         for worker in told {
-            match self.local_worker(worker) {
-                Some(id) => self.locals.push_back(Local::Drain { worker: id }),
-                None => {
-                    self.send_order(worker, WorkerOrder::Drain);
-                }
-            }
+            self.send_order(worker, WorkerOrder::Drain);
             self.dismiss_if_drained(now, worker);
         }
     }

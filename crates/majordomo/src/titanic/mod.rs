@@ -154,11 +154,13 @@ pub struct Titanic {
     store: Store,
     config: TitanicConfig,
     workers: Option<Workers>,
-    /// Requests of clients that have no answer yet, by worker
-    owed: HashMap<LocalWorkerId, usize>,
+    /// Requests of clients that have no answer yet
+    owed: usize,
     /// Octets of them
     storing: usize,
-    leaving: HashSet<LocalWorkerId>,
+    /// Requests of this turn, for the store in one go
+    gathered: Vec<(Owed, ServiceName, NewEntry)>,
+    gathered_octets: usize,
     is_stopping: bool,
     runners: HashMap<ServiceName, Runner>,
     /// Services to be looked at
@@ -208,7 +210,7 @@ pub struct Outcome(Happened);
 
 #[derive(Debug)]
 enum Happened {
-    Stored(Owed, ServiceName, Result<Enqueued, StoreError>),
+    Stored(Vec<(Owed, ServiceName)>, Result<Vec<Result<Enqueued, StoreError>>, StoreError>),
     Found(Owed, Result<Found, StoreError>),
     Removed(Owed, Uuid, Result<Settled, StoreError>),
     Leased(ServiceName, Result<Leased, StoreError>),
@@ -230,9 +232,10 @@ impl Titanic {
             store,
             config,
             workers: None,
-            owed: HashMap::new(),
+            owed: 0,
             storing: 0,
-            leaving: HashSet::new(),
+            gathered: Vec::new(),
+            gathered_octets: 0,
             is_stopping: false,
             runners: HashMap::new(),
             dirty: VecDeque::new(),
@@ -284,9 +287,16 @@ impl Titanic {
 
     /// Something from [`Broker::poll_local`]; hands it back if it is not for this
     pub fn handle_local(&mut self, broker: &mut Broker, now: Instant, local: Local) -> Option<Local> {
+        let not_ours = self.take_local(broker, now, local);
+        self.finish_turn(broker, now);
+        not_ours
+    }
+
+    /// The same with more to come in this turn, which [`finish_turn`](Self::finish_turn) ends
+    fn take_local(&mut self, broker: &mut Broker, now: Instant, local: Local) -> Option<Local> {
         match local {
             Local::Request { worker, token, client, options, body, .. } if self.is_ours(worker) => {
-                *self.owed.entry(worker).or_default() += 1;
+                self.owed += 1;
                 let octets = body.iter().map(Bytes::len).sum();
                 self.storing += octets;
                 let owed = Owed { worker, token, octets, is_keyed: options.key.is_some() };
@@ -294,10 +304,6 @@ impl Titanic {
             }
             // It is answered all the same: what is stored is stored
             Local::Cancel { worker, .. } if self.is_ours(worker) => {}
-            Local::Drain { worker } if self.is_ours(worker) => {
-                self.leaving.insert(worker);
-                self.leave(broker, now, worker);
-            }
             Local::Ready { service } => {
                 self.blocked.remove(&service);
                 self.touch(&service);
@@ -311,8 +317,13 @@ impl Titanic {
             }
             other => return Some(other),
         }
-        self.pump(broker, now);
         None
+    }
+
+    /// Looks after what has changed, and gives the store what came for it
+    fn finish_turn(&mut self, broker: &mut Broker, now: Instant) {
+        self.pump(broker, now);
+        self.store_gathered();
     }
 
     /// Waits for the store's next answer
@@ -334,11 +345,17 @@ impl Titanic {
 
     /// The store has answered
     pub fn handle_outcome(&mut self, broker: &mut Broker, now: Instant, outcome: Outcome) {
+        self.take_outcome(broker, now, outcome);
+        self.finish_turn(broker, now);
+    }
+
+    /// The same with more to come in this turn, which [`finish_turn`](Self::finish_turn) ends
+    fn take_outcome(&mut self, broker: &mut Broker, now: Instant, outcome: Outcome) {
         if !matches!(outcome.0, Happened::Outside) {
             self.pending -= 1;
         }
         match outcome.0 {
-            Happened::Stored(owed, service, result) => self.on_stored(broker, now, owed, &service, result),
+            Happened::Stored(waiting, result) => self.on_stored_many(broker, now, waiting, result),
             Happened::Found(owed, result) => self.on_found(broker, now, owed, result),
             Happened::Removed(owed, id, result) => self.on_removed(broker, now, owed, id, result),
             Happened::Leased(service, result) => self.on_leased(broker, now, &service, result),
@@ -349,7 +366,6 @@ impl Titanic {
             Happened::Surveyed(Ok(stats)) => self.on_surveyed(&stats),
             Happened::Surveyed(Err(_unreadable)) => self.stats.store_errors += 1,
         }
-        self.pump(broker, now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called
@@ -391,10 +407,7 @@ impl Titanic {
     /// Whether nothing is under way: no request at a worker, no result that is not kept, no operation of the store, no client without its answer
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.running.is_empty()
-            && self.unkept.is_empty()
-            && self.pending == 0
-            && self.owed.values().all(|owed| *owed == 0)
+        self.running.is_empty() && self.unkept.is_empty() && self.pending == 0 && self.owed == 0
     }
 
     /// What was done
@@ -486,11 +499,49 @@ impl Titanic {
         if let Some(attempts) = self.config.max_attempts {
             entry = entry.max_attempts(attempts);
         }
-        let queue = match self.store.queue(service.bytes().clone()) {
-            Ok(queue) => queue,
-            Err(error) => return refuse(self, broker, &error.to_string()),
-        };
-        self.ask(queue.enqueue(entry), move |stored| Happened::Stored(owed, service, stored));
+        self.gathered.push((owed, service, entry));
+        self.gathered_octets += owed.octets;
+        if self.gathered.len() >= MOST_GATHERED || self.gathered_octets >= MOST_GATHERED_OCTETS {
+            self.store_gathered();
+        }
+    }
+
+    /// One operation of the store for all that came in one turn: most of what each by itself costs is paid once
+    fn store_gathered(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        self.gathered_octets = 0;
+        let mut waiting = Vec::with_capacity(gathered.len());
+        let entries = gathered.into_iter().map(|(owed, service, entry)| {
+            let name = service.bytes().clone();
+            waiting.push((owed, service));
+            (name, entry)
+        });
+        let stored = self.store.enqueue_many(entries);
+        self.ask(stored, move |stored| Happened::Stored(waiting, stored));
+    }
+
+    fn on_stored_many(
+        &mut self,
+        broker: &mut Broker,
+        now: Instant,
+        waiting: Vec<(Owed, ServiceName)>,
+        result: Result<Vec<Result<Enqueued, StoreError>>, StoreError>,
+    ) {
+        match result {
+            Ok(outcomes) => {
+                for ((owed, service), outcome) in waiting.into_iter().zip(outcomes) {
+                    self.on_stored(broker, now, owed, &service, outcome);
+                }
+            }
+            Err(error) => {
+                for (owed, service) in waiting {
+                    self.on_stored(broker, now, owed, &service, Err(error.clone()));
+                }
+            }
+        }
     }
 
     fn on_stored(
@@ -614,18 +665,7 @@ impl Titanic {
     fn reply(&mut self, broker: &mut Broker, now: Instant, owed: Owed, reply: LocalReply) {
         broker.local_reply(now, owed.worker, owed.token, reply);
         self.storing -= owed.octets;
-        if let Some(count) = self.owed.get_mut(&owed.worker) {
-            *count = count.saturating_sub(1);
-        }
-        self.leave(broker, now, owed.worker);
-    }
-
-    /// A worker that was told to drain goes when all its requests are answered
-    fn leave(&mut self, broker: &mut Broker, now: Instant, worker: LocalWorkerId) {
-        if self.leaving.contains(&worker) && self.owed.get(&worker).is_none_or(|owed| *owed == 0) {
-            self.leaving.remove(&worker);
-            broker.remove_local_worker(now, worker);
-        }
+        self.owed -= 1;
     }
 
     /// Has the store do something, and its answer come as an outcome
@@ -673,3 +713,9 @@ const PLACES_FOR_ABSENT: u64 = 10;
 
 /// Requests of clients that are with the store at once; more of them wait in the broker's queues, with its bounds
 const CONCURRENCY: u32 = 4096;
+
+/// Requests that the store is given in one go, so that none waits for a great many others
+const MOST_GATHERED: usize = 1024;
+
+/// Octets of them
+const MOST_GATHERED_OCTETS: usize = 1 << 20;

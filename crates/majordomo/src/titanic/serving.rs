@@ -146,12 +146,13 @@ async fn run(mut titanic: Titanic, server: Server, mut locals: Locals, shared: &
                 }
                 if let Some(local) = local.take() {
                     // Nobody else is in this process
-                    let _nobodys = titanic.handle_local(broker, now, local);
+                    let _nobodys = titanic.take_local(broker, now, local);
                 }
                 if let Some(outcome) = outcome.take() {
-                    titanic.handle_outcome(broker, now, outcome);
+                    titanic.take_outcome(broker, now, outcome);
                 }
             }
+            titanic.finish_turn(broker, now);
             if titanic.poll_timeout().is_some_and(|next| next <= now) {
                 titanic.handle_timeout(broker, now);
             }
