@@ -28,7 +28,10 @@ pub(crate) struct Packed {
 impl Batch<'_> {
     /// Stores `new` in the queue, unless it is there already
     pub(crate) fn enqueue(&mut self, queue: &[u8], new: &Packed) -> Sql<Result<Enqueued, StoreError>> {
-        let (name, queue) = (queue, self.queue(queue)?);
+        let (name, queue) = match &self.found {
+            Some((name, found)) if *name == queue => (queue, Some(*found)),
+            _ => (queue, self.queue(queue)?),
+        };
         if let Some((seq, id, checksum)) = self.earlier(queue, new)? {
             let same = checksum == i64::from(new.body.checksum);
             let earlier = Enqueued { seq, id, duplicate: true, durability: self.limits.durability };
@@ -47,6 +50,9 @@ impl Batch<'_> {
                 Err(error) => return Ok(Err(error)),
             },
         };
+        if self.found.as_ref().is_none_or(|(found, _)| *found != name) {
+            self.found = Some((name.to_vec(), queue));
+        }
         let seq = self.next_seq;
         self.next_seq += 1;
         let apart = new.body.octets.len() > INLINE;
@@ -135,6 +141,10 @@ impl Batch<'_> {
     }
 
     fn seen(&self, queue: i64, key: &[u8]) -> Sql<Option<(u64, Uuid, i64)>> {
+        // Each that is remembered counts for something
+        if self.seen_octets <= 0 {
+            return Ok(None);
+        }
         let mut select = self
             .connection
             .prepare_cached("SELECT seq, id, checksum FROM seen WHERE queue = ?1 AND key = ?2 AND until > ?3")?;

@@ -68,6 +68,8 @@ pub(crate) struct Batch<'c> {
     changed: u64,
     /// Differences by queue
     counted: BTreeMap<i64, Counts>,
+    /// The queue that was found last, and its name: rows of queues are deleted by no batch that stores entries
+    found: Option<(Vec<u8>, i64)>,
     /// Something may be handed out that couldn't be before
     pub(crate) woke: bool,
 }
@@ -149,6 +151,7 @@ impl<'c> Batch<'c> {
                 seen_octets: row.get(7)?,
                 changed: connection.total_changes(),
                 counted: BTreeMap::new(),
+                found: None,
                 woke: false,
             })
         });
