@@ -1,7 +1,7 @@
 //! What answers requests: a trait, and closures that have it.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +16,8 @@ use crate::wire::ServiceName;
 
 /// Answers requests, several at a time if the worker takes several
 ///
-/// Each request is handled in a task of its own; heartbeats go on meanwhile. A handler that panics has its request refused
+/// Requests that come together are begun one after the other in one task; a handler that waits goes on in a task of its own, and so
+/// do all from their beginning where handlers compute for more than some microseconds. Heartbeats go on meanwhile. A handler that panics has its request refused
 /// with 500, and the worker goes on. Closures from a [`Request`] to a future are handlers; for work that blocks or computes
 /// for long there is [`blocking`].
 pub trait Handler: Send + Sync + 'static {
@@ -74,14 +75,15 @@ pub struct Request {
     attempt: u32,
     key: Option<Bytes>,
     takes_parts: bool,
-    token: CancellationToken,
+    token: OnceLock<CancellationToken>,
     link: Arc<Link>,
 }
 
 impl Request {
-    pub(super) fn new(job: NewJob, token: CancellationToken, link: Arc<Link>) -> Self {
+    pub(super) fn new(job: NewJob, link: Arc<Link>) -> Self {
         let NewJob { id, body, deadline, attempt, key, takes_parts } = job;
-        Self { body: Frames::from_frames(body), id, deadline, attempt, key, takes_parts, token, link }
+        let body = Frames::from_frames(body);
+        Self { body, id, deadline, attempt, key, takes_parts, token: OnceLock::new(), link }
     }
 
     pub(super) fn id(&self) -> JobId {
@@ -142,7 +144,7 @@ impl Request {
     /// Await [`CancellationToken::cancelled`], or look at [`CancellationToken::is_cancelled`] now and then.
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
-        &self.token
+        self.token.get_or_init(|| self.link.token(self.id))
     }
 
     /// Whether the broker's wire has replies in parts

@@ -30,7 +30,8 @@ pub struct Jobs {
     running: usize,
     /// Jobs for which no handler is free: those of a conversation before may still run
     waiting: VecDeque<JobId>,
-    tokens: HashMap<Bytes, JobId>,
+    // Chosen by the broker, which may give us as few requests as it likes anyway
+    tokens: HashMap<Bytes, JobId, foldhash::fast::RandomState>,
     deadlines: BTreeSet<(Instant, JobId)>,
     transmits: VecDeque<Outgoing>,
     actions: VecDeque<Action>,
@@ -229,7 +230,7 @@ impl Jobs {
             jobs: Slab::new(),
             running: 0,
             waiting: VecDeque::new(),
-            tokens: HashMap::new(),
+            tokens: HashMap::default(),
             deadlines: BTreeSet::new(),
             transmits: VecDeque::new(),
             actions: VecDeque::new(),
@@ -430,6 +431,12 @@ impl Jobs {
             State::Open(open) => Some(open.wire),
             _ => None,
         }
+    }
+
+    /// Whether the result of a request that a handler has is wanted no longer; `None` if it has ended
+    #[must_use]
+    pub fn is_cancelled(&self, job: JobId) -> Option<bool> {
+        self.jobs.get(job.index()).filter(|known| known.id == job).map(|known| known.cancelled.is_some())
     }
 
     /// Whether the broker has registered it, as far as its wire tells

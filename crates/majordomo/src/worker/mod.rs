@@ -2,17 +2,12 @@
 //!
 //! A [`Worker`] runs a [`Handler`] for each request; [`Jobs`] is what it decides by.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tidings_socket::{Context, Endpoint, IntoEndpoint, Options, Socket, block_on};
+use tidings_socket::{Context, Endpoint, IntoEndpoint, Options, block_on};
 use tidings_zmtp::Message as Frames;
 use tokio::runtime;
 use tokio::sync::Notify;
@@ -24,6 +19,10 @@ mod error;
 pub use error::{Failure, PartialError, ServeError};
 mod handler;
 pub use handler::{Handler, Request, blocking};
+mod outbox;
+use outbox::Outbox;
+mod starting;
+use starting::{Handling, Pace};
 mod jobs;
 pub use jobs::{CancelCause, EndReason, JobEvent, JobId, Jobs, JobsConfig, NewJob, WorkerCounts};
 
@@ -32,7 +31,7 @@ mod tests;
 
 use crate::client::Outgoing;
 use crate::conversation::{Action, Conversation, ConversationId, Loss, Party, socket_options};
-use crate::wire::{ServiceName, ServiceNameError, Status, Wire};
+use crate::wire::{ServiceName, ServiceNameError, Wire};
 
 /// A running worker
 ///
@@ -125,19 +124,18 @@ impl WorkerBuilder {
         let (endpoint, config) = (self.endpoint?, self.config?);
         let (handler, runtime) = (Arc::new(handler), runtime::Handle::try_current().ok());
         let context = self.context.clone();
-        let start = move |request: Request| {
-            let task = run(handler.clone(), request);
-            match &runtime {
-                Some(runtime) => drop(runtime.spawn(task)),
-                None => context.spawn(task),
-            }
+        let spawn = move |task: Handling| match &runtime {
+            Some(runtime) => drop(runtime.spawn(task)),
+            None => context.spawn(task),
         };
+        let start = move |requests: Vec<Request>| starting::start(&handler, requests, &spawn);
         let link = Arc::new(Link {
             service: config.service.clone(),
             state: Mutex::new(LinkState {
                 jobs: Jobs::new(config, crate::random()),
                 tokens: Vec::new(),
                 conversation: None,
+                outbox: None,
                 closing: 0,
                 armed: None,
                 ended: None,
@@ -146,6 +144,7 @@ impl WorkerBuilder {
             driver: Notify::new(),
             changed: Notify::new(),
             start: Box::new(start),
+            pace: Pace::default(),
             context: self.context,
             endpoint,
             options: socket_options(self.options),
@@ -286,8 +285,10 @@ struct Link {
     driver: Notify,
     /// A conversation began, or the worker ended
     changed: Notify,
-    /// Has a handler take a request on
-    start: Box<dyn Fn(Request) + Send + Sync>,
+    /// Has handlers take requests on
+    start: Box<dyn Fn(Vec<Request>) + Send + Sync>,
+    /// How handlers are begun
+    pace: Pace,
     context: Context,
     endpoint: Endpoint,
     options: Options,
@@ -296,9 +297,11 @@ struct Link {
 #[derive(Debug)]
 struct LinkState {
     jobs: Jobs,
-    /// By the places of jobs: how their handlers are told that nobody waits
+    /// By the places of jobs, for those whose handlers have asked: how they are told that nobody waits
     tokens: Vec<Option<(JobId, CancellationToken)>>,
     conversation: Option<Conversation>,
+    /// What is sent in the conversation
+    outbox: Option<Arc<Outbox>>,
     /// Conversations whose sockets still send
     closing: usize,
     /// When the driver wakes by itself
@@ -310,8 +313,9 @@ struct LinkState {
 /// What is to be done after a change, once the lock is free: sockets and tokens may call back
 #[derive(Default)]
 struct Work {
-    sends: SmallVec<[(Socket, Frames); 1]>,
-    starts: SmallVec<[(NewJob, CancellationToken); 1]>,
+    /// There is something in it to send
+    send: Option<Arc<Outbox>>,
+    starts: Vec<NewJob>,
     cancelled: SmallVec<[CancellationToken; 1]>,
     is_news: bool,
     wake_driver: bool,
@@ -328,27 +332,18 @@ impl Link {
         let result = work(&mut state);
         let work = collect(&mut state);
         drop(state);
-        let unsent = self.perform(work);
-        if !unsent.is_empty() {
-            self.context.spawn(send_patiently(unsent));
+        if let Some(stuck) = self.perform(work) {
+            self.context.spawn(async move { stuck.send_patiently().await });
         }
         result
     }
 
-    /// Does it, and hands back what there was no room for
-    fn perform(self: &Arc<Self>, work: Work) -> VecDeque<(Socket, Frames)> {
-        let mut unsent = VecDeque::new();
-        for (socket, message) in work.sends {
-            // Any other failure is the conversation's end, of which its task tells
-            if let Err(error) = socket.try_send(message)
-                && error.reason == tidings_socket::SendFailure::WouldBlock
-            {
-                unsent.push_back((socket, error.message));
-            }
-        }
+    /// Does it, and hands back an outbox that has to wait for room
+    fn perform(self: &Arc<Self>, work: Work) -> Option<Arc<Outbox>> {
+        let stuck = work.send.filter(|outbox| !outbox.send());
         work.cancelled.iter().for_each(CancellationToken::cancel);
-        for (job, token) in work.starts {
-            (self.start)(Request::new(job, token, self.clone()));
+        if !work.starts.is_empty() {
+            (self.start)(work.starts.into_iter().map(|job| Request::new(job, self.clone())).collect());
         }
         if work.is_news {
             self.changed.notify_waiters();
@@ -356,21 +351,50 @@ impl Link {
         if work.wake_driver {
             self.driver.notify_one();
         }
-        unsent
+        stuck
     }
 
-    /// What a handler came to; waits for room so that fast handlers don't fill the memory of a slow connection
-    async fn finish(self: &Arc<Self>, job: JobId, result: Result<Frames, Failure>) {
-        let unsent = {
+    /// What handlers came to; waits for room so that fast handlers don't fill the memory of a slow connection
+    async fn finish(self: &Arc<Self>, done: impl IntoIterator<Item = (JobId, Result<Frames, Failure>)>) {
+        let stuck = {
             let mut state = self.lock();
-            state.jobs.handle_done(now(), job, result.map(Frames::into_frames));
-            let token = state.tokens.get_mut(job.index()).and_then(|slot| slot.take_if(|(id, _)| *id == job));
+            let now = now();
+            let mut tokens = SmallVec::<[_; 4]>::new();
+            for (job, result) in done {
+                state.jobs.handle_done(now, job, result.map(Frames::into_frames));
+                tokens.extend(state.tokens.get_mut(job.index()).and_then(|slot| slot.take_if(|(id, _)| *id == job)));
+            }
             let work = collect(&mut state);
             drop(state);
-            drop(token);
+            drop(tokens);
             self.perform(work)
         };
-        send_patiently(unsent).await;
+        if let Some(stuck) = stuck {
+            stuck.send_patiently().await;
+        }
+    }
+
+    /// How a handler is told that nobody waits for its request; made for those who ask only
+    fn token(&self, job: JobId) -> CancellationToken {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(is_cancelled) = state.jobs.is_cancelled(job) else { return CancellationToken::new() };
+        let index = job.index();
+        if index >= state.tokens.len() {
+            state.tokens.resize_with(index + 1, || None);
+        }
+        let Some(slot) = state.tokens.get_mut(index) else { return CancellationToken::new() };
+        match slot {
+            Some((id, token)) if *id == job => token.clone(),
+            _ => {
+                let token = CancellationToken::new();
+                if is_cancelled {
+                    token.cancel();
+                }
+                *slot = Some((job, token.clone()));
+                token
+            }
+        }
     }
 
     async fn partial(self: &Arc<Self>, job: JobId, part: Frames) -> Result<(), PartialError> {
@@ -386,24 +410,19 @@ impl Link {
 
 fn collect(state: &mut LinkState) -> Work {
     let mut work = Work::default();
-    while let Some(Outgoing { conversation, message }) = state.jobs.poll_transmit() {
-        if let Some(open) = state.conversation.as_ref().filter(|open| open.id == conversation) {
-            work.sends.push((open.socket.clone(), message));
+    let messages = std::iter::from_fn(|| state.jobs.poll_transmit());
+    let open = state.conversation.as_ref().zip(state.outbox.as_ref());
+    match open {
+        // Under the state's lock, so that they leave in the order in which they were decided on
+        Some((open, outbox)) => {
+            let of_this = messages.filter(|outgoing| outgoing.conversation == open.id);
+            work.send = outbox.put(of_this.map(|outgoing| outgoing.message)).then(|| outbox.clone());
         }
+        None => messages.for_each(drop),
     }
     while let Some(event) = state.jobs.poll_event() {
         match event {
-            JobEvent::Start(job) => {
-                let token = CancellationToken::new();
-                let index = job.id.index();
-                if index >= state.tokens.len() {
-                    state.tokens.resize_with(index + 1, || None);
-                }
-                if let Some(slot) = state.tokens.get_mut(index) {
-                    *slot = Some((job.id, token.clone()));
-                }
-                work.starts.push((job, token));
-            }
+            JobEvent::Start(job) => work.starts.push(job),
             JobEvent::Cancel { job, cause } => {
                 tracing::debug!(?cause, "a request is wanted no longer");
                 let known = state.tokens.get(job.index()).and_then(Option::as_ref).filter(|(id, _)| *id == job);
@@ -430,14 +449,6 @@ fn collect(state: &mut LinkState) -> Work {
     work
 }
 
-/// Sends in order, waiting for room
-async fn send_patiently(unsent: VecDeque<(Socket, Frames)>) {
-    for (socket, message) in unsent {
-        // A failure is the conversation's end, of which its task tells
-        socket.send(message).await.ok();
-    }
-}
-
 impl Party for Link {
     fn on_open(self: &Arc<Self>, id: ConversationId, wire: Option<Wire>) {
         self.change(|state| state.jobs.handle_open(now(), id, wire));
@@ -458,33 +469,13 @@ impl Party for Link {
     }
 }
 
-/// One request from its beginning to its end
-async fn run<H: Handler>(handler: Arc<H>, request: Request) {
-    let (link, id) = (request.link(), request.id());
-    // Also what it does before its first await, and what it drops at the end, belongs to it
-    let mut handling = pin!(async { handler.handle(request).await });
-    let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(result)) => Poll::Ready(result),
-        Err(_) => {
-            tracing::error!(service = %link.service, "a handler panicked; its request is refused");
-            Poll::Ready(Err(Failure::new(Status::WORKER_FAILED, "the handler panicked")))
-        }
-    });
-    let result = caught.await;
-    link.finish(id, result).await;
-}
-
 /// Ends the worker when its driver ends, also with its runtime
 struct Alive(Arc<Link>);
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        let conversation = self.0.change(|state| {
-            state.jobs.abandon(now());
-            state.conversation.take()
-        });
-        conversation.iter().for_each(Conversation::end);
+        self.0.change(|state| state.jobs.abandon(now()));
+        end_conversation(&self.0, |_| true);
     }
 }
 
@@ -515,6 +506,7 @@ fn perform(link: &Arc<Link>, action: Action) {
             Ok(conversation) => {
                 let begun = conversation.clone();
                 let mut state = link.lock();
+                state.outbox = Some(Arc::new(Outbox::new(conversation.clone())));
                 state.conversation = Some(conversation);
                 state.closing += 1;
                 drop(state);
@@ -522,10 +514,17 @@ fn perform(link: &Arc<Link>, action: Action) {
             }
             Err(loss) => link.on_lost(id, loss),
         },
-        Action::Close(id) => {
-            let ended = link.lock().conversation.take_if(|open| open.id == id);
-            ended.iter().for_each(Conversation::end);
-        }
+        Action::Close(id) => end_conversation(link, |open| open == id),
+    }
+}
+
+/// Ends the conversation, if it is the one that is meant, when all that was said in it before is with its socket
+fn end_conversation(link: &Link, is_meant: impl FnOnce(ConversationId) -> bool) {
+    let mut state = link.lock();
+    let ended = state.conversation.take_if(|open| is_meant(open.id)).and_then(|_| state.outbox.take());
+    drop(state);
+    if let Some(outbox) = ended {
+        outbox.end();
     }
 }
 

@@ -7,7 +7,7 @@ use smallvec::smallvec;
 use testkit::Clock;
 
 use super::*;
-use crate::wire::{Body, Command, RequestOptions, WorkerCommand, WorkerOrder, decode};
+use crate::wire::{Body, Command, RequestOptions, Status, WorkerCommand, WorkerOrder, decode};
 
 const MS: Duration = Duration::from_millis(1);
 

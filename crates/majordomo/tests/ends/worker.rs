@@ -83,6 +83,93 @@ async fn handlers_run_at_the_same_time() {
 }
 
 #[tokio::test]
+async fn requests_that_come_together_hold_each_other_up_in_nothing() {
+    const ROUNDS: u64 = 12;
+    let released = Arc::new(tokio::sync::Semaphore::new(0));
+    let waiting = released.clone();
+    let handler = move |request: Request| {
+        let released = waiting.clone();
+        async move {
+            match request.body().first() {
+                b"panic" => panic!("the test's panic"),
+                b"wait" => drop(released.acquire().await?),
+                // Longer than others are to be kept from beginning
+                b"compute" => {
+                    let began = std::time::Instant::now();
+                    while began.elapsed() < Duration::from_micros(200) {}
+                }
+                _ => {}
+            }
+            Ok::<_, Failure>(request.into_body())
+        }
+    };
+    let (broker, worker, ready) = ours(|builder| builder.concurrency(100).serve(handler).unwrap()).await;
+    for round in 0..ROUNDS {
+        // All of a round leave at once, as the test's task does not give way between them
+        for (place, body) in ["now", "wait", "panic", "now", "compute", "wait", "now"].into_iter().enumerate() {
+            let token: &'static str = format!("{:08}", round * 10 + place as u64).leak();
+            broker.ask(&ready, token, body).await;
+        }
+    }
+    let mut told = std::collections::BTreeMap::<String, u64>::new();
+    let mut hear = async |many: u64| {
+        for _ in 0..many {
+            let heard = broker.hear_more().await;
+            let said = match heard.worker() {
+                WorkerCommand::Final { body, .. } => String::from_utf8_lossy(&body[0]).into_owned(),
+                WorkerCommand::Refused { text, .. } => String::from_utf8_lossy(text).into_owned(),
+                other => panic!("{other:?}"),
+            };
+            *told.entry(said).or_default() += 1;
+        }
+        told.clone()
+    };
+    let at_once = hear(ROUNDS * 5).await;
+    let expected = [("compute", ROUNDS), ("now", 3 * ROUNDS), ("the handler panicked", ROUNDS)];
+    assert_eq!(at_once, expected.map(|(said, times)| (said.to_owned(), times)).into());
+    released.add_permits(1);
+    assert_eq!(hear(ROUNDS * 2).await["wait"], 2 * ROUNDS);
+    assert_eq!(worker.stats().running, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_farewell_overtakes_a_reply() {
+    const REQUESTS: usize = 16;
+    let context = Context::new();
+    let broker = Scripted::ours(&context).await;
+    for _ in 0..40 {
+        let released = Arc::new(tokio::sync::Semaphore::new(0));
+        let waiting = released.clone();
+        let handler = move |request: Request| {
+            let released = waiting.clone();
+            async move {
+                released.acquire().await?.forget();
+                Ok::<_, Failure>(request.into_body())
+            }
+        };
+        let worker = builder(&context, &broker).concurrency(REQUESTS as u32).serve(handler).unwrap();
+        let ready = broker.hear_more().await;
+        assert!(ready.is_ready());
+        broker.order(&ready, WorkerOrder::Heartbeat).await;
+        for place in 0..REQUESTS {
+            broker.ask(&ready, format!("{place:08}").leak(), "x").await;
+        }
+        while worker.stats().running < REQUESTS {
+            tokio::task::yield_now().await;
+        }
+        worker.drain();
+        released.add_permits(REQUESTS);
+        assert!(matches!(broker.hear_more().await.worker(), WorkerCommand::Draining));
+        for _ in 0..REQUESTS {
+            let heard = broker.hear_more().await;
+            assert!(matches!(heard.worker(), WorkerCommand::Final { .. }), "{heard:?}");
+        }
+        assert_eq!(broker.hear_more().await.worker(), &WorkerCommand::Disconnect);
+        assert_eq!(worker.ended().await.abandoned, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_panic_is_a_refusal_and_the_worker_goes_on() {
     let handler = async |request: Request| {
         assert_ne!(request.body().first(), b"poison", "the test's panic");

@@ -556,6 +556,28 @@ fn a_full_disk_is_said_to_be_full_and_loses_nothing() {
 }
 
 #[test]
+fn of_several_queues_in_one_go_those_that_fit_are_stored() {
+    let stage = Stage::with(StoreOptions::default().max_file_octets(400_000));
+    let store = stage.open();
+    let queue = store.queue("work").unwrap();
+    while queue.enqueue(NewEntry::new([vec![b'x'; 3000]])).wait().is_ok() {}
+    for held in queue.lease(10, secs(30)).wait().unwrap().entries {
+        queue.ack(held.ticket).wait().unwrap();
+    }
+    let entries = [("work", 1), ("other", 100_000), ("", 1), ("other", 1)];
+    let entries = entries.map(|(name, size)| (name.into(), NewEntry::new([vec![b'y'; size]])));
+    let outcomes = store.enqueue_many(entries).wait().unwrap();
+    let [Ok(first), Err(StoreError::DiskFull { .. }), Err(StoreError::BadName { .. }), Ok(last)] = &outcomes[..] else {
+        panic!("{outcomes:?}");
+    };
+    for id in [first.id, last.id] {
+        assert!(matches!(store.find(id).wait().unwrap(), Found::Pending { .. }));
+    }
+    assert_eq!(store.queue("other").unwrap().stats().wait().unwrap().waiting, 1);
+    assert!(store.inspect().unwrap().fsck(|_| {}).unwrap().is_clean());
+}
+
+#[test]
 fn a_checkpoint_keeps_the_log_short_and_a_close_leaves_none() {
     let stage = Stage::new();
     let store = stage.open();
