@@ -116,7 +116,8 @@ pub struct Broker {
     reserved: Vec<Reserved>,
     requests: Slab<Request>,
     /// Requests by their clients' numbers; clients choose those, so that the hash has to be keyed (std's is)
-    by_client_id: HashMap<(u32, u64), u32>,
+    // A client chooses half of the key, but not the seed, and has a bounded number of them
+    by_client_id: HashMap<(u32, u64), u32, foldhash::quality::RandomState>,
     keys: Keys,
     keys_timer: Option<(wheel::TimerId, Instant)>,
     timers: Wheel<Timer>,
@@ -183,7 +184,7 @@ impl Broker {
             tells_workers: false,
             reserved: Vec::new(),
             requests: Slab::new(),
-            by_client_id: HashMap::new(),
+            by_client_id: HashMap::default(),
             keys: Keys::new(seed),
             keys_timer: None,
             timers: Wheel::new(now),

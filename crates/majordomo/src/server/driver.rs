@@ -1,5 +1,7 @@
 //! The loop around a broker: messages in, messages out, and time.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,8 @@ pub(super) struct Driver {
     /// Messages to send, and what each is, in the same order
     messages: Vec<Message>,
     kinds: Vec<(PeerKey, TransmitKind)>,
+    /// How connections are sent to. `Shared` has the same for others, behind a lock that no message need take
+    routes: HashMap<PeerKey, Bytes, foldhash::fast::RandomState>,
     /// Connections that ended
     gone: Vec<PeerKey>,
     log: Log,
@@ -26,8 +30,8 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(socket: Socket, shared: Arc<Shared>, locals: mpsc::UnboundedSender<Local>) -> Self {
-        let (received, messages, kinds, gone) = Default::default();
-        Self { socket, shared, locals, received, messages, kinds, gone, log: Log::default() }
+        let (received, messages, kinds, routes, gone) = Default::default();
+        Self { socket, shared, locals, received, messages, kinds, routes, gone, log: Log::default() }
     }
 
     /// Until it is stopped or the socket is closed
@@ -86,7 +90,10 @@ impl Driver {
                 self.log.tell(now, &event, &peers);
             }
             // Not before what they did is told
-            self.gone.drain(..).for_each(|peer| peers.remove(peer));
+            for peer in self.gone.drain(..) {
+                peers.remove(peer);
+                self.routes.remove(&peer);
+            }
             if self.received.is_empty() {
                 return broker.poll_timeout();
             }
@@ -105,7 +112,9 @@ impl Driver {
                 self.gone.push(peer);
                 continue;
             }
-            if shared.peers().enter(peer, routing_id, &from) {
+            if let Entry::Vacant(place) = self.routes.entry(peer) {
+                place.insert(routing_id);
+                shared.peers().enter(peer, &from);
                 let principal = principal_of(&from);
                 if !principal.is_empty() {
                     broker.identify(peer, principal);
@@ -122,8 +131,7 @@ impl Driver {
     fn transmit(&mut self, broker: &mut Broker, shared: &Shared, now: Instant) {
         loop {
             while let Some(Transmit { to, mut message, kind }) = broker.poll_transmit() {
-                let peers = shared.peers();
-                match peers.routing_id(to) {
+                match self.routes.get(&to) {
                     Some(routing_id) => {
                         message.push_front(routing_id.clone());
                         self.messages.push(message);
