@@ -14,6 +14,9 @@
 //! then others are asked whether they hear it, then it is suspected, and everybody is told. Whoever is suspected hears of it
 //! from any neighbour that it still has and contradicts with a greater refutation; if it doesn't in time, it is gone, as
 //! each node finds for itself. Between two beliefs of one life the greater (refutation, status) wins everywhere.
+//!
+//! Who has no neighbour left is watched by nobody, and what is beyond a lost node can't be heard: such members are found by
+//! who is whose neighbour (`reach.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -25,6 +28,7 @@ use crate::event::{Health, Member, MemberChange, MemberStatus};
 use crate::record::{Incarnation, NodeId};
 use crate::wire::tidings::StatusUpdate;
 
+mod reach;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -63,6 +67,7 @@ pub(super) struct Members {
     max_members: usize,
     identity: Identity,
     name: String,
+    endpoints: Vec<String>,
     started: Instant,
     refutation: u64,
     has_left: bool,
@@ -79,6 +84,10 @@ pub(super) struct Members {
     nonce: u64,
     /// When its health was last found to be better
     recovered_at: Instant,
+    /// When it last blamed itself for an answer that didn't come
+    doubted_at: Instant,
+    /// When it is next seen to who can be reached at all
+    survey_at: Option<Instant>,
     outputs: VecDeque<Output>,
 }
 
@@ -95,8 +104,10 @@ struct Belief {
     suspicion: Option<Suspicion>,
     /// While it is gone: when it is forgotten
     forget_at: Option<Instant>,
-    /// This node lost it, and has nobody left to ask or tell: a belief that isn't shared
+    /// This node can't reach it, whatever others can: a belief that isn't shared
     is_out_of_reach: bool,
+    /// Its neighbours, if it has told
+    neighbours: Option<Vec<NodeId>>,
     /// When it was last told that it is taken for dead or dying
     told_at: Option<Instant>,
 }
@@ -116,6 +127,8 @@ enum Timer {
     Suspicion(NodeId),
     /// A member was gone for long
     Forget(NodeId),
+    /// Members came or went a while ago: some may be out of reach
+    Survey,
 }
 
 impl Members {
@@ -129,6 +142,7 @@ impl Members {
             max_members: config.quotas.max_owners,
             identity,
             name: config.name.clone(),
+            endpoints: Vec::new(),
             started: now,
             refutation: 0,
             has_left: false,
@@ -142,6 +156,8 @@ impl Members {
             grace_until: now,
             nonce: 0,
             recovered_at: now,
+            doubted_at: now,
+            survey_at: None,
             outputs: VecDeque::new(),
         }
     }
@@ -155,6 +171,10 @@ impl Members {
         name: &str,
         endpoints: &[String],
     ) {
+        if id == self.identity.id {
+            name.clone_into(&mut self.name);
+            self.endpoints = endpoints.to_vec();
+        }
         if !self.on_life(now, id, incarnation) {
             return;
         }
@@ -208,6 +228,7 @@ impl Members {
                 Timer::Watch(id) => self.on_watch_timer(now, id),
                 Timer::Suspicion(id) => self.on_suspicion_timer(now, id),
                 Timer::Forget(id) => self.on_forget_timer(now, id),
+                Timer::Survey => self.survey(now),
             }
         }
     }
@@ -245,7 +266,7 @@ impl Members {
             id: self.identity.id,
             incarnation: self.identity.incarnation,
             name: self.name.clone(),
-            endpoints: Vec::new(),
+            endpoints: self.endpoints.clone(),
             status: self.own().status,
             since: now.saturating_duration_since(self.started),
             is_neighbour: false,
@@ -382,10 +403,14 @@ impl Members {
         }
         let is_out = belief.is_out();
         match (was_out, is_out) {
-            (false, true) => self.alive -= 1,
+            (false, true) => {
+                self.alive -= 1;
+                self.plan_survey(now);
+            }
             (true, false) => self.alive += 1,
             _ => {}
         }
+        let Some(belief) = self.members.get_mut(&update.id) else { return true };
         if let Some(at) = belief.forget_at.take() {
             self.timers.remove(&(at, Timer::Forget(update.id)));
         }
@@ -512,6 +537,7 @@ impl Belief {
             suspicion: None,
             forget_at: None,
             is_out_of_reach: false,
+            neighbours: None,
             told_at: None,
         }
     }

@@ -87,6 +87,9 @@ impl Node {
 
     /// A reserved key has changed
     pub(super) fn on_reserved(&mut self, now: Instant, key: &[u8]) {
+        if let Some(id) = key.strip_prefix(LINKS.as_bytes()).and_then(parse_id) {
+            return self.on_neighbours(now, key, id);
+        }
         let Some(id) = key.strip_prefix(NODE.as_bytes()).and_then(parse_id) else { return };
         if id == self.identity.id {
             return;
@@ -97,6 +100,16 @@ impl Node {
         let endpoints = description.get("endpoints").and_then(Value::as_array).into_iter().flatten();
         let endpoints = endpoints.filter_map(Value::as_str).take(16).map(str::to_owned).collect::<Vec<_>>();
         self.members.on_member(now, id, tuple.dot.incarnation, name, &endpoints);
+        // It may have told of its neighbours before it told of itself
+        let links = format!("{LINKS}{id}");
+        self.on_neighbours(now, links.as_bytes(), id);
+    }
+
+    fn on_neighbours(&mut self, now: Instant, key: &[u8], id: NodeId) {
+        let Some(tuple) = self.table.tuple(now, key) else { return };
+        let Ok(Value::Array(neighbours)) = serde_json::from_slice(&tuple.value) else { return };
+        let neighbours = neighbours.iter().filter_map(Value::as_str).filter_map(|id| parse_id(id.as_bytes()));
+        self.members.on_neighbours(now, id, tuple.dot.incarnation, neighbours.take(MOST_NEIGHBOURS).collect());
     }
 }
 
@@ -112,6 +125,8 @@ fn parse_id(digits: &[u8]) -> Option<NodeId> {
 
 const NODE: &str = "$tidings/node/";
 const LINKS: &str = "$tidings/links/";
+/// Of one node
+const MOST_NEIGHBOURS: usize = 65_536;
 /// Neighbours are told at most so often
 const LINKS_PAUSE: Duration = Duration::from_secs(10);
 /// And not before it is likely that all that come at first are there

@@ -97,6 +97,20 @@ impl Net {
         self.collect();
     }
 
+    /// Their records of links reach everybody
+    fn tell_neighbours(&mut self) {
+        for host in 0..self.hosts.len() {
+            let ends = self.links.values().filter(|(a, b)| *a == host || *b == host);
+            let neighbours: Vec<NodeId> = ends.map(|(a, b)| id(a + b - host)).collect();
+            for (number, other) in self.hosts.iter_mut().enumerate() {
+                if number != host {
+                    other.members.on_neighbours(self.now, id(host), Incarnation(1), neighbours.clone());
+                }
+            }
+        }
+        self.collect();
+    }
+
     fn link(&mut self, a: usize, b: usize) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
@@ -544,4 +558,45 @@ fn a_hub_of_many_leaves_is_not_kept_busy() {
     net.run(60 * S);
     assert_eq!(net.told(0, 9), [Suspect, Gone], "and a leaf that hangs is found all the same");
     assert_eq!(net.told(7, 9), [Suspect, Gone]);
+}
+
+#[test]
+fn whoever_is_beyond_a_lost_node_is_out_of_reach_until_there_is_another_way() {
+    // 0 - 1 - 2 - 3 - 4, and 2 is lost: 3 and 4 are well, but not for 0 and 1
+    let mut net = Net::new(5, &[(0, 1), (1, 2), (2, 3), (3, 4)]);
+    net.tell_neighbours();
+    net.run(10 * S);
+    net.crash(2);
+    net.run(60 * S);
+    for (at, others) in [(0, [3, 4]), (1, [3, 4]), (3, [0, 1]), (4, [0, 1])] {
+        assert_eq!(net.told(at, 2), [Suspect, Gone]);
+        for other in others {
+            assert_eq!(net.told(at, other), [Gone], "{other} at {at}");
+            assert!(net.hosts[at].present.contains(&(id(other), false)));
+        }
+    }
+    assert!(net.hosts[0].members.snapshot().iter().all(|update| update.id == id(2)), "it isn't said to others");
+    net.link(1, 3);
+    net.tell_neighbours();
+    net.run(60 * S);
+    for (at, others) in [(0, [3, 4]), (1, [3, 4]), (3, [0, 1]), (4, [0, 1])] {
+        for other in others {
+            assert_eq!(net.told(at, other), [Gone, Up], "{other} at {at}");
+            assert!(net.hosts[at].present.contains(&(id(other), true)));
+        }
+    }
+}
+
+#[test]
+fn whoever_dies_with_its_only_neighbour_is_found_too() {
+    let mut net = Net::new(5, &[(0, 1), (1, 2), (2, 0), (2, 3), (3, 4)]);
+    net.tell_neighbours();
+    net.run(10 * S);
+    net.crash(4);
+    net.crash(3);
+    net.run(60 * S);
+    for host in 0..3 {
+        assert_eq!(net.told(host, 3), [Suspect, Gone]);
+        assert_eq!(net.told(host, 4), [Gone], "nobody is left who could accuse it");
+    }
 }

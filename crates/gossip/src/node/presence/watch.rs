@@ -34,8 +34,8 @@ enum State {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
-    /// It was sent PING with this number
-    Pinged(u64),
+    /// It was sent PING with this number, and so many before it
+    Pinged(u64, u8),
     /// Its last link was lost without a goodbye, or it was accused already: it may come back
     Lost,
     /// Others were asked about it
@@ -105,9 +105,9 @@ impl Members {
 
     pub(in crate::node) fn on_ack(&mut self, now: Instant, link: LinkId, nonce: u64) {
         let watch = self.links.get(&link).and_then(|id| self.watches.get(id));
-        if watch
-            .is_some_and(|watch| matches!(watch.state, State::Silent { step: Step::Pinged(sent), .. } if sent == nonce))
-        {
+        if watch.is_some_and(
+            |watch| matches!(watch.state, State::Silent { step: Step::Pinged(sent, _), .. } if sent == nonce),
+        ) {
             self.recover(now);
         }
         self.on_heard(now, link);
@@ -161,8 +161,10 @@ impl Members {
             }
             State::Silent { until, .. } if now < until => self.arm_watch(id, until),
             State::Silent { .. } if now < self.grace_until => self.arm_watch(id, self.grace_until),
-            State::Silent { since, step: Step::Pinged(_), .. } => {
-                if !is_out {
+            State::Silent { step: Step::Pinged(_, tries), .. } if tries < MAX_TRIES => self.ping(now, id),
+            State::Silent { since, step: Step::Pinged(..), .. } => {
+                if !is_out && now.saturating_duration_since(self.doubted_at) >= self.probe_interval * RECOVERY {
+                    self.doubted_at = now;
                     self.doubt();
                 }
                 if !self.is_own_fault(now, id) {
@@ -184,7 +186,11 @@ impl Members {
         let (nonce, until) = (self.nonce, now + self.stretched(self.probe_timeout));
         let Some(watch) = self.watches.get_mut(&id) else { return };
         let since = watch.state.since().unwrap_or(now);
-        watch.state = State::Silent { since, until, step: Step::Pinged(nonce) };
+        let tries = match watch.state {
+            State::Silent { step: Step::Pinged(_, tries), .. } if tries < MAX_TRIES => tries + 1,
+            _ => 0,
+        };
+        watch.state = State::Silent { since, until, step: Step::Pinged(nonce, tries) };
         let turn = usize::try_from(nonce).unwrap_or_default().checked_rem(watch.links.len());
         if let Some(link) = turn.and_then(|turn| watch.links.get(turn)) {
             self.outputs.push_back(Output::Ping(*link, nonce));
@@ -209,6 +215,9 @@ impl Members {
         }
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.state = State::Silent { since, until, step: Step::Asked };
+            if let Some(link) = watch.links.first() {
+                self.outputs.push_back(Output::Ping(*link, self.nonce));
+            }
             self.arm_watch(id, until);
         }
     }
@@ -226,7 +235,6 @@ impl Members {
             Some(watch) if watch.doubts < MAX_DOUBTS => watch.doubts += 1,
             _ => return false,
         }
-        self.doubt();
         self.ping(now, id);
         true
     }
@@ -330,6 +338,8 @@ impl State {
 
 /// How long a neighbour may take to come back after its link was lost
 const RETURN_TIME: Duration = Duration::from_secs(1);
+/// How often PING is sent once more before others are asked: a network may lose some
+const MAX_TRIES: u8 = 2;
 /// Neighbours that are asked about a silent one
 const ASKED: usize = 3;
 /// Neighbours whose question is remembered until the one that it is about is heard

@@ -12,6 +12,7 @@ use crate::simulation::{Latency, LinkModel, Network, PartyId, Setup, Topology, T
 
 mod blocked;
 mod hostile;
+mod presence;
 mod repairing;
 mod spreading;
 
