@@ -22,6 +22,7 @@ pub mod node;
 pub use node::{Action, Node, NodeStats, PutError, Transmit, ViewState, Written};
 
 pub mod actor;
+pub use actor::{Actor, ActorEnded};
 mod context;
 pub mod driver;
 pub use driver::{Access, Change, ConnectOptions, Events, Gossip, GossipBuilder, LinkError, StopReport, Watch};

@@ -18,6 +18,7 @@ use crate::record::{Incarnation, NodeId};
 /// Chooses what a node has that can't be changed later
 ///
 /// Made by [`Gossip::builder`].
+#[derive(Clone)]
 #[must_use]
 pub struct GossipBuilder {
     context: Context,

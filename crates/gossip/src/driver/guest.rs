@@ -162,7 +162,7 @@ impl Guest {
 }
 
 /// What a command of one reply is answered
-pub(super) fn reply(house: &mut House, now: Instant, command: Command) -> Message {
+pub(crate) fn reply(house: &mut House, now: Instant, command: Command) -> Message {
     let json = |first: &'static str, value: Value| message([word(first), Bytes::from(value.to_string())]);
     match command {
         Command::Get { key, is_long } => match house.node.get(now, &key) {

@@ -19,8 +19,8 @@ use super::text;
 use super::watch::{Queue, Watches};
 use crate::config::{LinkId, LinkInfo, Side, Wire};
 use crate::event::{Event, HangUp};
-use crate::node::{Action, Node, Transmit};
-use crate::record::NodeId;
+use crate::node::{Action, Node, PutError, Transmit, Written};
+use crate::record::{Lifetime, NodeId};
 use crate::wire::zgossip::{self, ZgossipMessage};
 
 /// A node and its connections
@@ -299,7 +299,7 @@ impl House {
     }
 
     /// Hands the node's events on, in order
-    pub(super) fn tell(&mut self, now: Instant) {
+    pub(crate) fn tell(&mut self, now: Instant) {
         while let Some(event) = self.node.poll_event() {
             match &event {
                 Event::Put { .. } | Event::Removed { .. } => self.watches.tell(&event),
@@ -412,6 +412,23 @@ impl House {
                 Served::Waits => self.guest_waits = true,
             }
         }
+    }
+
+    // ---- What handles and actors ask ----
+
+    pub(crate) fn put(
+        &mut self,
+        now: Instant,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        lifetime: Lifetime,
+    ) -> Result<Written, PutError> {
+        self.node.put(now, key, value, lifetime)
+    }
+
+    /// How many tuples are known, without the nodes' own
+    pub(crate) fn len(&self) -> usize {
+        self.node.len()
     }
 
     /// Adds a watch, which first tells what is known

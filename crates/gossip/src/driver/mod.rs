@@ -40,6 +40,7 @@ use crate::record::{Lifetime, NodeId, Tuple};
 mod builder;
 pub use builder::GossipBuilder;
 mod guest;
+pub(crate) use guest::reply;
 mod house;
 pub use house::Counts;
 pub(crate) use house::House;
@@ -55,7 +56,7 @@ pub use report::{Graph, GraphNode, MemberRow, PeerRow, Status, figures};
 mod run;
 pub(crate) mod text;
 mod watch;
-pub(crate) use watch::{Bound, Queue};
+pub(crate) use watch::{Bound, Entry, Queue, is_reserved};
 pub use watch::{Change, Watch};
 
 /// A node that runs
@@ -251,7 +252,7 @@ impl Gossip {
         value: impl Into<Bytes>,
         lifetime: Lifetime,
     ) -> Result<Written, PutError> {
-        let written = self.shared().with(|house, now| house.node.put(now, key, value, lifetime));
+        let written = self.shared().with(|house, now| house.put(now, key, value, lifetime));
         // Whoever puts many lets the node's own task run in between
         tokio::task::coop::consume_budget().await;
         written
@@ -476,6 +477,11 @@ impl Shared {
 
     fn look<T>(&self, look: impl FnOnce(&Node, Instant) -> T) -> T {
         look(&self.house().node, now())
+    }
+
+    /// The first tuple behind a key, of those under a prefix
+    pub(crate) fn tuple_after(&self, prefix: &[u8], after: Option<&[u8]>) -> Option<Tuple> {
+        self.look(|node, now| node.tuples_after(now, prefix, after).next())
     }
 
     /// Adds a watch

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
+use tidings_zmtp::Message;
 use tokio::sync::Notify;
 
 use super::Shared;
@@ -86,13 +87,27 @@ impl Watch {
     }
 }
 
-/// What waits for one watch
+/// What waits for one watch, or for an actor's pipe
 #[derive(Debug)]
 pub(crate) struct Queue {
     prefix: Bytes,
     bound: Bound,
     inner: Mutex<Inner>,
-    pub(crate) told: Notify,
+    /// Whoever reads it waits here; the same one may read several
+    told: Arc<Notify>,
+}
+
+/// What waits in a queue
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Change(Change),
+    /// A reply, among the changes where it was made; never left out
+    Reply(Message),
+    /// All tuples under a prefix, to be read when its turn comes
+    List {
+        prefix: Bytes,
+        is_long: bool,
+    },
 }
 
 /// How much may wait for a watch
@@ -111,8 +126,10 @@ impl Default for Bound {
 
 #[derive(Debug)]
 struct Inner {
-    changes: VecDeque<Change>,
+    entries: VecDeque<Entry>,
     octets: usize,
+    /// How many of the entries are changes
+    changes: usize,
     /// How many of the changes, the first, are what is known: they don't count for the bound
     known: usize,
     /// Of what is known, the keys up to this one were told; `None` when all were
@@ -128,17 +145,23 @@ struct Inner {
 impl Queue {
     /// One that first tells what is known
     pub(crate) fn new(prefix: Bytes, bound: Bound) -> Arc<Self> {
-        Self::at(prefix, bound, Some(None))
+        Self::at(prefix, bound, Some(None), Arc::default())
+    }
+
+    /// The same, read by somebody who waits for others as well
+    pub(crate) fn beside(prefix: Bytes, bound: Bound, told: Arc<Notify>) -> Arc<Self> {
+        Self::at(prefix, bound, Some(None), told)
     }
 
     /// One that tells changes alone, unless it was full
-    pub(crate) fn of_changes(prefix: Bytes, bound: Bound) -> Arc<Self> {
-        Self::at(prefix, bound, None)
+    pub(crate) fn of_changes(prefix: Bytes, bound: Bound, told: Arc<Notify>) -> Arc<Self> {
+        Self::at(prefix, bound, None, told)
     }
 
-    fn at(prefix: Bytes, bound: Bound, told_to: Option<Option<Bytes>>) -> Arc<Self> {
-        let inner = Inner { changes: VecDeque::new(), octets: 0, known: 0, told_to, missed: 0, ended: false };
-        Arc::new(Self { prefix, bound, inner: Mutex::new(inner), told: Notify::new() })
+    fn at(prefix: Bytes, bound: Bound, told_to: Option<Option<Bytes>>, told: Arc<Notify>) -> Arc<Self> {
+        let (entries, octets, changes, known, missed, ended) = Default::default();
+        let inner = Inner { entries, octets, changes, known, told_to, missed, ended };
+        Arc::new(Self { prefix, bound, inner: Mutex::new(inner), told })
     }
 
     pub(crate) fn prefix(&self) -> &Bytes {
@@ -160,51 +183,64 @@ impl Queue {
             // It will be told as it is when its turn comes
             return;
         }
-        let octets = inner.octets + size(&change);
-        if inner.changes.len() - inner.known >= self.bound.changes || octets > self.bound.octets {
+        if inner.changes - inner.known >= self.bound.changes || inner.octets + size(&change) > self.bound.octets {
             inner.begin_anew(1);
         } else {
-            inner.octets = octets;
-            inner.changes.push_back(change);
+            inner.add(change);
         }
         drop(inner);
         self.told.notify_one();
     }
 
-    /// The next change; `None` when there is none, or what is known has to be asked for first
-    pub(crate) fn pop(&self) -> Option<Change> {
-        let mut inner = self.lock();
-        let change = inner.changes.pop_front()?;
-        inner.known = inner.known.saturating_sub(1);
-        inner.octets = inner.octets.saturating_sub(size(&change));
-        Some(change)
+    /// Adds a reply behind the changes that there are
+    pub(crate) fn reply(&self, reply: Entry) {
+        self.lock().entries.push_back(reply);
+        self.told.notify_one();
     }
 
-    /// Puts back what was fetched and could not be used
-    pub(crate) fn unpop(&self, change: Change) {
+    /// The next change, of a queue that has nothing else; `None` when there is none, or what is known has to be asked for first
+    pub(crate) fn pop(&self) -> Option<Change> {
+        match self.pop_entry()? {
+            Entry::Change(change) => Some(change),
+            Entry::Reply(_) | Entry::List { .. } => None,
+        }
+    }
+
+    /// The next entry; `None` when there is none, or what is known has to be asked for first
+    pub(crate) fn pop_entry(&self) -> Option<Entry> {
         let mut inner = self.lock();
-        inner.octets += size(&change);
-        inner.known += 1;
-        inner.changes.push_front(change);
+        let entry = inner.entries.pop_front()?;
+        if let Entry::Change(change) = &entry {
+            inner.changes -= 1;
+            inner.known = inner.known.saturating_sub(1);
+            inner.octets = inner.octets.saturating_sub(size(change));
+        }
+        Some(entry)
+    }
+
+    /// How many replies wait
+    pub(crate) fn replies(&self) -> usize {
+        let inner = self.lock();
+        inner.entries.len() - inner.changes
     }
 
     /// Whether [`refill`](Self::refill) has something to add
     pub(crate) fn is_due(&self) -> bool {
         let inner = self.lock();
-        inner.changes.is_empty() && inner.told_to.is_some()
+        inner.entries.is_empty() && inner.told_to.is_some()
     }
 
     /// Adds more of what is known: `known` gives the tuples behind a key, in order, for as long as it is told to go on; called where
     /// no change can come in between
     pub(crate) fn refill(&self, known: impl FnOnce(Option<&[u8]>, &mut dyn FnMut(Tuple) -> bool)) {
         let mut inner = self.lock();
-        if !inner.changes.is_empty() {
+        if !inner.entries.is_empty() {
             return;
         }
         let Some(told_to) = inner.told_to.take() else { return };
         if inner.missed > 0 {
             let count = std::mem::take(&mut inner.missed);
-            inner.changes.push_back(Change::Missed { count });
+            inner.add(Change::Missed { count });
         }
         let (mut octets, mut count, mut last) = (0, 0, None);
         known(told_to.as_deref(), &mut |tuple| {
@@ -212,15 +248,14 @@ impl Queue {
             let change = Change::Put { tuple, previous: None };
             octets += size(&change);
             count += 1;
-            inner.changes.push_back(change);
+            inner.add(change);
             count < PIECE && octets < PIECE_OCTETS
         });
-        inner.octets += octets;
         match last {
             Some(last) => inner.told_to = Some(Some(last)),
-            None => inner.changes.push_back(Change::Current),
+            None => inner.add(Change::Current),
         }
-        inner.known = inner.changes.len();
+        inner.known = inner.changes;
     }
 
     pub(crate) fn end(&self) {
@@ -233,18 +268,37 @@ impl Queue {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().changes.len()
+        self.lock().changes
+    }
+
+    /// Who waits for it
+    pub(crate) fn told(&self) -> &Arc<Notify> {
+        &self.told
     }
 }
 
 impl Inner {
-    /// Empties the queue, and has all be told that is known
+    fn add(&mut self, change: Change) {
+        self.octets += size(&change);
+        self.changes += 1;
+        self.entries.push_back(Entry::Change(change));
+    }
+
+    /// Empties the queue of changes, and has all be told that is known
     fn begin_anew(&mut self, missed: u64) {
-        let left_out = self.changes.iter().filter(|change| !matches!(change, Change::Current | Change::Missed { .. }));
-        let before = self.changes.iter().map(|change| if let Change::Missed { count } = change { *count } else { 0 });
-        self.missed += missed + left_out.count() as u64 + before.sum::<u64>();
-        self.changes.clear();
-        (self.octets, self.known) = (0, 0);
+        self.missed += missed;
+        self.entries.retain(|entry| match entry {
+            Entry::Change(change) => {
+                self.missed += match change {
+                    Change::Put { .. } | Change::Removed { .. } => 1,
+                    Change::Missed { count } => *count,
+                    Change::Current => 0,
+                };
+                false
+            }
+            Entry::Reply(_) | Entry::List { .. } => true,
+        });
+        (self.octets, self.changes, self.known) = (0, 0, 0);
         self.told_to = Some(None);
     }
 }
@@ -391,7 +445,7 @@ mod tests {
     #[test]
     fn who_is_slow_begins_anew() {
         let mut watches = Watches::default();
-        let queue = Queue::of_changes(Bytes::new(), Bound { changes: 3, octets: 1000 });
+        let queue = Queue::of_changes(Bytes::new(), Bound { changes: 3, octets: 1000 }, Arc::default());
         watches.add(&queue);
         for key in ["1", "2", "3"] {
             watches.tell(&put(key));
@@ -412,7 +466,7 @@ mod tests {
     #[test]
     fn octets_are_bounded_too_and_are_given_back() {
         let mut watches = Watches::default();
-        let queue = Queue::of_changes(Bytes::new(), Bound { changes: 1000, octets: 10 });
+        let queue = Queue::of_changes(Bytes::new(), Bound { changes: 1000, octets: 10 }, Arc::default());
         watches.add(&queue);
         for _ in 0..20 {
             watches.tell(&put("1234"));
@@ -428,7 +482,7 @@ mod tests {
     #[test]
     fn what_a_node_drops_makes_everybody_begin_anew() {
         let mut watches = Watches::default();
-        let queue = Queue::of_changes(Bytes::new(), Bound::default());
+        let queue = Queue::of_changes(Bytes::new(), Bound::default(), Arc::default());
         watches.add(&queue);
         watches.tell(&put("1"));
         watches.tell(&Event::Missed { count: 4 });
