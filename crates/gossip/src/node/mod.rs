@@ -426,19 +426,20 @@ impl Node {
     }
 
     /// All tuples whose keys begin so, in the order of their keys; reserved ones only if `prefix` begins with `$`
-    pub fn tuples(&self, now: Instant, prefix: &[u8]) -> impl Iterator<Item = Tuple> + '_ {
-        let with_reserved = prefix.first() == Some(&b'$');
-        self.table.tuples(now, prefix).filter(move |tuple| with_reserved || !table::is_reserved(&tuple.key))
+    pub fn tuples(&self, now: Instant, prefix: &[u8]) -> impl Iterator<Item = Tuple> + use<'_> {
+        self.tuples_after(now, prefix, None)
     }
 
     /// As [`tuples`](Self::tuples), those behind a key: a list can be read on where it was left
-    pub fn tuples_after<'a>(
-        &'a self,
+    pub fn tuples_after(
+        &self,
         now: Instant,
-        prefix: &'a [u8],
-        after: Option<&'a [u8]>,
-    ) -> impl Iterator<Item = Tuple> + 'a {
-        self.tuples(now, prefix).skip_while(move |tuple| after.is_some_and(|after| tuple.key <= after))
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = Tuple> + use<'_> {
+        let with_reserved = prefix.first() == Some(&b'$');
+        let tuples = self.table.tuples(now, prefix, after);
+        tuples.filter(move |tuple| with_reserved || !table::is_reserved(&tuple.key))
     }
 
     /// How many tuples are visible, without reserved ones

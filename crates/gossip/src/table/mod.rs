@@ -426,10 +426,20 @@ impl Table {
     }
 
     /// All tuples that are shown whose keys begin so, by key
-    pub(crate) fn tuples(&self, now: Instant, prefix: &[u8]) -> impl Iterator<Item = Tuple> + '_ {
+    pub(crate) fn tuples(
+        &self,
+        now: Instant,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = Tuple> + use<'_> {
         let prefix = Bytes::copy_from_slice(prefix);
-        let from = self.by_key.range(prefix.clone()..);
-        from.take_while(move |(key, _)| key.starts_with(&prefix))
+        let from = match after.filter(|after| **after >= *prefix) {
+            Some(after) => Bound::Excluded(Bytes::copy_from_slice(after)),
+            None => Bound::Included(prefix.clone()),
+        };
+        self.by_key
+            .range((from, Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(&prefix))
             .filter_map(move |(_, slot)| self.as_tuple(now, self.entries.get(*slot as usize)?))
     }
 
