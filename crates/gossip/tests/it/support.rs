@@ -102,18 +102,26 @@ pub(crate) async fn member_is(node: &Gossip, name: &str, status: MemberStatus) {
             events.next().await.unwrap();
         }
     };
-    soon(format!("{name} is {}; there are {:?}", status.name(), node.members()), becomes).await;
+    if tokio::time::timeout(LONG, becomes).await.is_err() {
+        panic!("not within {LONG:?}: {name} is {}; there are {:?}", status.name(), node.members());
+    }
 }
 
 /// Waits until a node has so many links
 pub(crate) async fn links(node: &Gossip, count: usize) {
-    let mut events = node.events();
-    let come = async {
-        while node.peers().len() != count {
-            events.next().await.unwrap();
+    eventually(|| format!("{count} links; there are {:?}", node.peers()), || node.peers().len() == count).await;
+}
+
+/// Looks until a condition holds: for what no event tells
+pub(crate) async fn eventually(what: impl Fn() -> String, holds: impl Fn() -> bool) {
+    let looking = async {
+        while !holds() {
+            tokio::task::yield_now().await;
         }
     };
-    soon(format!("{count} links; there are {:?}", node.peers()), come).await;
+    if tokio::time::timeout(LONG, looking).await.is_err() {
+        panic!("not within {LONG:?}: {}", what());
+    }
 }
 
 /// Waits for an event
