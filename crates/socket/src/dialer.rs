@@ -191,7 +191,8 @@ impl Dialer {
                 let (endpoint, code, reason) = (self.endpoint.clone(), ended.why.code(), ended.detail());
                 self.settle(Err(ConnectError::Refused { endpoint, code, reason }));
             } else if wait.is_none() {
-                self.settle(Err(ConnectError::GaveUp { endpoint: self.endpoint.clone(), reason: ended.detail() }));
+                let (endpoint, reason, breaks_off) = (self.endpoint.clone(), ended.detail(), again == Again::Slower);
+                self.settle(Err(ConnectError::GaveUp { endpoint, reason, breaks_off }));
             }
         }
         wait
@@ -211,7 +212,8 @@ impl Dialer {
         let wait = self.backoff.next_wait();
         self.shared.say(&self.name, || EventKind::ConnectFailed { error: error.to_string(), retry_in_ms: in_ms(wait) });
         if wait.is_none() {
-            self.settle(Err(ConnectError::GaveUp { endpoint: self.endpoint.clone(), reason: error.to_string() }));
+            let (endpoint, reason) = (self.endpoint.clone(), error.to_string());
+            self.settle(Err(ConnectError::GaveUp { endpoint, reason, breaks_off: false }));
         }
         wait
     }

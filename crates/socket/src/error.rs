@@ -164,6 +164,9 @@ pub enum ConnectError {
         endpoint: Endpoint,
         /// What the attempt ended in
         reason: String,
+        /// Whether the peer was reached, and broke off during the handshake as it does when a key is wrong, or when it is
+        /// just stopping
+        breaks_off: bool,
     },
     /// Not connected within the time that was given; attempts go on
     #[error("not connected to {endpoint} within {after:?}")]

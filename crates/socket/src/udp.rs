@@ -178,7 +178,14 @@ impl Sender {
             self.say(|| EventKind::ConnectFailed { error: failure.to_string(), retry_in_ms: in_ms(wait) });
             let Some(wait) = wait else {
                 let reason = failure.to_string();
-                settle(&outcome, Err(ConnectError::GaveUp { endpoint: Endpoint::Udp(self.endpoint.clone()), reason }));
+                settle(
+                    &outcome,
+                    Err(ConnectError::GaveUp {
+                        endpoint: Endpoint::Udp(self.endpoint.clone()),
+                        reason,
+                        breaks_off: false,
+                    }),
+                );
                 break self.end_reason();
             };
             tokio::select! {

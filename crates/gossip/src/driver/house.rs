@@ -291,7 +291,10 @@ impl House {
             let Some(action) = self.node.poll_action() else { break };
             match action {
                 Action::Dial { endpoint, node } => dials.push((endpoint, node)),
-                Action::HangUp { link, reason } => self.hang_up(router, link, reason),
+                Action::HangUp { link, reason } => {
+                    self.hang_up(router, link, reason);
+                    self.node.handle_link_down(now, link, reason.name());
+                }
             }
         }
         self.serve_guests(now, router);

@@ -57,10 +57,23 @@ enum Ended {
     Stopped,
     /// It was lost, or none came about
     Lost(String),
+    /// The peer broke off during the handshake: once it may just be stopping, but if that goes on a key is wrong
+    BrokenOff(ConnectError),
     /// Somebody has to change something first
     Refused(String),
     /// The node itself ended it
     HungUp(HangUp),
+}
+
+impl Ended {
+    /// Why there is no connection, unless that was wanted here
+    fn why(&self) -> Option<String> {
+        match self {
+            Self::Lost(why) | Self::Refused(why) => Some(why.clone()),
+            Self::BrokenOff(error) => Some(error.to_string()),
+            Self::Stopped | Self::HungUp(_) => None,
+        }
+    }
 }
 
 impl Dialling {
@@ -68,21 +81,30 @@ impl Dialling {
     pub(super) async fn run(self) {
         let options = self.shared.terms.of_connect(&self.how);
         let mut waits = Waits::new(&self.how.options.clone().unwrap_or_else(|| self.shared.terms.options.clone()));
+        let mut broken_off = 0_u32;
         loop {
             let began = now();
             let ended = self.converse(&options).await;
+            broken_off = if matches!(ended, Ended::BrokenOff(_)) { broken_off + 1 } else { 0 };
             if now().saturating_duration_since(began) >= waits.most {
                 waits.soon.reset();
             }
             let wait = match &ended {
                 Ended::Stopped => break,
+                // Each time later: it may be for ever
+                Ended::BrokenOff(_) => waits.soon.next_wait_up_to(waits.rarely.interval().unwrap_or(MOST)),
                 Ended::Lost(_) | Ended::HungUp(HangUp::Left | HangUp::Leaving | HangUp::Crowded | HangUp::Stuck) => {
                     waits.soon.next_wait()
                 }
                 Ended::Refused(_) | Ended::HungUp(_) => waits.rarely.next_wait(),
             };
-            if let Ended::Lost(why) | Ended::Refused(why) = &ended {
-                self.shared.with_house(|house, now| house.log.dial(now, &self.endpoint.to_string(), why));
+            if let Some(why) = ended.why() {
+                self.shared.with_house(|house, now| house.log.dial(now, &self.endpoint.to_string(), &why));
+            }
+            if let Ended::BrokenOff(error) = ended
+                && broken_off >= SUSPICIOUS
+            {
+                self.settle(Err(error));
             }
             let Some(wait) = wait.filter(|_| self.explicit) else { break };
             tokio::select! {
@@ -120,6 +142,7 @@ impl Dialling {
         let peer = match connected {
             Ok(peer) => peer,
             Err(ConnectError::Closed) => return Ended::Stopped,
+            Err(error @ ConnectError::GaveUp { breaks_off: true, .. }) => return self.failed(Ended::BrokenOff(error)),
             Err(error) => {
                 let why = error.to_string();
                 let refused = matches!(error, ConnectError::Refused { .. } | ConnectError::Security { .. });
@@ -142,9 +165,8 @@ impl Dialling {
         self.settle(Ok(()));
         let ended = self.use_it(&socket, &signals, link).await;
         let why = match &ended {
-            Ended::Stopped => "disconnected here".to_owned(),
-            Ended::Lost(why) | Ended::Refused(why) => why.clone(),
             Ended::HungUp(reason) => reason.name().to_owned(),
+            ended => ended.why().unwrap_or_else(|| "disconnected here".to_owned()),
         };
         self.shared.with(|house, now| house.close_server(now, link, &why));
         if !matches!(ended, Ended::Lost(_)) {
@@ -249,6 +271,8 @@ impl Waits {
     }
 }
 
+/// Broken off so often in a row, whoever awaits the connection is told; as the sockets themselves have it
+const SUSPICIOUS: u32 = 3;
 /// Messages handled under one lock
 const BATCH: usize = 256;
 /// What the wait between two tries grows to, where the options set nothing

@@ -161,9 +161,9 @@ async fn a_flood_of_keys_is_bounded_counted_and_told() {
     })
     .await;
     assert_eq!(alpha.len(), 100);
-    // Others are not concerned
-    let other = dealer(&context, &at).await;
-    say(&other, HELLO.to_vec()).await;
-    say(&other, publish("other", "x")).await;
+    // Other nodes are not concerned
+    let beta = node(&context, "beta");
+    soon("connect", beta.connect(&at).unwrap()).await.unwrap();
+    put(&beta, "other", "x").await;
     has(&alpha, "other", "x").await;
 }

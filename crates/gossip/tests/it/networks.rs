@@ -132,6 +132,7 @@ async fn a_thousand_connections_to_one_node() {
     let server = node(&context, "server");
     let at = bind(&server, "inproc://thousand").await;
     put(&server, "from", "server").await;
+    let mut events = server.events();
     let clients: Vec<Gossip> = (0..CLIENTS)
         .map(|number| {
             let config = tidings_gossip::NodeConfig {
@@ -144,7 +145,12 @@ async fn a_thousand_connections_to_one_node() {
             client
         })
         .collect();
-    links(&server, CLIENTS).await;
+    soon("links", async {
+        while server.stats().links < CLIENTS {
+            events.next().await.unwrap();
+        }
+    })
+    .await;
     put(&clients[17], "from", "client17").await;
     for client in &clients {
         has(client, "from", "client17").await;

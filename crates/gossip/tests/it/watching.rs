@@ -80,7 +80,8 @@ async fn members_and_links_are_told() {
     let beta = node(&context, "beta");
     beta.connect(&at).unwrap();
     event(&mut events, "a link", |event| matches!(event, Event::Link(link) if link.state.is_ok())).await;
-    let is = |wanted| move |event: &Event| matches!(event, Event::Member(change) if change.name == "beta" && change.status == wanted);
+    let beta_id = beta.id();
+    let is = |wanted| move |event: &Event| matches!(event, Event::Member(change) if change.id == beta_id && change.status == wanted);
     event(&mut events, "beta is up", is(MemberStatus::Up)).await;
     beta.put_with("here", "beta", Lifetime::Session).await.unwrap();
     has(&alpha, "here", "beta").await;
