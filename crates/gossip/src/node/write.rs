@@ -91,6 +91,8 @@ impl Node {
             Origin::Replay => self.stamp_after(&key, Stamp(1)),
         };
         let written = self.append_at(now, key, Some((lifetime, value)), stamp)?;
+        // However early it is ordered, this life has written now
+        self.table.note_stamp(self.own, Stamp(self.clock.wall(now)));
         self.process_changes(now);
         Ok(written)
     }
