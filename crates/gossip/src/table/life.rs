@@ -131,6 +131,12 @@ impl Life {
         self.index.iter().copied().filter(|(_, slot)| *slot != DEAD)
     }
 
+    /// How many places its index has, for tests
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.index.capacity()
+    }
+
     /// The sum over its entries that digests speak of, for checking
     pub(super) fn hash_of(&self, seqs: impl Iterator<Item = u64>) -> (u64, u64) {
         seqs.fold((0, 0), |(sum, count): (u64, u64), seq| (sum.wrapping_add(digest::of_dot(self.seed, seq)), count + 1))

@@ -155,6 +155,12 @@ impl Table {
         }
         let is_ended = of.is_ended && matches!(record.body, Body::Put(Lifetime::Session, _));
         let place = match self.judge(life, record.seq, record.stamp, record.key) {
+            Ok(Some(beaten)) if is_ended => {
+                // It has overwritten this before it ended, wherever it was known in time
+                self.remove(beaten, RemovalCause::Superseded);
+                self.see(life, record.seq, record.stamp);
+                return Applied::Dead;
+            }
             Ok(place) if !is_ended => place,
             lost => {
                 if let Err(winner) = lost {
