@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tidings_keystore::{Certificate, Property};
 use tidings_socket::{CurvePublicKey, CurveSecretKey, Endpoint, Options};
 use tokio::sync::mpsc;
+use zeroize::Zeroize as _;
 
 use super::configuration::Configuration;
 use super::pipe::Pipe;
@@ -106,10 +107,14 @@ impl Engine {
                 Ok(key) => self.security.public_key = Some(key),
                 Err(why) => self.warn("SET PUBLICKEY", &why),
             },
-            [b"SET SECRETKEY", key, ..] => match text(key).parse::<CurveSecretKey>() {
-                Ok(key) => self.take_key(key).await,
-                Err(why) => self.warn("SET SECRETKEY", &why),
-            },
+            [b"SET SECRETKEY", key, ..] => {
+                let key = std::str::from_utf8(key).unwrap_or_default().parse::<CurveSecretKey>();
+                wipe(frames);
+                match key {
+                    Ok(key) => self.take_key(key).await,
+                    Err(why) => self.warn("SET SECRETKEY", &why),
+                }
+            }
             [b"ZAP DOMAIN", domain, ..] => self.security.zap_domain = Some(text(domain)),
             [b"$TERM", ..] => return Next::Ends,
             [b"UNPUBLISH" | b"GET" | b"LIST" | b"WATCH" | b"PEERS" | b"MEMBERS" | b"GRAPH", ..] => self.answer(&frames),
@@ -425,6 +430,15 @@ fn port_of(endpoint: &Endpoint) -> i32 {
 
 fn text(frame: &[u8]) -> String {
     String::from_utf8_lossy(frame).into_owned()
+}
+
+/// Leaves nothing of a secret in memory that is ours alone
+fn wipe(frames: Vec<Bytes>) {
+    for frame in frames {
+        if let Ok(mut octets) = frame.try_into_mut() {
+            octets.as_mut().zeroize();
+        }
+    }
 }
 
 /// What PORT tells of a BIND that failed

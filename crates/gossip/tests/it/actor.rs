@@ -83,7 +83,7 @@ async fn what_it_can_not_do_it_says() {
     assert_eq!(reply(&actor, &["STATUS"]).await, "STATUS|0", "and it goes on");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_file_is_loaded_applied_saved_and_followed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("gossip.cfg");
@@ -177,6 +177,60 @@ async fn keys_may_be_set_when_tuples_were_published() {
     send(&client, &["CONNECT", &format!("tcp://127.0.0.1:{port}"), &server_key.public().to_string()]).await;
     assert_eq!(next(&server).await, "DELIVER|early|bird");
     assert_eq!(reply(&client, &["STATUS"]).await, "STATUS|1", "nothing is delivered twice");
+}
+
+/// A file may say that CURVE is asked for, and where the keys are
+#[tokio::test]
+async fn a_file_may_ask_for_curve() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, certificate) = (directory.path().join("gossip.cfg"), directory.path().join("server.key"));
+    let server_key = key();
+    tidings_keystore::Certificate::own(server_key.clone()).save(&certificate).unwrap();
+    let ipc = format!("ipc://{}", directory.path().join("socket").display());
+    std::fs::write(
+        &file,
+        format!(
+            "zgossip\n    security\n        mechanism = curve\n        secret-key = \"{}\"\n    bind\n        endpoint = \"{ipc}\"\n",
+            certificate.display()
+        ),
+    )
+    .unwrap();
+    let context = Context::new();
+    let server = Actor::start(&context, "server");
+    send(&server, &["LOAD", file.to_str().unwrap()]).await;
+    let client = Actor::start(&context, "client");
+    send(&client, &["SET SECRETKEY", &key().to_z85()]).await;
+    send(&client, &["CONNECT", &ipc, &server_key.public().to_string()]).await;
+    send(&client, &["PUBLISH", "k", "v"]).await;
+    assert_eq!(next(&server).await, "DELIVER|k|v");
+    // Nobody comes in without
+    let plain = node(&context, "plain");
+    let outcome = soon("an answer", plain.connect(&ipc).unwrap()).await;
+    assert!(matches!(outcome, Err(tidings_socket::ConnectError::Refused { .. })), "{outcome:?}");
+}
+
+/// What is wrong with keys and files is logged, and nothing else happens
+#[tokio::test]
+async fn what_can_not_be_loaded_or_saved_leaves_the_actor_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("no/such/folder");
+    let context = Context::new();
+    let actor = Actor::start(&context, "alpha");
+    for frames in [
+        &["LOAD", nowhere.to_str().unwrap()][..],
+        &["CONFIGURE", nowhere.to_str().unwrap()],
+        &["SAVE", nowhere.to_str().unwrap()],
+        &["SET", "a//b", "x"],
+        &["SET SECRETKEY", "not a key"],
+        &["SET PUBLICKEY", "neither"],
+        &["CONNECT", "inproc://a", "no key either"],
+        &["CONNECT", "nonsense"],
+        &["VERBOSE"],
+    ] {
+        send(&actor, frames).await;
+    }
+    assert_eq!(reply(&actor, &["STATUS"]).await, "STATUS|0");
+    assert_eq!(reply(&actor, &["PEERS"]).await, "PEERS|[]");
 }
 
 /// A second CONNECT to the same endpoint leads to no quarrel (the sheet, section 8)

@@ -224,6 +224,73 @@ async fn a_client_that_does_not_read_holds_nobody_up() {
     }
 }
 
+/// A node ends when it is told to, when its last handle goes, and when its context does
+#[tokio::test]
+async fn the_ends_of_nodes() {
+    let context = Context::new();
+    let hub = node(&context, "hub");
+    let at = bind(&hub, "tcp://127.0.0.1:*").await;
+    let (stopped, dropped) = (node(&context, "stopped"), node(&context, "dropped"));
+    for node in [&stopped, &dropped] {
+        soon("connect", node.connect(&at).unwrap()).await.unwrap();
+        member_is(&hub, &node.status().name, MemberStatus::Up).await;
+    }
+    let report = soon("stop", stopped.stop(LONG)).await;
+    assert_eq!(report.unsent, 0);
+    assert_eq!(soon("again", stopped.stop(LONG)).await, report);
+    member_is(&hub, "stopped", MemberStatus::Left).await;
+    assert!(stopped.connect("inproc://late").is_err(), "it is over");
+    drop(dropped);
+    member_is(&hub, "dropped", MemberStatus::Left).await;
+    context.close(Duration::ZERO).await;
+    soon("the end", hub.ended()).await;
+}
+
+/// A peer that reads nothing does not hold the end up
+#[tokio::test]
+async fn a_stop_keeps_its_deadline() {
+    let context = Context::new();
+    let node = node(&context, "alpha");
+    let at = bind(&node, "tcp://127.0.0.1:*").await;
+    let options = Options::new().recv_hwm(1).recv_buffer(4096);
+    let lazy = context.socket_with(tidings_socket::SocketType::Dealer, options).unwrap();
+    soon("connect", lazy.connect(&at).unwrap()).await.unwrap();
+    lazy.send(HELLO.to_vec().into()).await.unwrap();
+    links(&node, 1).await;
+    for number in 0..200 {
+        put(&node, &number.to_string(), &"v".repeat(100_000)).await;
+    }
+    eventually(|| "a full queue".to_owned(), || node.counts().blocked > 0).await;
+    let began = std::time::Instant::now();
+    let report = soon("stop", node.stop(Duration::from_millis(300))).await;
+    assert!(report.unsent > 0, "{report:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+/// Two that connect to each other have two links, and no quarrel about it
+#[tokio::test]
+async fn nodes_may_connect_to_each_other_and_to_themselves() {
+    let context = Context::new();
+    let (alpha, beta, at) = pair(&context, "tcp://127.0.0.1:*").await;
+    let back = bind(&beta, "tcp://127.0.0.1:*").await;
+    soon("back", alpha.connect(&back).unwrap()).await.unwrap();
+    links(&alpha, 2).await;
+    put(&alpha, "a", "1").await;
+    put(&beta, "b", "2").await;
+    agree(&[&alpha, &beta], 2).await;
+    assert_eq!((alpha.peers().len(), beta.peers().len()), (2, 2));
+    // To itself: that link is refused, the node goes on
+    soon("itself", alpha.connect(&at).unwrap()).await.unwrap();
+    eventually(
+        || "the link to itself is refused".to_owned(),
+        || alpha.stats().refusals.count(tidings_gossip::Refusal::ForgedId) > 0,
+    )
+    .await;
+    links(&alpha, 2).await;
+    put(&alpha, "a", "3").await;
+    has(&beta, "a", "3").await;
+}
+
 #[tokio::test]
 async fn disconnecting_and_unbinding_are_for_good() {
     let context = Context::new();
