@@ -105,7 +105,7 @@ impl Place {
     }
 
     fn shown(&self) -> Vec<(Bytes, Bytes)> {
-        self.table.tuples(Instant::now(), &[]).map(|tuple| (tuple.key, tuple.value)).collect()
+        self.table.tuples(Instant::now(), &[], None).map(|tuple| (tuple.key, tuple.value)).collect()
     }
 }
 
