@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_socket::{Backoff, ConnectError, Endpoint, Options, Socket, SocketError, SocketType};
+use tidings_socket::{Backoff, ConnectError, CurvePublicKey, Endpoint, Options, Socket, SocketError, SocketType};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::house::Signals;
@@ -157,7 +157,7 @@ impl Dialling {
             side: Side::Remote,
             wire: if ours { Wire::Tidings } else { Wire::ZGossip },
             endpoint: self.endpoint.to_string(),
-            key: self.how.server_key.map(|key| *key.as_octets()),
+            key: server_key(options).map(|key| *key.as_octets()),
             explicit: self.explicit,
         };
         let signals = Arc::new(Signals::default());
@@ -239,6 +239,11 @@ impl Dialling {
             first
         });
     }
+}
+
+/// The key that the server has proved to hold, if CURVE was spoken
+fn server_key(options: &Options) -> Option<CurvePublicKey> {
+    options.value("curve_server_key").ok()?.to_string().parse().ok()
 }
 
 async fn wait_for<F: Future<Output = ()>>(room: std::pin::Pin<&mut Option<F>>) {

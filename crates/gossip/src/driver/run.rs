@@ -35,6 +35,8 @@ impl Driver {
             if let Some(until) = shared.stop_at() {
                 return self.finish(until).await;
             }
+            // Where sockets of one process never let it wait, the other tasks of its thread get their turn
+            tokio::task::coop::consume_budget().await;
             let wake_at = next.map(tokio::time::Instant::from_std);
             if let Some(wake_at) = wake_at
                 && wake_at != sleep.deadline()

@@ -183,7 +183,9 @@ impl Queue {
             // It will be told as it is when its turn comes
             return;
         }
-        if inner.changes - inner.known >= self.bound.changes || inner.octets + size(&change) > self.bound.octets {
+        // One is always let in, however large
+        let waiting = inner.changes - inner.known;
+        if waiting >= self.bound.changes || (waiting > 0 && inner.octets + size(&change) > self.bound.octets) {
             inner.begin_anew(1);
         } else {
             inner.add(change);
@@ -473,6 +475,8 @@ mod tests {
             watches.tell(&put("1234"));
             assert_eq!(told(&queue).len(), 2);
         }
+        watches.tell(&put("a key of more octets than may wait"));
+        assert_eq!(told(&queue), ["put a key of more octets than may wait"]);
         for _ in 0..3 {
             watches.tell(&put("1234"));
         }

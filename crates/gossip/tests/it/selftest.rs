@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tidings_gossip::Actor;
 use tidings_socket::{
-    AuthRequest, AuthVerdict, Authenticator, Context, Credentials, DealerSocket, Message, PairSocket,
+    AuthRequest, AuthVerdict, Authenticator, Context, Credentials, DealerSocket, Message, PairSocket, RepSocket,
 };
 
 use crate::support::*;
@@ -134,8 +134,38 @@ async fn curve() {
     // zactor_t *auth = zactor_new(zauth, NULL); … zstr_sendx (auth, "CURVE", CURVE_ALLOW_ANY, NULL);
     let auth = Arc::new(AllowAny::default());
     context.set_authenticator(Some(auth.clone()));
+    curve_in(&context).await;
+    let asked = auth.asked.lock().unwrap().clone();
+    assert_eq!(asked, [("TEST".to_owned(), "127.0.0.1".to_owned(), "CURVE")], "the authenticator was asked");
+}
+
+/// The same with an authenticator that is a socket, as zauth is one (ZAP, RFC 27)
+#[tokio::test]
+async fn curve_with_a_zap_handler() {
+    let context = Context::new();
+    let handler = RepSocket::new(&context).unwrap();
+    soon("the handler", handler.bind("inproc://zeromq.zap.01").unwrap()).await.unwrap();
+    let answering = async {
+        let mut asked = 0;
+        loop {
+            let request = handler.recv().await.unwrap();
+            let frame = |index| request.frame(index).unwrap();
+            assert_eq!([frame(2), frame(3), frame(5)], [&b"TEST"[..], b"127.0.0.1", b"CURVE"]);
+            let reply = [b"1.0", frame(1), b"200", b"OK", b"", b""].map(<[u8]>::to_vec);
+            handler.send(Message::multipart(reply)).await.unwrap();
+            asked += 1;
+            assert_eq!(asked, 1, "one connection, one question");
+        }
+    };
+    tokio::select! {
+        () = answering => unreachable!("it goes on"),
+        () = curve_in(&context) => {}
+    }
+}
+
+async fn curve_in(context: &Context) {
     // server = zactor_new (zgossip, "server");
-    let server = Actor::start(&context, "server");
+    let server = Actor::start(context, "server");
     // zcert_t *client1_cert = zcert_new (); zcert_t *server_cert = zcert_new ();
     let (client1_cert, server_cert) = (key(), key());
     // zstr_sendx (server, "SET PUBLICKEY", zcert_public_txt (server_cert), NULL);
@@ -157,7 +187,7 @@ async fn curve() {
     // sprintf (endpoint, "tcp://127.0.0.1:%d", port);
     let endpoint = format!("tcp://127.0.0.1:{port}");
     // zactor_t *client1 = zactor_new (zgossip, "client");
-    let client1 = Actor::start(&context, "client");
+    let client1 = Actor::start(context, "client");
     client1.send(["SET PUBLICKEY", &client1_cert.public().to_string()]).await.unwrap();
     client1.send(["SET SECRETKEY", &client1_cert.to_z85()]).await.unwrap();
     client1.send(["ZAP DOMAIN", "TEST"]).await.unwrap();
@@ -173,8 +203,6 @@ async fn curve() {
     assert_eq!(next(&server).await, "DELIVER|tcp://127.0.0.1:9001|service1");
     server.send(["STATUS"]).await.unwrap();
     assert_eq!(next(&server).await, "STATUS|1");
-    let asked = auth.asked.lock().unwrap().clone();
-    assert_eq!(asked, [("TEST".to_owned(), "127.0.0.1".to_owned(), "CURVE")], "the authenticator was asked");
     // zstr_sendx (client1, "$TERM", NULL); zstr_sendx (server, "$TERM", NULL); zclock_sleep(500);
     for actor in [client1, server] {
         actor.send(["$TERM"]).await.unwrap();
