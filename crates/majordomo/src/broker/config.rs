@@ -67,6 +67,9 @@ pub struct BrokerConfig {
     pub max_key_octets: usize,
     /// Octets of a request's body: 64 MiB
     pub max_body: usize,
+    /// Octets that wait to be sent to clients who don't read, all together: 512 MiB, or a sixteenth more before it is noticed.
+    /// Then whoever has most waiting is hung up on. One alone may have 64 MiB
+    pub max_unsent_octets: usize,
     /// Events that wait to be fetched: 1024; later ones are counted and dropped
     pub max_events: usize,
     /// Which worker is next
@@ -96,6 +99,7 @@ impl Default for BrokerConfig {
             max_keys: 100_000,
             max_key_octets: 64 << 20,
             max_body: 64 << 20,
+            max_unsent_octets: 512 << 20,
             max_events: 1024,
             balance: Balance::default(),
         }

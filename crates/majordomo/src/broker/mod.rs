@@ -352,6 +352,12 @@ impl Broker {
         self.services.find(service).map_or(0, |(_, service)| service.queue.len())
     }
 
+    /// Whether a peer has registered as a worker
+    pub(crate) fn is_worker(&self, peer: PeerKey) -> bool {
+        let peer = self.peer_by_key.get(&peer).and_then(|index| self.peers.get(*index as usize));
+        peer.is_some_and(|peer| matches!(peer.worker, WorkerSide::Registered(_)))
+    }
+
     /// Whether a service has a worker now
     #[must_use]
     pub fn has_worker(&self, service: &ServiceName) -> bool {

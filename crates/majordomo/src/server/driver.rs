@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidings_socket::{Message, Origin, Received, RecvError, SendFailure, Socket};
+use tidings_socket::{ConnectionId, Message, Origin, Received, RecvError, SendFailure, Socket};
 use tokio::sync::mpsc;
 
 use super::log::Log;
@@ -23,6 +23,8 @@ pub(super) struct Driver {
     kinds: Vec<(PeerKey, TransmitKind)>,
     /// How connections are sent to. `Shared` has the same for others, behind a lock that no message need take
     routes: HashMap<PeerKey, Bytes, foldhash::fast::RandomState>,
+    /// Octets sent since it was last looked how many wait
+    sent_octets: usize,
     /// Connections that ended
     gone: Vec<PeerKey>,
     log: Log,
@@ -31,7 +33,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(socket: Socket, shared: Arc<Shared>, locals: mpsc::UnboundedSender<Local>) -> Self {
         let (received, messages, kinds, routes, gone) = Default::default();
-        Self { socket, shared, locals, received, messages, kinds, routes, gone, log: Log::default() }
+        Self { socket, shared, locals, received, messages, kinds, routes, sent_octets: 0, gone, log: Log::default() }
     }
 
     /// Until it is stopped or the socket is closed
@@ -81,6 +83,9 @@ impl Driver {
                 broker.handle_timeout(now);
             }
             self.transmit(&mut broker, &shared, now);
+            if self.bound_unsent(&mut broker, now) {
+                self.transmit(&mut broker, &shared, now);
+            }
             while let Some(local) = broker.poll_local() {
                 // Nobody may be there to receive it; then nobody asked
                 let _ = self.locals.send(local);
@@ -133,6 +138,7 @@ impl Driver {
             while let Some(Transmit { to, mut message, kind }) = broker.poll_transmit() {
                 match self.routes.get(&to) {
                     Some(routing_id) => {
+                        self.sent_octets += message.octets();
                         message.push_front(routing_id.clone());
                         self.messages.push(message);
                         self.kinds.push((to, kind));
@@ -156,6 +162,31 @@ impl Driver {
                 broker.handle_unsent(now, to, kind, why);
             });
         }
+    }
+
+    /// Hangs up on the clients for whom most waits, while too much waits for all of them together; whether it did
+    fn bound_unsent(&mut self, broker: &mut Broker, now: Instant) -> bool {
+        let most = broker.config().max_unsent_octets;
+        if self.sent_octets < most / UNSENT_LOOKS {
+            return false;
+        }
+        self.sent_octets = 0;
+        let peers = self.socket.stats().peers.into_iter();
+        let waiting = peers.filter_map(|peer| Some((peer.queued_out_octets, peer.connection?)));
+        let of_client = |(_, connection): &(u64, ConnectionId)| !broker.is_worker(PeerKey(connection.number()));
+        let mut waiting: Vec<_> = waiting.filter(of_client).collect();
+        let mut total: u64 = waiting.iter().map(|(octets, _)| octets).sum();
+        waiting.sort_unstable_by_key(|(octets, _)| *octets);
+        let mut hung_up = false;
+        while total > most as u64
+            && let Some((octets, connection)) = waiting.pop()
+        {
+            total -= octets;
+            hung_up = true;
+            self.socket.hang_up(connection);
+            broker.handle_unsent(now, PeerKey(connection.number()), TransmitKind::Reply, Unsent::Full);
+        }
+        hung_up
     }
 
     /// Hands messages to the socket, and tells which of them it would not take
@@ -207,6 +238,8 @@ fn principal_of(origin: &Origin) -> Bytes {
 const BATCH: usize = 256;
 /// How long messages are handled before what comes of them is sent
 const SLICE: Duration = Duration::from_millis(2);
+/// Parts of what may wait to be sent after which it is looked how much does
+const UNSENT_LOOKS: usize = 16;
 /// Messages between two looks at the clock
 const LOOK_AT_CLOCK: usize = 16;
 /// What there is at least for the last messages to be written

@@ -185,6 +185,45 @@ async fn a_client_that_does_not_read_is_counted_and_harms_nobody() {
 }
 
 #[tokio::test]
+async fn clients_that_do_not_read_are_bounded_all_together() {
+    in_time(async {
+        let stage = stage(BrokerConfig { max_unsent_octets: 8 << 20, ..BrokerConfig::default() }).await;
+        let worker = stage.echo(Wire::Tidings, "echo").await;
+        let deaf: Vec<_> = (0..3)
+            .map(|_| {
+                let deaf = stage.context.socket_with(SocketType::Dealer, Options::default().recv_hwm(1)).unwrap();
+                deaf.connect(&stage.endpoint[..]).unwrap();
+                deaf
+            })
+            .collect();
+        let large = "x".repeat(1 << 20).leak();
+        let mut sent = 0;
+        // The first gets twice as much as the others
+        for turn in [0, 0, 1, 2].into_iter().cycle() {
+            if stage.server.stats().counters["slow-client"] > 0 {
+                break;
+            }
+            deaf[turn].send(request(Wire::Mdp02, 0, "echo", &[large])).await.unwrap();
+            sent += 1;
+            stage.counted(Counter::Replies, sent).await;
+        }
+        assert!(sent < 100, "one alone would have been let have 64 MiB, and this is what all had: {sent}");
+        // It was one of them, and the others go on
+        assert_eq!(stage.server.stats().counters["slow-client"], 1);
+        for deaf in &deaf[1..] {
+            deaf.send(request(Wire::Mdp02, 0, "echo", &["small"])).await.unwrap();
+            sent += 1;
+            stage.counted(Counter::Replies, sent).await;
+        }
+        let client = stage.dealer();
+        client.send(request(Wire::Mdp01, 0, "echo", &["hi"])).await.unwrap();
+        assert_eq!(recv(&client).await, Message::multipart(["", "MDPC01", "echo", "hi"]));
+        worker.abort();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn permission_is_asked_with_what_is_known_of_the_connection() {
     in_time(async {
         let context = Context::new();
