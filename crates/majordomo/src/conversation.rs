@@ -189,6 +189,11 @@ impl Conversation {
         });
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Has its socket send what is queued, and close
     pub(crate) fn end(&self) {
         self.stop.cancel();

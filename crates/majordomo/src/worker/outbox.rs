@@ -117,3 +117,65 @@ impl Outbox {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_socket::{Context, DealerSocket, Options};
+
+    use super::*;
+    use crate::conversation::ConversationId;
+
+    fn outbox(context: &Context) -> Outbox {
+        let options = Options::new().send_hwm(2).recv_hwm(2);
+        Outbox::new(Conversation::new(ConversationId(1), context, &options).unwrap())
+    }
+
+    fn put(outbox: &Outbox, text: &'static str) -> bool {
+        outbox.put(std::iter::once(Message::from(text)))
+    }
+
+    #[tokio::test]
+    async fn one_sends_for_all_in_order_and_the_end_comes_behind() {
+        let context = Context::new();
+        let broker = DealerSocket::new(&context).unwrap();
+        broker.bind("inproc://outbox").unwrap().await.unwrap();
+        let outbox = outbox(&context);
+        outbox.conversation.socket.connect("inproc://outbox").unwrap().await.unwrap();
+        assert!(!outbox.put(std::iter::empty()), "there is nothing to send");
+        assert!(put(&outbox, "reply"));
+        assert!(!put(&outbox, "farewell"), "somebody is at it");
+        outbox.end();
+        assert!(!outbox.conversation.is_ended());
+        assert!(outbox.send() && outbox.conversation.is_ended());
+        for expected in ["reply", "farewell"] {
+            assert_eq!(broker.recv().await.unwrap(), expected.into());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_waits_and_keeps_its_place() {
+        let context = Context::new();
+        let outbox = outbox(&context);
+        assert!(put(&outbox, "1"));
+        assert!(!outbox.send(), "nobody is there to take it");
+        assert!(!put(&outbox, "2"), "it waits behind the first");
+        let broker = DealerSocket::new(&context).unwrap();
+        broker.bind("inproc://outbox").unwrap().await.unwrap();
+        outbox.conversation.socket.connect("inproc://outbox").unwrap().await.unwrap();
+        outbox.send_patiently().await;
+        for expected in ["1", "2"] {
+            assert_eq!(broker.recv().await.unwrap(), expected.into());
+        }
+        assert!(put(&outbox, "3"), "nobody sends any more");
+        assert!(!outbox.conversation.is_ended());
+    }
+
+    #[tokio::test]
+    async fn a_conversation_that_is_stuck_ends_at_once() {
+        let context = Context::new();
+        let outbox = outbox(&context);
+        assert!(put(&outbox, "1") && !outbox.send());
+        outbox.end();
+        assert!(outbox.conversation.is_ended());
+    }
+}
