@@ -28,9 +28,11 @@ impl Driver {
         let (shared, router) = (self.shared.clone(), self.router.clone());
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
+        // From before anything is tried until it has come true, so that no room is missed; at worst it is out of date, and
+        // then one try is in vain
+        let writable = router.writable();
+        tokio::pin!(writable);
         loop {
-            // Before anything is tried, so that no room is missed
-            let writable = router.writable();
             let (next, waits_for_room) = self.turn();
             if let Some(until) = shared.stop_at() {
                 return self.finish(until).await;
@@ -50,7 +52,10 @@ impl Driver {
                     Err(_) => return self.finish(now()).await,
                 },
                 () = shared.touched.notified() => {}
-                () = writable, if waits_for_room => shared.house().handle_writable(now()),
+                () = &mut writable, if waits_for_room => {
+                    writable.set(router.writable());
+                    shared.house().handle_writable(now());
+                }
                 () = &mut sleep, if wake_at.is_some() => {}
             }
         }
