@@ -59,6 +59,9 @@ pub struct LinkInfo {
     pub key: Option<[u8; 32]>,
     /// Whether somebody asked for this very link, rather than the node itself by a [`Dial`](crate::Action::Dial); such links are never given up
     pub explicit: bool,
+    /// Whether the peer may only write as itself: of what it says of others' writes, deaths and status nothing is believed. A node that
+    /// is a leaf on all its links still takes part in everything
+    pub is_leaf: bool,
 }
 
 /// Whom a node knows as a member

@@ -24,6 +24,7 @@ pub use node::{Action, Node, NodeStats, PutError, Transmit, ViewState, Written};
 pub mod actor;
 pub use actor::{Actor, ActorEnded};
 mod context;
+pub use context::Ranges;
 pub mod driver;
 pub use driver::{Access, Change, ConnectOptions, Events, Gossip, GossipBuilder, LinkError, StopReport, Watch};
 pub mod simulation;

@@ -226,6 +226,7 @@ impl House {
             endpoint: peer.origin.address.to_string(),
             key: peer.origin.curve_key.map(|key| *key.as_octets()),
             explicit,
+            is_leaf: !self.permit.allows(&peer.origin, Access::Relay, b""),
         };
         self.outlets.insert(link, Outlet::Client(number));
         self.node.handle_link_up(now, link, info);

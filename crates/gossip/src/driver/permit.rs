@@ -10,6 +10,9 @@ use tidings_socket::Origin;
 pub enum Access {
     /// Be a node of ours, with all rights: what it sends is mostly others'. Asked once for a connection, with an empty key
     Join,
+    /// Carry what others wrote. A node that joined without it may write as itself alone: whatever it says of others is not believed.
+    /// Asked once for a connection, with an empty key
+    Relay,
     /// Give a key a value or take it away: by the text commands PUBLISH and UNPUBLISH, or by PUBLISH of ZGP
     Write,
     /// Read a key, or all that begin with it: GET, LIST, WATCH; a ZGP client's HELLO, with an empty key
@@ -24,6 +27,7 @@ impl Access {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Join => "join",
+            Self::Relay => "relay",
             Self::Write => "write",
             Self::Read => "read",
             Self::Inspect => "inspect",

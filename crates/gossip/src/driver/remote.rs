@@ -159,6 +159,8 @@ impl Dialling {
             endpoint: self.endpoint.to_string(),
             key: server_key(options).map(|key| *key.as_octets()),
             explicit: self.explicit,
+            // Whoever is connected to is trusted to tell of the others
+            is_leaf: false,
         };
         let signals = Arc::new(Signals::default());
         let link = self.shared.with(|house, now| house.open_server(now, &socket, &signals, info));

@@ -16,6 +16,7 @@ pub(super) struct Link {
     pub(super) peer: Option<Peer>,
     /// Whether the socket took no more; frames wait in `backlog` until it does
     pub(super) is_blocked: bool,
+    pub(super) blocked_since: Option<Instant>,
     pub(super) backlog: VecDeque<Bytes>,
     /// Whether something was left out while it was blocked
     pub(super) is_stale: bool,
@@ -50,6 +51,8 @@ pub(super) struct Link {
     pub(super) distrusted_until: Option<Instant>,
     /// When records came last
     pub(super) progress: Option<Instant>,
+    /// What was answered in this second, of a budget
+    spent: Option<(Instant, u32)>,
     /// Large lifts of the clock: since when they are counted, and how many
     pub(super) lifts: Option<(Instant, u32)>,
     /// When the members' STATUS was sent last because digests differed
@@ -89,6 +92,7 @@ impl Link {
             info,
             peer: None,
             is_blocked: false,
+            blocked_since: None,
             backlog: VecDeque::new(),
             is_stale: false,
             is_ending: false,
@@ -110,6 +114,7 @@ impl Link {
             unanswered: 0,
             distrusted_until: None,
             progress: None,
+            spent: None,
             lifts: None,
             status_at: None,
         }
@@ -135,6 +140,16 @@ impl Link {
             self.has_pushed = false;
             self.allowance = if role == Role::Tree { ALLOWANCE_TREE } else { ALLOWANCE_UNPROVEN };
         }
+    }
+
+    /// Whether the peer may have so much work done in this second
+    pub(super) fn afford(&mut self, now: Instant, cost: u32) -> bool {
+        let (since, spent) = self.spent.get_or_insert((now, 0));
+        if now.saturating_duration_since(*since) >= Duration::from_secs(1) {
+            (*since, *spent) = (now, 0);
+        }
+        *spent = spent.saturating_add(cost);
+        *spent <= BUDGET
     }
 
     pub(super) fn is_distrusted(&self, now: Instant) -> bool {
@@ -196,6 +211,8 @@ pub(super) const ALLOWANCE_UNPROVEN: usize = 256;
 pub(super) const ALLOWANCE_TREE: usize = 1024;
 /// Pushed at most
 pub(super) const ALLOWANCE_MOST: usize = 64 << 10;
+/// Work of one second, in units of a small answer
+const BUDGET: u32 = 2000;
 /// How long a generation of what peers know is the younger
 const REMEMBERED: Duration = Duration::from_secs(5);
 /// Lives in one generation

@@ -318,6 +318,7 @@ impl Node {
         self.now = now;
         if let Some(of) = self.links.get_mut(&link) {
             of.is_blocked = true;
+            of.blocked_since.get_or_insert(now);
             of.backlog.push_back(frame);
         }
     }
@@ -327,6 +328,7 @@ impl Node {
         self.now = now;
         let Some(of) = self.links.get_mut(&link).filter(|link| link.is_blocked) else { return };
         of.is_blocked = false;
+        of.blocked_since = None;
         for frame in std::mem::take(&mut of.backlog).into_iter().rev() {
             self.transmits.push_front(Transmit { link, frame });
         }
@@ -356,6 +358,7 @@ impl Node {
             self.forget_at = now + self.config.context_time / 8;
             self.forget(now);
         }
+        self.hang_up_stuck(now);
         self.announce(now);
         self.ask_again(now);
         self.send_due_digests(now);
@@ -412,6 +415,12 @@ impl Node {
             self.asks.next(),
             self.reserved.next(),
             digests.map(|link| link.digest_at).min(),
+            self.links
+                .values()
+                .filter(|link| !link.is_ending)
+                .filter_map(|link| link.blocked_since)
+                .min()
+                .map(|at| at + STUCK),
             self.zgossip_next(),
             self.members.next(),
             self.view.next(),
@@ -673,6 +682,14 @@ impl Node {
     }
 
     fn send(&mut self, link: LinkId, frame: Bytes) {
+        if let Some(of) = self.links.get_mut(&link)
+            && of.is_blocked
+            && of.is_tidings()
+        {
+            // A digest says it all when the link takes frames again
+            of.is_stale = true;
+            return;
+        }
         self.transmits.push_back(Transmit { link, frame });
     }
 
@@ -736,6 +753,15 @@ impl Node {
         }
     }
 
+    /// A peer that takes nothing for so long is none; if it comes again it is told all
+    fn hang_up_stuck(&mut self, now: Instant) {
+        let is_stuck = |link: &Link| link.blocked_since.is_some_and(|since| since + STUCK <= now) && !link.is_ending;
+        let stuck = self.links.iter().filter(|(_, link)| is_stuck(link)).map(|(id, _)| *id);
+        for link in stuck.collect::<Vec<_>>() {
+            self.hang_up(link, HangUp::Stuck);
+        }
+    }
+
     fn hang_up(&mut self, link: LinkId, reason: HangUp) {
         if let Some(of) = self.links.get_mut(&link)
             && !of.is_ending
@@ -750,5 +776,7 @@ impl Node {
 const BYE_LEAVING: u8 = 1;
 const BYE_CROWDED: u8 = 2;
 const BYE_DUPLICATE: u8 = 3;
+/// How long a link may take nothing
+const STUCK: Duration = Duration::from_secs(60);
 /// Messages of one link that can't be read, until it is hung up
 const MOST_MALFORMED: u64 = 8;

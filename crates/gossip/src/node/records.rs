@@ -87,7 +87,7 @@ impl Node {
 
     fn begin_reading(&mut self, now: Instant, link: LinkId, name: (NodeId, Incarnation)) -> Option<Reading> {
         let is_own = self.is_own(name);
-        if !is_own && !self.may_live(now, link, name) {
+        if !is_own && !(self.may_speak_of(now, link, name.0) && self.may_live(now, link, name)) {
             return None;
         }
         match self.table.open_life(name.0, name.1) {
@@ -97,6 +97,16 @@ impl Node {
                 None
             }
         }
+    }
+
+    /// Whether the peer is believed what it says of an owner: of itself, and of others unless it is a leaf
+    pub(super) fn may_speak_of(&mut self, now: Instant, link: LinkId, owner: NodeId) -> bool {
+        let Some(of) = self.links.get(&link) else { return false };
+        let may = !of.info.is_leaf || of.peer.as_ref().is_some_and(|peer| peer.id == owner);
+        if !may {
+            self.refuse(now, link, Refusal::ForgedOwner);
+        }
+        may
     }
 
     /// Whether there may be such a life: not far in the future, and not a later one of this node's own
@@ -167,6 +177,16 @@ impl Node {
         if table::is_reserved(record.key) {
             let is_session = matches!(record.body, Body::Put(Lifetime::Session, _) | Body::Delete);
             if !is_session || super::reserved::owner_of(record.key) != Some(owner) {
+                return Err(Refusal::ForgedOwner);
+            }
+        }
+        for dot in &record.beats {
+            let life = (dot.owner, dot.incarnation);
+            if self.is_own(life) && dot.seq > self.own_seq {
+                self.on_forged(now, link, record.stamp);
+                return Err(Refusal::ForgedOwner);
+            }
+            if !self.is_own(life) && !self.may_live(now, link, life) {
                 return Err(Refusal::ForgedOwner);
             }
         }

@@ -31,6 +31,15 @@ impl Node {
             return;
         }
         self.members.on_heard(now, link);
+        let cost = match &incoming {
+            Incoming::Hello(_) | Incoming::Buckets(_) | Incoming::Owners { .. } => COSTLY,
+            Incoming::Live(_) => 1,
+            _ => 0,
+        };
+        if cost > 0 && !self.links.get_mut(&link).is_some_and(|link| link.afford(now, cost)) {
+            self.refuse(now, link, Refusal::Flood);
+            return;
+        }
         match incoming {
             Incoming::Hello(hello) => self.handle_hello(now, link, hello),
             Incoming::Digest(digest) => self.handle_digest(now, link, digest, frame.len()),
@@ -45,7 +54,11 @@ impl Node {
             Incoming::Prune => self.handle_prune(link),
             Incoming::Ping(nonce) => self.members.on_ping(now, link, nonce),
             Incoming::Ack(nonce) => self.members.on_ack(now, link, nonce),
-            Incoming::Status(updates) => {
+            Incoming::Status(mut updates) => {
+                let of = self.links.get(&link).filter(|of| of.info.is_leaf);
+                if let Some(leaf) = of.and_then(|of| of.peer.as_ref()).map(|peer| peer.id) {
+                    updates.retain(|update| update.id == leaf);
+                }
                 for _ in 0..self.members.on_status(now, link, updates) {
                     self.refuse(now, link, Refusal::LyingDigest);
                 }
@@ -263,6 +276,9 @@ impl Node {
 
     /// What the peer knows: both ends get what they lack
     fn handle_owners(&mut self, now: Instant, link: LinkId, mask: Mask, entries: Vec<LifeEntry>) {
+        // A leaf is told what it lacks, and asked for what is its own
+        let leaf =
+            self.links.get(&link).filter(|of| of.info.is_leaf).and_then(|of| of.peer.as_ref()).map(|peer| peer.id);
         let (mut wanted, mut lacking, mut deaths) = (Vec::new(), Vec::<(LifeIndex, Ranges)>::new(), Vec::new());
         let mut spoken = std::collections::BTreeSet::new();
         // A little sooner than lives are forgotten, so that none is learnt again meanwhile
@@ -282,6 +298,7 @@ impl Node {
                 Some(life) => life,
                 // What is dead and old was forgotten here, or will be there
                 None if entry.live_count == 0 && entry.age >= context_time => continue,
+                None if leaf.is_some_and(|leaf| leaf != entry.owner) => continue,
                 None if !self.may_live(now, link, name) => continue,
                 None => match self.table.open_life(entry.owner, entry.incarnation) {
                     Ok(life) => life,
@@ -300,7 +317,7 @@ impl Node {
                     deaths.push(life);
                 }
             }
-            if !missing.is_empty() {
+            if !missing.is_empty() && leaf.is_none_or(|leaf| leaf == entry.owner) {
                 self.note_known(now, link, name, &missing);
                 wanted.push(LifeRanges { owner: entry.owner, incarnation: entry.incarnation, ranges: missing });
             }
@@ -363,6 +380,9 @@ impl Node {
 
     /// Which of a life's writes live at the peer: what both have seen and is dead there is dead here
     fn handle_live(&mut self, now: Instant, link: LinkId, live: Live) {
+        if !self.may_speak_of(now, link, live.owner) {
+            return;
+        }
         let Some(life) = self.table.find_life(live.owner, live.incarnation) else { return };
         let Some(seen) = self.table.seen(life).map(|seen| seen.common(&live.seen)) else { return };
         let ours = self.table.live_among(life, &seen);
@@ -381,6 +401,8 @@ impl Node {
     }
 }
 
+/// What HELLO, BUCKETS and OWNERS cost of the budget of a second: they are answered with all that is known
+const COSTLY: u32 = 50;
 /// More lives than this are compared by buckets first
 const MANY_LIVES: u64 = 128;
 /// How long digests may differ while changes are on their way, until that is looked into

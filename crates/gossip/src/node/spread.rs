@@ -167,7 +167,7 @@ impl Node {
                 }
                 continue;
             }
-            if !self.may_live(now, link, name) {
+            if !self.may_speak_of(now, link, name.0) || !self.may_live(now, link, name) {
                 continue;
             }
             if let Some(of) = self.links.get_mut(&link) {

@@ -197,6 +197,9 @@ settings! {
     /// Which roles may take part as nodes, which know everything and pass on what others publish; empty: everybody that was
     /// let in
     gossip_join: Roles = Roles::default(), "gossip.join", true;
+    /// Which of these roles are believed what they pass on; a node of another role may publish as itself alone, and speak for
+    /// nobody else. Empty: every node
+    gossip_relay: Roles = Roles::default(), "gossip.relay", true;
     /// Whether the page with health, readiness and metrics runs
     http_enabled: bool = true, "http.enabled", false;
     /// Where the page listens

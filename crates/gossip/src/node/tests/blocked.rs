@@ -22,3 +22,15 @@ fn nothing_is_lost_and_little_is_kept() {
     assert_eq!(sent.first(), Some(&frame), "what wasn't taken comes first");
     assert_eq!(of_kind(&sent, 0x02).len(), 1, "and a digest tells what was left out");
 }
+
+#[test]
+fn a_peer_that_takes_nothing_for_long_is_none() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    stage.take(link);
+    stage.node.handle_unsent(stage.now, link, Bytes::from_static(b"frame"));
+    stage.wait(secs(59));
+    assert!(stage.hang_ups().is_empty());
+    stage.wait(secs(2));
+    assert_eq!(stage.hang_ups(), [HangUp::Stuck]);
+}

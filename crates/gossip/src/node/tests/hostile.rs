@@ -50,6 +50,7 @@ fn nobody_has_our_id_or_another_than_his_key_gives() {
             endpoint: String::new(),
             key: Some(key),
             explicit: false,
+            is_leaf: false,
         };
         stage.node.handle_link_up(stage.now, LinkId(number), info);
         stage.hear(LinkId(number), hello_of(id));
@@ -284,4 +285,66 @@ fn a_flood_of_gaps_is_bounded() {
         stage.node.table.seen(stage.node.table.find_life(PEER.id, PEER.incarnation).unwrap()),
         Some(&Ranges::of(1, 1000))
     );
+}
+
+#[test]
+fn a_leaf_is_believed_what_it_says_of_itself_alone() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let (leaf, other) = (stage.peer(100), stage.peer(2));
+    let own = Identity { id: NodeId(100), incarnation: PEER.incarnation };
+    stage.hear(other, records(PEER, &[record(1, 5, "theirs", "v")], Ranges::of(1, 1)));
+    stage.hear(leaf, records(own, &[record(1, 5, "own", "v")], Ranges::of(1, 1)));
+    assert_eq!(stage.node.len(), 2);
+    // Records, announcements and deaths of another's
+    stage.hear(leaf, records(PEER, &[record(2, 6, "theirs", "forged")], Ranges::of(2, 2)));
+    let lives = vec![LifeRanges { owner: PEER.id, incarnation: PEER.incarnation, ranges: Ranges::of(3, 3) }];
+    stage.hear(leaf, tidings::have(false, &lives));
+    let live = Live {
+        is_answer: false,
+        owner: PEER.id,
+        incarnation: PEER.incarnation,
+        seen: Ranges::of(1, 1),
+        live: Ranges::new(),
+    };
+    stage.hear(leaf, tidings::live(&live));
+    assert_eq!(stage.refused(Refusal::ForgedOwner), 3);
+    stage.take(leaf);
+    let entry =
+        |owner, seen| LifeEntry { owner, incarnation: PEER.incarnation, seen, live_hash: 0, live_count: 1, age: 0 };
+    stage.hear(leaf, tidings::owners(&Mask::ALL, &[entry(PEER.id, Ranges::of(5, 9)), entry(own.id, Ranges::of(1, 2))]));
+    let said = stage.take(leaf);
+    let wants = of_kind(&said, 0x06);
+    let Ok(Incoming::Want { lives, .. }) = tidings::decode(wants[0]) else { panic!("{said:?}") };
+    assert_eq!(lives.len(), 1, "what is its own is asked for: {lives:?}");
+    assert_eq!(lives[0].owner, own.id);
+    assert_eq!(of_kind(&said, 0x07).len(), 1, "and it is given what it lacks");
+    assert_eq!(stage.node.get(stage.now, b"theirs").unwrap().value, Bytes::from("v"));
+}
+
+#[test]
+fn what_a_record_has_beaten_is_not_ours_to_come() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    stage.put("key", "ours");
+    let beats = SmallVec::from([Dot { owner: OWN.id, incarnation: OWN.incarnation, seq: 50 }]);
+    let forged = Record { beats, ..record(1, 5, "other", "v") };
+    stage.hear(link, records(PEER, &[forged], Ranges::of(1, 1)));
+    assert_eq!(stage.node.get(stage.now, b"other"), None);
+    assert!(stage.refused(Refusal::ForgedOwner) > 0);
+    assert!(stage.node.identity().incarnation > OWN.incarnation);
+}
+
+#[test]
+fn work_for_one_peer_is_bounded() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    for _ in 0..100 {
+        stage.hear(link, tidings::buckets(&[7; 256]));
+    }
+    assert_eq!(of_kind(&stage.take(link), 0x04).len(), 39, "and HELLO");
+    assert_eq!(stage.refused(Refusal::Flood), 61);
+    stage.wait(secs(1));
+    stage.take(link);
+    stage.hear(link, tidings::buckets(&[7; 256]));
+    assert_eq!(of_kind(&stage.take(link), 0x04).len(), 1);
 }

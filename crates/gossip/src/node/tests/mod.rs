@@ -81,6 +81,7 @@ impl Stage {
         Self { node: Node::new(config, OWN, 5, now, wall), now, sent: Vec::new() }
     }
 
+    /// A link to a leaf from number 100 on
     fn link(&mut self, number: u64) -> LinkId {
         let info = LinkInfo {
             side: Side::Server,
@@ -88,6 +89,7 @@ impl Stage {
             endpoint: format!("inproc://{number}"),
             key: None,
             explicit: true,
+            is_leaf: number >= 100,
         };
         let link = LinkId(number);
         self.node.handle_link_up(self.now, link, info);

@@ -158,7 +158,11 @@ impl Net {
         for (end, side) in [(server, Side::Server), (client, Side::Remote)] {
             let endpoint = format!("inproc://{}", if end == client { server } else { client });
             if let Some(node) = self.ours.get_mut(&end) {
-                node.handle_link_up(self.now, link, LinkInfo { side, wire, endpoint, key: None, explicit: true });
+                node.handle_link_up(
+                    self.now,
+                    link,
+                    LinkInfo { side, wire, endpoint, key: None, explicit: true, is_leaf: false },
+                );
             }
         }
         if let Some(czmq) = self.theirs.get_mut(&client) {
@@ -275,7 +279,7 @@ impl Bench {
 
     fn link(&mut self, link: u64, side: Side) -> Vec<Bytes> {
         let endpoint = "tcp://127.0.0.1:1".to_owned();
-        let info = LinkInfo { side, wire: Wire::ZGossip, endpoint, key: None, explicit: true };
+        let info = LinkInfo { side, wire: Wire::ZGossip, endpoint, key: None, explicit: true, is_leaf: false };
         self.node.handle_link_up(self.now, LinkId(link), info);
         self.sent(link)
     }

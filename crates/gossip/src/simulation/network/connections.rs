@@ -191,7 +191,7 @@ impl Network {
         let side = if end == 0 { Side::Remote } else { Side::Server };
         let other = connection.ends[1 - end] as usize;
         let endpoint = if end == 0 { endpoint(other) } else { from_endpoint(other, number) };
-        let info = LinkInfo { side, wire, endpoint, key: None, explicit };
+        let info = LinkInfo { side, wire, endpoint, key: None, explicit, is_leaf: false };
         let now = self.local(party);
         self.parties[party].links.push(number);
         match &mut self.parties[party].who {

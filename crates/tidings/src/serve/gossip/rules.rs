@@ -18,6 +18,8 @@ struct Lists {
     read: Vec<AccessRule>,
     /// Roles; empty: everybody
     join: Vec<String>,
+    /// Roles; empty: everybody who may join
+    relay: Vec<String>,
 }
 
 impl Rules {
@@ -33,6 +35,7 @@ impl Rules {
             publish: settings.gossip_publish.value.clone(),
             read: settings.gossip_read.value.clone(),
             join: settings.gossip_join.value.0.clone(),
+            relay: settings.gossip_relay.value.0.clone(),
         };
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = lists;
     }
@@ -46,14 +49,14 @@ impl Rules {
     fn judge(&self, roles: Option<&str>, access: Access, key: &[u8]) -> bool {
         let lists = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let by = |rules: &[AccessRule], key: &[u8]| rules.is_empty() || allows(rules, roles, key);
+        let has = |wanted: &String| match roles {
+            Some(roles) => roles.split(',').any(|own| own == wanted),
+            None => wanted == ANONYMOUS,
+        };
+        let has_one = |wanted: &[String]| wanted.is_empty() || wanted.iter().any(has);
         match access {
-            Access::Join => {
-                let has = |wanted: &String| match roles {
-                    Some(roles) => roles.split(',').any(|own| own == wanted),
-                    None => wanted == ANONYMOUS,
-                };
-                lists.join.is_empty() || lists.join.iter().any(has)
-            }
+            Access::Join => has_one(&lists.join),
+            Access::Relay => has_one(&lists.relay),
             Access::Write => by(&lists.publish, key),
             Access::Read => by(&lists.read, key),
             // The nodes tell such things of themselves
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn without_rules_all_that_were_let_in_may_everything() {
         let rules = rules(&[]);
-        for access in [Access::Join, Access::Write, Access::Read, Access::Inspect] {
+        for access in [Access::Join, Access::Relay, Access::Write, Access::Read, Access::Inspect] {
             assert!(rules.judge(None, access, b"x") && rules.judge(Some("sensor"), access, b"x"), "{access:?}");
         }
     }
@@ -94,6 +97,7 @@ mod tests {
             ("gossip.publish", "operator config/*,* status/*"),
             ("gossip.read", "operator *,sensor config/*"),
             ("gossip.join", "node, anonymous"),
+            ("gossip.relay", "node"),
         ]);
         let (operator, sensor) = (Some("operator"), Some("sensor,other"));
         for (roles, access, key, expected) in [
@@ -108,6 +112,8 @@ mod tests {
             (operator, Access::Inspect, "", true),
             (sensor, Access::Inspect, "", false),
             (Some("node"), Access::Join, "", true),
+            (Some("node"), Access::Relay, "", true),
+            (None, Access::Relay, "", false),
             (None, Access::Join, "", true),
             (sensor, Access::Join, "", false),
         ] {
