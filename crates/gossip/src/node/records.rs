@@ -87,7 +87,8 @@ impl Node {
 
     fn begin_reading(&mut self, now: Instant, link: LinkId, name: (NodeId, Incarnation)) -> Option<Reading> {
         let is_own = self.is_own(name);
-        if !is_own && !(self.may_speak_of(now, link, name.0) && self.may_live(now, link, name)) {
+        let is_believed = is_own || self.may_speak_of(now, link, name.0) && self.may_live(now, link, name);
+        if !is_believed {
             return None;
         }
         match self.table.open_life(name.0, name.1) {

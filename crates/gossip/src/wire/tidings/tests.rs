@@ -179,7 +179,8 @@ fn small_messages_are_as_documented() {
     assert_eq!(frame.len(), 4 + 1 + 8 + 2 + 1 + 1 + 8);
     let Ok(Incoming::Status(heard)) = decode(&frame) else { panic!() };
     assert_eq!(heard, [update]);
-    let Ok(Incoming::Buckets(sums)) = decode(&buckets(&[7; 256])) else { panic!() };
+    let frame = buckets(&[7; 256]);
+    let Ok(Incoming::Buckets(sums)) = decode(&frame) else { panic!() };
     assert_eq!(*sums, [7; 256]);
 }
 
