@@ -1,0 +1,402 @@
+//! A story told: what is done, every write and who knows it, and the promises at the end.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use tidings_gossip::simulation::{Ending, Happening, LocalClock, Network, PartyId};
+use tidings_gossip::{Event, Lifetime, MemberStatus, NodeId, Stamp};
+
+use crate::story::{Deed, Story};
+
+macro_rules! totals {
+    ($($name:ident)+) => {
+        /// What happened in all seeds
+        #[derive(Debug, Default)]
+        pub(crate) struct Totals { $(pub(crate) $name: u64,)+ }
+
+        impl Totals {
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+            }
+
+            pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)+]
+            }
+        }
+    };
+}
+
+totals! {
+    puts removals sessions expiring refreshed conflicts kills goodbyes restarts partitions cuts stalls pauses
+    lost_messages overwritten repaired gone live_at_the_end
+}
+
+/// Tells the story, and panics where a promise is broken
+pub(crate) fn tell(story: &Story, is_told: bool) -> Totals {
+    let mut network = story.setup.network();
+    network.keep_happenings();
+    let mut account = Account::new(story, is_told);
+    for (at, deed) in &story.deeds {
+        account.run_until(&mut network, *at);
+        account.note(&network, || format!("{deed:?}"));
+        account.act(&mut network, *deed);
+    }
+    account.calm(&mut network);
+    account.check_agreement(&mut network);
+    account.check_winners(&network);
+    account.check_members(&network);
+    account.check_rest(&mut network);
+    account.check_memory(&mut network);
+    account.totals.lost_messages += network.lost().messages;
+    account.totals
+}
+
+/// A write, and what it says of its key in the end
+struct Write {
+    key: u8,
+    /// Its stamp, or between which it is
+    stamp: (Stamp, Stamp),
+    owner: NodeId,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum What {
+    Put(String),
+    /// Over by the end
+    Expiring(String),
+    /// As long as that life
+    Session(String, PartyId, u32),
+    Removal,
+}
+
+impl What {
+    fn value(&self) -> Option<&str> {
+        match self {
+            Self::Put(value) | Self::Expiring(value) | Self::Session(value, ..) => Some(value),
+            Self::Removal => None,
+        }
+    }
+}
+
+struct Account<'a> {
+    story: &'a Story,
+    is_told: bool,
+    totals: Totals,
+    writes: Vec<Write>,
+    /// Which lives know which writes for certain
+    knows: BTreeSet<(PartyId, u32, usize)>,
+    /// By life and key: the greatest write that was seen there
+    seen: HashMap<(PartyId, u32, Vec<u8>), (Stamp, NodeId)>,
+    by_value: HashMap<String, usize>,
+    /// What each node last put for a time
+    last_expiring: HashMap<usize, (u8, String, Duration)>,
+}
+
+impl<'a> Account<'a> {
+    fn new(story: &'a Story, is_told: bool) -> Self {
+        Self {
+            story,
+            is_told,
+            totals: Totals::default(),
+            writes: Vec::new(),
+            knows: BTreeSet::new(),
+            seen: HashMap::new(),
+            by_value: HashMap::new(),
+            last_expiring: HashMap::new(),
+        }
+    }
+
+    fn note(&self, network: &Network, what: impl FnOnce() -> String) {
+        if self.is_told {
+            println!("{:>9.3} {}", network.now().as_secs_f64(), what());
+        }
+    }
+
+    fn run_until(&mut self, network: &mut Network, at: Duration) {
+        network.run_until(at);
+        for happening in network.take_happenings() {
+            self.happened(network, &happening);
+        }
+    }
+
+    fn happened(&mut self, network: &Network, happening: &Happening) {
+        let Happening { at, party, life, event } = happening;
+        if self.is_told && !matches!(event, Event::Link(_)) {
+            println!("{:>9.3}     node {} {event:?}", at.as_secs_f64(), party.0);
+        }
+        match event {
+            Event::Put { tuple, .. } => {
+                let value = String::from_utf8_lossy(&tuple.value).into_owned();
+                if let Some(number) = self.by_value.get(&value) {
+                    self.knows.insert((*party, *life, *number));
+                }
+                let write = (tuple.stamp, tuple.dot.owner);
+                let place = (*party, *life, tuple.key.to_vec());
+                let before = self.seen.insert(place, write).unwrap_or_default();
+                // A session may be hidden and shown again: then it is the same write
+                assert!(
+                    write > before || write == before && tuple.lifetime == Lifetime::Session,
+                    "node {} goes back: {tuple:?} after {before:?}",
+                    party.0
+                );
+            }
+            Event::Removed { key, .. } => {
+                let place = (*party, *life, key.to_vec());
+                assert!(self.seen.contains_key(&place), "node {} removes what it never had: {key:?}", party.0);
+            }
+            Event::Member(change) if change.status == MemberStatus::Gone => self.totals.gone += 1,
+            Event::Missed { .. } => panic!("events are fetched every turn: {event:?}"),
+            _ => {}
+        }
+        let _ = network;
+    }
+
+    fn act(&mut self, network: &mut Network, deed: Deed) {
+        match deed {
+            Deed::Put { node, key } => self.put(network, node, key, Lifetime::Permanent),
+            Deed::PutFor { node, key, time } => self.put(network, node, key, Lifetime::Ttl(time)),
+            Deed::PutSession { node, key } => self.put(network, node, key, Lifetime::Session),
+            Deed::Refresh { node } => self.refresh(network, node),
+            Deed::Remove { node, key } => self.remove(network, node, key),
+            Deed::Conflict { one, other, key } => {
+                self.totals.conflicts += u64::from(one != other);
+                self.put(network, one, key, Lifetime::Permanent);
+                self.put(network, other, key, Lifetime::Permanent);
+            }
+            Deed::Burst { node, count } => (0..count).for_each(|number| {
+                self.put(network, node, 100 + number, Lifetime::Permanent);
+            }),
+            Deed::Stop { node, ending } => {
+                let running = network.runs(PartyId(node));
+                self.totals.kills += u64::from(running && ending != Ending::Leave);
+                self.totals.goodbyes += u64::from(running && ending == Ending::Leave);
+                network.stop(PartyId(node), ending);
+                self.last_expiring.remove(&node);
+            }
+            Deed::Start { node } => self.start(network, node),
+            Deed::StartBehind { node, millis } => {
+                if !network.runs(PartyId(node)) {
+                    let ahead_micros = -(millis as i64) * 1000;
+                    network.set_clock(PartyId(node), LocalClock { ahead_micros, drift_ppm: 0 });
+                    self.start(network, node);
+                }
+            }
+            Deed::Cut { one, other } => self.totals.cuts += u64::from(network.cut(PartyId(one), PartyId(other))),
+            Deed::Stall { one, other, time } => {
+                network.stall(PartyId(one), PartyId(other), time);
+                self.totals.stalls += 1;
+            }
+            Deed::Pause { node, time } => {
+                network.pause(PartyId(node), time);
+                self.totals.pauses += 1;
+            }
+            Deed::Partition { mask } => {
+                network.partition(|party| (mask >> party.0) & 1);
+                self.totals.partitions += 1;
+            }
+            Deed::Heal => network.heal(),
+            Deed::Loss { percent } => network.set_loss(f64::from(percent) / 100.0),
+        }
+        for happening in network.take_happenings() {
+            self.happened(network, &happening);
+        }
+    }
+
+    fn start(&mut self, network: &mut Network, node: usize) {
+        if !network.runs(PartyId(node)) {
+            network.start(PartyId(node));
+            self.totals.restarts += 1;
+        }
+    }
+
+    fn put(&mut self, network: &mut Network, node: usize, key: u8, lifetime: Lifetime) {
+        let party = PartyId(node);
+        if !network.runs(party) {
+            return;
+        }
+        let value = format!("v{}", self.writes.len());
+        let written = network.put(party, vec![b'k', key], value.clone(), lifetime).unwrap();
+        assert!(written.is_new, "a value never put before");
+        let what = match lifetime {
+            Lifetime::Permanent => What::Put(value.clone()),
+            Lifetime::Ttl(time) => {
+                self.totals.expiring += 1;
+                self.last_expiring.insert(node, (key, value.clone(), time));
+                What::Expiring(value.clone())
+            }
+            Lifetime::Session => {
+                self.totals.sessions += 1;
+                What::Session(value.clone(), party, network.life(party))
+            }
+        };
+        self.totals.puts += 1;
+        self.by_value.insert(value, self.writes.len());
+        self.wrote(network, party, key, (written.stamp, written.stamp), written.dot.owner, what);
+    }
+
+    fn refresh(&mut self, network: &mut Network, node: usize) {
+        let party = PartyId(node);
+        let Some((key, value, time)) = self.last_expiring.get(&node).cloned() else { return };
+        let held = network.node(party).and_then(|node| node.get(network.local_now(party), &[b'k', key]));
+        let Some(held) = held.filter(|held| held.value == value) else { return };
+        let written = network.put(party, vec![b'k', key], value.clone(), Lifetime::Ttl(time)).unwrap();
+        assert!(written.stamp > held.stamp, "a refreshed tuple is written anew");
+        self.totals.refreshed += 1;
+        self.by_value.insert(value.clone(), self.writes.len());
+        self.wrote(network, party, key, (written.stamp, written.stamp), written.dot.owner, What::Expiring(value));
+    }
+
+    fn remove(&mut self, network: &mut Network, node: usize, key: u8) {
+        let party = PartyId(node);
+        let held = network.node(party).and_then(|node| node.get(network.local_now(party), &[b'k', key]));
+        if !network.runs(party) {
+            return;
+        }
+        let owner = network.node(party).unwrap().identity().id;
+        assert_eq!(network.remove(party, &[b'k', key]).unwrap(), held.is_some());
+        if let Some(held) = held {
+            self.totals.removals += 1;
+            let now = network.node(party).unwrap().get(network.local_now(party), &[b'k', key]);
+            assert_eq!(now, None, "it is away at once");
+            // Stamps are not told of removals; no clock is ahead of the others' by more than that
+            let lead = self.story.setup.clocks_apart + Duration::from_millis(50);
+            let latest = Stamp(EPOCH_MICROS + (network.now() + lead).as_micros() as u64);
+            self.wrote(network, party, key, (Stamp(held.stamp.0 + 1), latest), owner, What::Removal);
+        }
+    }
+
+    fn wrote(&mut self, network: &Network, party: PartyId, key: u8, stamp: (Stamp, Stamp), owner: NodeId, what: What) {
+        let number = self.writes.len();
+        self.note(network, || format!("    write {number} of {key}: {what:?} at {stamp:?}"));
+        self.writes.push(Write { key, stamp, owner, what });
+        self.knows.insert((party, network.life(party), number));
+    }
+
+    /// Nothing goes wrong any more; all run, and have time to agree
+    fn calm(&mut self, network: &mut Network) {
+        self.note(network, || "calm".to_owned());
+        network.heal();
+        network.set_loss(0.0);
+        for node in 0..network.len() {
+            self.start(network, node);
+        }
+        let began = network.now();
+        // Expiring tuples end, connections that were silent are given up, deletions are forgotten
+        let limit = began + CALM;
+        while network.now() < limit {
+            self.run_until(network, network.now() + Duration::from_millis(500));
+        }
+    }
+
+    /// Everybody has the same, by digest and by tuple
+    fn check_agreement(&mut self, network: &mut Network) {
+        let all: Vec<_> = network.nodes().map(|(party, node)| (party, node.root(), contents(network, party))).collect();
+        let (_, root, held) = &all[0];
+        for (party, other_root, other) in &all[1..] {
+            assert_eq!(held, other, "node {} has something else than node 0 after {CALM:?} of calm", party.0);
+            assert_eq!(root, other_root, "node {} has another digest than node 0 of the same tuples", party.0);
+        }
+        self.totals.live_at_the_end += held.len() as u64;
+        self.totals.repaired += network.nodes().map(|(_, node)| node.stats().repairs).sum::<u64>();
+    }
+
+    /// What is left of each key is the greatest write that anybody who runs knows
+    fn check_winners(&mut self, network: &Network) {
+        let held = contents(network, PartyId(0));
+        let keys: BTreeSet<u8> = self.writes.iter().map(|write| write.key).collect();
+        for key in keys {
+            let lives = |number: usize| {
+                (0..network.len()).map(PartyId).any(|party| self.knows.contains(&(party, network.life(party), number)))
+            };
+            let of_key = || self.writes.iter().enumerate().filter(|(_, write)| write.key == key);
+            let known = of_key().filter(|(number, _)| lives(*number));
+            // The least that the greatest known write can be
+            let floor = known.map(|(_, write)| (write.stamp.0, write.owner)).max();
+            let may_win = of_key().filter(|(_, write)| {
+                floor.is_none_or(|(stamp, owner)| {
+                    write.stamp.1 > stamp || write.stamp.1 == stamp && write.owner >= owner
+                })
+            });
+            let mut allowed: BTreeSet<Option<String>> = may_win
+                .map(|(_, write)| match &write.what {
+                    What::Session(value, party, life) if network.life(*party) == *life => Some(value.clone()),
+                    What::Put(value) => Some(value.clone()),
+                    What::Session(..) | What::Expiring(_) | What::Removal => None,
+                })
+                .collect();
+            if floor.is_none() {
+                // Nobody who runs is known to know any: all may be lost
+                allowed.insert(None);
+            }
+            let left = held.get([b'k', key].as_slice()).cloned();
+            assert!(allowed.contains(&left), "key {key} is left with {left:?}; allowed is {allowed:?}");
+            self.totals.overwritten += (of_key().filter(|(_, write)| write.what.value().is_some()).count() as u64)
+                .saturating_sub(u64::from(left.is_some()));
+        }
+        let known: BTreeSet<Vec<u8>> = self.writes.iter().map(|write| vec![b'k', write.key]).collect();
+        assert!(held.keys().all(|key| known.contains(key)), "a key that nobody put");
+    }
+
+    /// All who run are up, as all see it
+    fn check_members(&self, network: &Network) {
+        let running: BTreeSet<NodeId> = network.nodes().map(|(_, node)| node.identity().id).collect();
+        for (party, node) in network.nodes() {
+            let members = node.members(network.local_now(party));
+            let up: BTreeSet<NodeId> =
+                members.iter().filter(|member| member.status == MemberStatus::Up).map(|member| member.id).collect();
+            assert_eq!(up, running, "node {} sees others as up than those that run: {members:#?}", party.0);
+        }
+    }
+
+    /// At rest there are digests and probes, and nothing else
+    fn check_rest(&mut self, network: &mut Network) {
+        let before = network.traffic();
+        let time = Duration::from_secs(40);
+        self.run_until(network, network.now() + time);
+        let sent = network.traffic() - before;
+        let links = network.open_connections() as f64;
+        for (kind, count) in sent.kinds() {
+            let a_second = count.octets as f64 / time.as_secs_f64() / links.max(1.0);
+            assert!(AT_REST.contains(&kind), "at rest {count:?} of {kind} are sent");
+            assert!(a_second < MOST_AT_REST, "at rest {a_second:.0} octets of {kind} a second and link");
+        }
+    }
+
+    /// Nothing is kept but what is live, and what it takes to know what is dead
+    fn check_memory(&mut self, network: &mut Network) {
+        let held = contents(network, PartyId(0)).len();
+        let forgotten = self.story.setup.node.tombstone_time < CALM;
+        let lives: u64 = (0..network.len()).map(|party| u64::from(network.life(PartyId(party))) + 1).sum();
+        let removals = self.totals.removals as usize;
+        for (party, node) in network.nodes() {
+            let stats = node.stats();
+            assert_eq!((stats.tuples, stats.hidden), (held, 0), "node {}: {stats:#?}", party.0);
+            let most = if forgotten { 0 } else { removals };
+            assert!(stats.tombstones <= most, "node {} remembers more than {most} deletions: {stats:#?}", party.0);
+            assert!(stats.owners as u64 <= lives, "node {} remembers more than {lives} lives: {stats:#?}", party.0);
+            assert_eq!(stats.missed_events, 0);
+            assert_eq!(
+                stats.refusals.iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>(),
+                [],
+                "among honest nodes"
+            );
+        }
+    }
+}
+
+fn contents(network: &Network, party: PartyId) -> BTreeMap<Vec<u8>, String> {
+    let node = network.node(party).expect("it runs");
+    let tuples = node.tuples(network.local_now(party), b"");
+    tuples.map(|tuple| (tuple.key.to_vec(), String::from_utf8_lossy(&tuple.value).into_owned())).collect()
+}
+
+/// What the simulated wall clocks say at the beginning
+const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
+/// How long all have to agree when nothing goes wrong any more: longer than a tuple of limited time lives, than a silent
+/// connection takes to be given up and dialled again, and than a deletion is remembered
+const CALM: Duration = Duration::from_secs(70);
+/// What may be sent by a network that nothing happens in
+const AT_REST: [&str; 4] = ["digest", "ping", "ack", "shuffle"];
+/// Octets of a kind, a second and link
+const MOST_AT_REST: f64 = 100.0;
