@@ -20,6 +20,7 @@ pub(super) struct Connection {
     /// The place among the dialler's `connects`, if it was told to
     pub(super) connect: Option<u32>,
     pub(super) is_open: bool,
+    pub(super) since: Micros,
     /// Which ends have been told that it is up, and not yet that it is down
     pub(super) knows: [bool; 2],
     pub(super) reason: &'static str,
@@ -49,7 +50,7 @@ pub(super) struct DialUnderWay {
 /// An agreement to be connected
 pub(super) struct Connect {
     pub(super) to: u32,
-    /// Attempts that failed since it was last up
+    /// Attempts that failed, or didn't last, in a row
     pub(super) tries: u32,
     pub(super) is_wanted: bool,
 }
@@ -223,8 +224,7 @@ impl Network {
             Some(Who::Other(other)) => other.handle_link_down(now, link_id(number, end)),
             None => {}
         }
-        let wait = if reason == HangUp::Crowded.name() { CROWDED } else { Duration::ZERO };
-        self.redial(number, end, Some(wait));
+        self.redial(number, end, Duration::ZERO);
     }
 
     pub(super) fn tell_writable(&mut self, party: usize, number: u32) {
@@ -238,18 +238,15 @@ impl Network {
         }
     }
 
-    /// Has the dialler of a connection that ended dial again, if it was told to keep it; `None`: not any more
-    pub(super) fn redial(&mut self, number: u32, end: usize, wait: Option<Duration>) {
+    /// Has the dialler of a connection that ended dial again after that time at least, if it was told to keep it
+    pub(super) fn redial(&mut self, number: u32, end: usize, least: Duration) {
         let connection = &self.connections[number as usize];
         let party = connection.ends[0] as usize;
         let (Some(connect), 0) = (connection.connect, end) else { return };
-        match wait {
-            Some(wait) => {
-                self.parties[party].connects[connect as usize].tries = 0;
-                self.connect_later(party, connect, wait);
-            }
-            None => self.parties[party].connects[connect as usize].is_wanted = false,
+        if self.now - connection.since >= micros(RECONNECT_MAX) {
+            self.parties[party].connects[connect as usize].tries = 0;
         }
+        self.connect_later(party, connect, least);
     }
 
     /// As a socket does it: longer after each failure, from the upper half of the wait by chance
@@ -311,6 +308,7 @@ impl Network {
                 lives: [life, self.parties[to as usize].life],
                 connect,
                 is_open: true,
+                since: self.now,
                 knows: [false; 2],
                 reason: "",
                 last_arrival: [0; 2],
@@ -318,9 +316,6 @@ impl Network {
                 stalled_until: [0; 2],
                 is_silent: false,
             });
-            if let Some(connect) = connect {
-                self.parties[party].connects[connect as usize].tries = 0;
-            }
             // The dialled end is up with the dialler's READY, before anything else can come
             self.tell_up(to as usize, number);
             self.settle(to as usize);
@@ -344,12 +339,11 @@ impl Network {
     }
 }
 
-/// How long until it is dialled again that a node hung up on; `None`: not any more
-fn wait_after(reason: HangUp) -> Option<Duration> {
+/// How long until it is dialled again that a node hung up on, at least: as the driver does it
+fn wait_after(reason: HangUp) -> Duration {
     match reason {
-        HangUp::Duplicate | HangUp::SameId | HangUp::ForgedId | HangUp::Leaving => None,
-        HangUp::Crowded => Some(CROWDED),
-        _ => Some(Duration::ZERO),
+        HangUp::Left | HangUp::Leaving | HangUp::Crowded | HangUp::Stuck => Duration::ZERO,
+        _ => REFUSED,
     }
 }
 
@@ -381,13 +375,13 @@ fn number_of(endpoint: &str) -> Option<u32> {
 
 /// The first and the longest wait before a connection that was asked for is tried again
 const RECONNECT: Duration = Duration::from_millis(100);
-const RECONNECT_MAX: Duration = Duration::from_secs(5);
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long a dial into the dark takes
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long until an end notices that nothing comes through, at least; half as much more at most
 const NOTICED: Duration = Duration::from_secs(15);
-/// How long somebody stays away who was sent elsewhere
-const CROWDED: Duration = Duration::from_secs(60);
+/// How long a dialler stays away from where something has to change first
+const REFUSED: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
