@@ -1,7 +1,7 @@
 //! What happens in a network of a few nodes: made by chance, printable, and made shorter when it fails.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings_gossip::NodeConfig;
 use tidings_gossip::simulation::{Ending, Latency, LinkModel, Random, Setup, Topology};
@@ -159,10 +159,11 @@ impl Story {
     /// With as few deeds as still fail
     pub(crate) fn shortened(&self, fails: impl Fn(&Self) -> bool) -> Self {
         let mut story = self.clone();
+        let began = Instant::now();
         let mut chunk = story.deeds.len();
-        while chunk > 0 {
+        while chunk > 0 && began.elapsed() < PATIENCE {
             let mut from = 0;
-            while from < story.deeds.len() {
+            while from < story.deeds.len() && began.elapsed() < PATIENCE {
                 let mut shorter = story.clone();
                 shorter.deeds.drain(from..(from + chunk).min(shorter.deeds.len()));
                 if fails(&shorter) {
@@ -185,3 +186,6 @@ impl fmt::Display for Story {
         self.deeds.iter().try_for_each(|(at, deed)| writeln!(f, "{:>9.3} {deed:?}", at.as_secs_f64()))
     }
 }
+
+/// How long a story is made shorter
+const PATIENCE: Duration = Duration::from_secs(15);

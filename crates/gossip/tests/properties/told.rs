@@ -132,8 +132,16 @@ impl<'a> Account<'a> {
 
     fn run_until(&mut self, network: &mut Network, at: Duration) {
         network.run_until(at);
+        self.look(network);
         for happening in network.take_happenings() {
             self.happened(network, &happening);
+        }
+    }
+
+    /// Nodes' own books
+    fn look(&self, network: &Network) {
+        for (party, node) in network.nodes() {
+            node.check().unwrap_or_else(|wrong| panic!("the books of node {} are wrong: {wrong}", party.0));
         }
     }
 

@@ -140,3 +140,21 @@ fn what_expires_is_gone_everywhere() {
     assert!((0..10).all(|party| get(&network, party, "key").is_none()));
     assert!(network.agrees());
 }
+
+#[test]
+fn a_life_of_which_nothing_lives_is_learnt_from_those_who_only_heard_of_it() {
+    let node = NodeConfig { tombstone_time: secs(3), ..NodeConfig::default() };
+    let mut network = settled(4, Topology::Full, node);
+    put(&mut network, 1, "key", "value");
+    assert!(network.remove(PartyId(1), b"key").unwrap());
+    network.run_for(secs(10));
+    network.stop(PartyId(1), Ending::Kill);
+    // Each learns of that life from one who has nothing of it but that it was
+    for party in [0, 2, 3, 0] {
+        network.stop(PartyId(party), Ending::Kill);
+        network.run_for(secs(1));
+        network.start(PartyId(party));
+        network.run_for(secs(10));
+        agree(&mut network, secs(20));
+    }
+}
