@@ -657,9 +657,9 @@ impl Node {
         }
     }
 
-    /// Tells what has changed in the table
+    /// Tells what has changed in the table; of a key that has changed more than once, what has become of it
     fn process_changes(&mut self, now: Instant) {
-        for Change { key, before, cause } in self.table.take_changes() {
+        for Change { key, before, cause } in coalesced(self.table.take_changes()) {
             if table::is_reserved(&key) {
                 self.on_reserved(now, &key);
                 continue;
@@ -668,8 +668,8 @@ impl Node {
                 Some(tuple) if before.as_ref() != Some(&tuple.value) => {
                     self.tell(Event::Put { tuple, previous: before.clone() })
                 }
-                Some(_) => {}
-                None => self.tell(Event::Removed { key: key.clone(), cause }),
+                None if before.is_some() => self.tell(Event::Removed { key: key.clone(), cause }),
+                _ => {}
             }
             self.zgossip_changed(now, &key, before.as_ref());
         }
@@ -770,6 +770,24 @@ impl Node {
             self.actions.push_back(Action::HangUp { link, reason });
         }
     }
+}
+
+/// One change for each key: from what it had first, and for the last reason
+fn coalesced(changes: Vec<Change>) -> Vec<Change> {
+    if changes.len() < 2 {
+        return changes;
+    }
+    let mut places =
+        std::collections::HashMap::with_capacity_and_hasher(changes.len(), foldhash::fast::RandomState::default());
+    let mut coalesced = Vec::<Change>::with_capacity(changes.len());
+    for change in changes {
+        let place = *places.entry(change.key.clone()).or_insert(coalesced.len());
+        match coalesced.get_mut(place) {
+            Some(first) => first.cause = change.cause,
+            None => coalesced.push(change),
+        }
+    }
+    coalesced
 }
 
 /// Why BYE is said

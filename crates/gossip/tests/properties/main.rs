@@ -80,7 +80,9 @@ fn survey(seeds: u64) {
         println!("{} x {kind}: seeds {seeds:?}", failures.len());
         let shorten = |(seed, _): &(u64, String)| Story::new(*seed).shortened(|story| fails_so(story, kind));
         let short = failures.iter().take(2).map(shorten).min_by_key(|story| story.deeds.len()).unwrap();
-        println!("{short}{:.600}\n", attempt(&short).err().unwrap_or_default());
+        let told = short.to_string();
+        let (lines, few) = (told.lines().count(), told.lines().take(40).collect::<Vec<_>>().join("\n"));
+        println!("{few}\n({lines} lines)\n{:.600}\n", attempt(&short).err().unwrap_or_default());
     }
     assert!(kinds.is_empty(), "{} kinds of failure", kinds.len());
 }

@@ -103,6 +103,7 @@ struct Account<'a> {
 #[derive(Clone, Debug)]
 struct Seen {
     write: (Stamp, NodeId),
+    lifetime: Lifetime,
     value: String,
     cause: Option<RemovalCause>,
 }
@@ -165,8 +166,9 @@ impl<'a> Account<'a> {
                 assert!(!was_deleted || is_put_anew, "a deleted value comes back to node {}: {tuple:?}", party.0);
                 let write = (tuple.stamp, tuple.dot.owner);
                 let place = (*party, *life, tuple.key.to_vec());
-                let before = self.seen.insert(place, Seen { write, value, cause: None });
-                if let Some(Seen { write: before, cause: None, .. }) = before {
+                let before = self.seen.insert(place, Seen { write, lifetime: tuple.lifetime, value, cause: None });
+                // What has ended by itself in the same turn may have given way
+                if let Some(Seen { write: before, lifetime: Lifetime::Permanent, cause: None, .. }) = before {
                     assert!(write > before, "node {} goes back: {tuple:?} after {before:?}", party.0);
                 }
             }

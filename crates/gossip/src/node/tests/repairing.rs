@@ -158,3 +158,23 @@ fn a_life_of_which_nothing_lives_is_learnt_from_those_who_only_heard_of_it() {
         agree(&mut network, secs(20));
     }
 }
+
+#[test]
+fn what_changes_twice_in_a_turn_is_told_once() {
+    let mut network = settled(2, Topology::Ring, NodeConfig::default());
+    put(&mut network, 0, "put before", "old");
+    network.run_for(secs(1));
+    network.keep_happenings();
+    network.with_node(PartyId(0), |node, now| {
+        for (key, values) in [("put twice", ["a", "b"]), ("put before", ["new", "old"])] {
+            values.map(|value| node.put(now, key, value, Lifetime::Permanent).unwrap());
+        }
+        node.put(now, "put and removed", "value", Lifetime::Permanent).unwrap();
+        node.remove(now, b"put and removed").unwrap();
+    });
+    network.run_for(secs(1));
+    let events = network.take_happenings().into_iter().filter(|happening| happening.party == PartyId(1));
+    let told = events.map(|happening| happening.event).collect::<Vec<_>>();
+    let [Event::Put { tuple, previous: None }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&tuple.key[..], &tuple.value[..]), (&b"put twice"[..], &b"b"[..]));
+}
