@@ -167,7 +167,9 @@ fn what_changes_twice_in_a_turn_is_told_once() {
     network.keep_happenings();
     network.with_node(PartyId(0), |node, now| {
         for (key, values) in [("put twice", ["a", "b"]), ("put before", ["new", "old"])] {
-            values.map(|value| node.put(now, key, value, Lifetime::Permanent).unwrap());
+            for value in values {
+                node.put(now, key, value, Lifetime::Permanent).unwrap();
+            }
         }
         node.put(now, "put and removed", "value", Lifetime::Permanent).unwrap();
         node.remove(now, b"put and removed").unwrap();
