@@ -11,7 +11,8 @@ use crate::record::{Incarnation, NodeId, Tuple};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A key has a new value; a refreshed tuple with the value that it had is none
+    /// A key has a new value; a refreshed tuple with the value that it had is none. The nodes' own keys, which begin with
+    /// `$tidings/`, are told of as well: to be kept from applications that did not ask for them
     Put {
         /// What is known now
         tuple: Tuple,

@@ -660,16 +660,16 @@ impl Node {
     /// Tells what has changed in the table; of a key that has changed more than once, what has become of it
     fn process_changes(&mut self, now: Instant) {
         for Change { key, before, cause } in coalesced(self.table.take_changes()) {
-            if table::is_reserved(&key) {
-                self.on_reserved(now, &key);
-                continue;
-            }
             match self.table.tuple(now, &key) {
                 Some(tuple) if before.as_ref() != Some(&tuple.value) => {
                     self.tell(Event::Put { tuple, previous: before.clone() })
                 }
                 None if before.is_some() => self.tell(Event::Removed { key: key.clone(), cause }),
                 _ => {}
+            }
+            if table::is_reserved(&key) {
+                self.on_reserved(now, &key);
+                continue;
             }
             self.zgossip_changed(now, &key, before.as_ref());
         }

@@ -95,3 +95,47 @@ async fn members_and_links_are_told() {
         "{gone:?}"
     );
 }
+
+/// What nodes tell of themselves reaches all, is listed when it is asked for, and is nobody's tuple
+#[tokio::test]
+async fn nodes_tell_of_themselves_and_of_their_neighbours() {
+    let context = Context::new();
+    let nodes = ["alpha", "beta", "gamma"].map(|name| node(&context, name));
+    let [alpha, beta, gamma] = &nodes;
+    for (number, node) in nodes.iter().enumerate() {
+        let at = bind(node, "tcp://127.0.0.1:*").await;
+        if let Some(next) = nodes.get(number + 1) {
+            soon("connect", next.connect(&at).unwrap()).await.unwrap();
+        }
+    }
+    gamma.advertise(["tcp://gamma.example:4833"]);
+    gamma.describe(serde_json::json!({"serves": ["echo"]}).as_object().unwrap().clone());
+    let key = format!("$tidings/node/{}", gamma.id());
+    let mut watch = alpha.watch(&key);
+    let told = async {
+        loop {
+            if let Some(Change::Put { tuple, .. }) = watch.next().await {
+                let record: serde_json::Value = serde_json::from_slice(&tuple.value).unwrap();
+                if record["serves"] == serde_json::json!(["echo"]) {
+                    return record;
+                }
+            }
+        }
+    };
+    let record = soon("what gamma tells", told).await;
+    assert_eq!((&record["name"], &record["endpoints"][0]), (&"gamma".into(), &"tcp://gamma.example:4833".into()));
+    let expected = {
+        let edge = |one: &tidings_gossip::Gossip, other: &tidings_gossip::Gossip| {
+            let (one, other) = (one.id().to_string(), other.id().to_string());
+            if one < other { (one, other) } else { (other, one) }
+        };
+        let mut edges = vec![edge(alpha, beta), edge(beta, gamma)];
+        edges.sort();
+        edges
+    };
+    eventually(|| format!("the graph; it is {:?}", alpha.graph()), || alpha.graph().edges == expected).await;
+    assert_eq!(alpha.graph().nodes.iter().filter(|node| node.own).count(), 1);
+    assert_eq!((alpha.len(), alpha.list("").len()), (0, 0));
+    assert!(alpha.list("$tidings/").len() >= 3);
+    assert!(alpha.put("$tidings/node/0000000000000007", "{}").await.is_err(), "nobody else writes them");
+}

@@ -107,7 +107,7 @@ fn what_lived_as_long_as_a_sleeper_is_back_when_it_wakes() {
         let of = |is_meant: &dyn Fn(&Event) -> bool| {
             told.iter().filter(|happening| happening.party.0 == party && is_meant(&happening.event)).count()
         };
-        let is_gone = |event: &Event| matches!(event, Event::Removed { cause: RemovalCause::OwnerGone, .. });
+        let is_gone = |event: &Event| matches!(event, Event::Removed { key: gone, cause: RemovalCause::OwnerGone } if *gone == key);
         let is_back = |event: &Event| matches!(event, Event::Put { tuple, .. } if tuple.key == key);
         assert_eq!((of(&is_gone), of(&is_back)), (1, 1), "node {party}");
     }
