@@ -7,9 +7,7 @@ mod afar;
 pub(crate) use afar::{DiscoveryArgs, Found};
 
 mod asking;
-#[cfg(test)]
-pub(crate) use asking::About;
-pub(crate) use asking::{Answer, AskError, Asker, Foreign, Life, Told};
+pub(crate) use asking::{About, Answer, AskError, Asker, Foreign, Life, Told};
 
 mod here;
 pub(crate) use here::here;

@@ -58,7 +58,14 @@ impl Daemon {
             listener.map(|listener| listener["endpoint"].as_str().unwrap().to_owned()).unwrap_or_default()
         };
         let http = of("http").trim_start_matches("http://").to_owned();
-        Self { process, service: of("service"), inlet: of("events.in"), outlet: of("events.out"), gossip: of("gossip"), http }
+        Self {
+            process,
+            service: of("service"),
+            inlet: of("events.in"),
+            outlet: of("events.out"),
+            gossip: of("gossip"),
+            http,
+        }
     }
 
     /// Status code and body

@@ -11,6 +11,8 @@
 //! | durable requests, and the store they are in | `durable` |
 //! | the store beside the daemon: `queue` in all its verbs | `queue` |
 //! | the daemon killed under durable load, again and again | `killed` |
+//! | the gossip node, and `gossip` in all its verbs; its neighbours of zgossip | `gossip` |
+//! | names in place of addresses, in files and on command lines | `discovery` |
 //! | Domogik's configuration and events | `domogik` |
 //! | encrypted pairs, strangers, the doctor | `security` |
 //! | keys: made, shown, trusted, revoked, rotated | `keys` |
@@ -19,8 +21,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on has failed")]
 
 mod daemon;
+mod discovery;
 mod domogik;
 mod durable;
+mod gossip;
 mod keys;
 mod killed;
 mod process;

@@ -1,6 +1,7 @@
 //! `tidings gossip`: names and values that all nodes of a network know; who the nodes are, and how they stand.
 
 mod graph;
+mod leaf;
 mod look;
 mod node;
 mod read;

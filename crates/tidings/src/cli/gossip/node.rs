@@ -23,18 +23,18 @@ pub(super) struct NodeArgs {
     pub(super) gossip: String,
     /// Longest wait for the connection
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "3s")]
-    connect_timeout: Duration,
+    pub(super) connect_timeout: Duration,
     /// Longest wait for an answer; then the exit code is 5
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
     pub(super) timeout: Duration,
     /// Set a socket option; repeatable
     #[arg(long = "option", value_name = "NAME=VALUE")]
-    options: Vec<String>,
+    pub(super) options: Vec<String>,
     /// Say on stderr what happens to connections; JSON lines with --json
     #[arg(long)]
-    events: bool,
+    pub(super) events: bool,
     #[command(flatten)]
-    security: SecurityArgs,
+    pub(super) security: SecurityArgs,
 }
 
 /// A node that can be asked, and all that a command has besides

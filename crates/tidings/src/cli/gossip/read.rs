@@ -6,6 +6,7 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::leaf::JoinArgs;
 use super::node::{Node, NodeArgs};
 use super::tuple::{LONG, LONG_FORM, Names, long, shortened, tuple_json};
 use super::write::{key, no_such_key};
@@ -19,6 +20,8 @@ use crate::discovery::{Answer, Told};
 pub(crate) struct GetArgs {
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    join: JoinArgs,
     /// The key
     #[arg(id = "tuple-key", value_name = "KEY")]
     key: String,
@@ -35,6 +38,8 @@ pub(crate) struct GetArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    join: JoinArgs,
     /// Keys that begin with PREFIX; all if none is given, but for the nodes' own ($tidings/)
     #[arg(value_name = "PREFIX", default_value = "")]
     prefix: String,
@@ -49,17 +54,15 @@ pub(crate) struct ListArgs {
 /// No such key (1), no node (3), no answer, or no value in time (5).
 pub(super) async fn get(args: GetArgs, talk: Talk) -> Result<(), Failure> {
     let key = key(&args.key)?;
-    let mut node = args.node.open(talk).await?;
-    let found = match args.wait {
-        Some(limit) => wait(&node, &key, limit).await?,
-        None => match node.ask([Bytes::from_static(b"GET"), key.clone(), LONG_FORM]).await? {
-            Answer::Tuple(tuple) => tuple,
-            Answer::None(_) => return Err(no_such_key(&key)),
-            other => return Err(node.unexpected(&other)),
-        },
+    let (found, names) = match args.join.open(&args.node, &args.key, talk).await? {
+        Some(mut leaf) => {
+            let found = leaf.one(&key, args.wait).await;
+            leaf.leave().await;
+            (found?.ok_or_else(|| no_such_key(&key))?, Names::default())
+        }
+        None => ask(&args, &key, talk).await?,
     };
     if talk.json {
-        let names = Names::read(&node.look("MEMBERS").await.unwrap_or_default());
         let mut object = tuple_json(&found, &names);
         object["ok"] = true.into();
         return printed(talk.data(object)).map(drop);
@@ -70,6 +73,29 @@ pub(super) async fn get(args: GetArgs, talk: Talk) -> Result<(), Failure> {
         return printed(stdout.write_all(&found.value).and_then(|()| stdout.flush())).map(drop);
     }
     printed(talk.data(escape(&found.value))).map(drop)
+}
+
+/// The tuple from a node, and the names of nodes if they are shown
+async fn ask(args: &GetArgs, key: &Bytes, talk: Talk) -> Result<(Told, Names), Failure> {
+    let mut node = args.node.open(talk).await?;
+    let found = match args.wait {
+        Some(limit) => wait(&node, key, limit).await?,
+        None => match node.ask([Bytes::from_static(b"GET"), key.clone(), LONG_FORM]).await? {
+            Answer::Tuple(tuple) => tuple,
+            Answer::None(_) => return Err(no_such_key(key)),
+            other => return Err(node.unexpected(&other)),
+        },
+    };
+    let names = names(&mut node, talk.json && args.wait.is_none()).await;
+    Ok((found, names))
+}
+
+/// The names of nodes; whoever may not ask who is there sees their numbers
+async fn names(node: &mut Node, wanted: bool) -> Names {
+    match wanted {
+        true => Names::read(&node.look("MEMBERS").await.unwrap_or_default()),
+        false => Names::default(),
+    }
 }
 
 /// The tuple, as soon as there is one
@@ -98,12 +124,17 @@ async fn wait(node: &Node, key: &Bytes, limit: Duration) -> Result<Told, Failure
 /// # Errors
 /// No node (3), not permitted (4), no answer (5).
 pub(super) async fn ls(args: ListArgs, talk: Talk) -> Result<(), Failure> {
-    let mut node = args.node.open(talk).await?;
-    let tuples = list(&node, &args.prefix).await?;
-    // Whoever may not ask who is there sees their numbers
-    let names = match args.long || talk.json {
-        true => Names::read(&node.look("MEMBERS").await.unwrap_or_default()),
-        false => Names::default(),
+    let (tuples, names) = match args.join.open(&args.node, &args.prefix, talk).await? {
+        Some(mut leaf) => {
+            let tuples = leaf.all(&args.prefix).await;
+            leaf.leave().await;
+            (tuples?, Names::default())
+        }
+        None => {
+            let mut node = args.node.open(talk).await?;
+            let tuples = list(&node, &args.prefix).await?;
+            (tuples, names(&mut node, args.long || talk.json).await)
+        }
     };
     if talk.json {
         let tuples: Vec<Value> = tuples.iter().map(|tuple| tuple_json(tuple, &names)).collect();
@@ -154,4 +185,5 @@ Examples:
   tidings gossip ls
   tidings gossip ls endpoint/ --long                what is announced, by whom
   tidings gossip ls '$tidings/'                     what the nodes tell of themselves
+  tidings gossip ls --join tcp://192.0.2.1:5670     of a network of CZMQ's zgossip
   tidings gossip ls --json | jq -r '.tuples[].key'";

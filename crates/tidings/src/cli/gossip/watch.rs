@@ -1,12 +1,15 @@
 //! `gossip watch`: first what there is, then what changes.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
+use tidings_gossip::driver::Change;
 
+use super::leaf::{JoinArgs, Leaf, told};
 use super::node::{Node, NodeArgs};
 use super::tuple::{LONG_FORM, Names, line, tuple_json};
 use crate::cli::output::{escape, json_frame};
@@ -19,11 +22,13 @@ use crate::discovery::{Answer, AskError};
 pub(crate) struct WatchArgs {
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    join: JoinArgs,
     /// Keys that begin with PREFIX; all if none is given, but for the nodes' own ($tidings/)
     #[arg(value_name = "PREFIX", default_value = "")]
     prefix: String,
     /// Leave out what there is already
-    #[arg(long)]
+    #[arg(long, conflicts_with = "join")]
     new: bool,
     /// End after N changes, those that were there before included unless --new
     #[arg(long, short = 'n', value_name = "N")]
@@ -49,7 +54,6 @@ struct Printer {
 /// # Errors
 /// No node (3), not permitted (4).
 pub(super) async fn run(args: WatchArgs, talk: Talk) -> Result<(), Failure> {
-    let mut node = args.node.open(talk).await?;
     let mut printer = Printer { talk, shown: BTreeMap::new(), fresh: None, silent: args.new, left: args.count };
     let deadline = async {
         match args.run_for {
@@ -58,6 +62,13 @@ pub(super) async fn run(args: WatchArgs, talk: Talk) -> Result<(), Failure> {
         }
     };
     tokio::pin!(deadline);
+    if let Some(mut leaf) = args.join.open(&args.node, &args.prefix, talk).await? {
+        let done = listen(&mut leaf, &mut printer, deadline.as_mut()).await;
+        leaf.leave().await;
+        done?;
+        return finished(&args, printer.left);
+    }
+    let mut node = args.node.open(talk).await?;
     watch(&node, &args.prefix).await?;
     printer.begin();
     while printer.left != Some(0) {
@@ -69,7 +80,7 @@ pub(super) async fn run(args: WatchArgs, talk: Talk) -> Result<(), Failure> {
         };
         match answer {
             Ok(answer) => {
-                if !printer.take(&node, answer)? {
+                if !printer.take(answer)? {
                     return Ok(());
                 }
             }
@@ -83,13 +94,49 @@ pub(super) async fn run(args: WatchArgs, talk: Talk) -> Result<(), Failure> {
             Err(error) => return Err(node.place.failure(&error)),
         }
     }
-    match printer.left {
+    finished(&args, printer.left)
+}
+
+/// Whether as many changes came as were asked for
+fn finished(args: &WatchArgs, left: Option<u64>) -> Result<(), Failure> {
+    match left {
         Some(left @ 1..) if args.run_for.is_none() => {
             let wanted = args.count.unwrap_or_default();
             Err(Failure::new(Exit::Partial, "stopped", format!("stopped after {} of {wanted} changes", wanted - left)))
         }
         _ => Ok(()),
     }
+}
+
+/// Prints what a network tells that was joined
+async fn listen(
+    leaf: &mut Leaf,
+    printer: &mut Printer,
+    mut deadline: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), Failure> {
+    printer.talk.say(format_args!("listening at {} (Ctrl-C ends)", leaf.endpoint));
+    // There is no end of what was there before: nobody tells
+    printer.silent = false;
+    let stop = leaf.stop.clone();
+    while printer.left != Some(0) {
+        let change = tokio::select! {
+            biased;
+            change = leaf.next() => change,
+            _ = stop.stopped() => return Ok(()),
+            () = &mut deadline => return Ok(()),
+        };
+        let answer = match change {
+            Some(Change::Put { tuple, .. }) => Answer::Put(told(tuple)),
+            Some(Change::Removed { key, cause }) => Answer::Removed { key, cause: cause.name().to_owned() },
+            Some(Change::Missed { .. }) => Answer::Missed,
+            Some(_) => continue,
+            None => return Ok(()),
+        };
+        if !printer.take(answer)? {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 async fn watch(node: &Node, prefix: &str) -> Result<(), Failure> {
@@ -123,7 +170,7 @@ impl Printer {
     }
 
     /// Prints what is news; whether anybody reads it
-    fn take(&mut self, node: &Node, answer: Answer) -> Result<bool, Failure> {
+    fn take(&mut self, answer: Answer) -> Result<bool, Failure> {
         match answer {
             Answer::Tuple(tuple) | Answer::Put(tuple) => {
                 if let Some(fresh) = &mut self.fresh {
@@ -164,7 +211,10 @@ impl Printer {
                 }
                 Ok(true)
             }
-            other => Err(node.unexpected(&other)),
+            other => {
+                let other = format!("{other:?}").chars().take(100).collect::<String>();
+                Err(Failure::new(Exit::Data, "answer", format!("this is no answer to WATCH: {other}")))
+            }
         }
     }
 
@@ -202,4 +252,5 @@ Examples:
   tidings gossip watch
   tidings gossip watch config/ --new
   tidings gossip watch endpoint/ --json | jq -r 'select(.event == \"removed\") | .key'
-  tidings gossip watch job/42 -n 1                  until it is there";
+  tidings gossip watch job/42 -n 1                  until it is there
+  tidings gossip watch --join tcp://192.0.2.1:5670  in a network of CZMQ's zgossip";
