@@ -1,4 +1,4 @@
-//! The five ZeroMQ patterns and services, each as a program in `src/bin`.
+//! The five ZeroMQ patterns, services and gossip, each as a program in `src/bin`.
 //!
 //! This library is empty: it has the Rust of README and of the book compiled and run as tests.
 
@@ -17,3 +17,7 @@ mod socket_types {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/src/services.md")]
 mod services {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/src/gossip.md")]
+mod gossip {}

@@ -82,6 +82,15 @@ fn service_in_parts() {
 }
 
 #[test]
+fn gossip() {
+    let program = Program { path: env!("CARGO_BIN_EXE_gossip"), name: "gossip" };
+    program.shows_all_ends(&["publisher", "reader"]);
+    let (publisher, endpoint) = program.listener("publisher");
+    program.start(&["reader", &endpoint]).prints("reader");
+    publisher.has_printed("publisher");
+}
+
+#[test]
 fn a_wrong_argument_is_answered_with_the_usage() {
     for (name, path) in [
         ("request_reply", env!("CARGO_BIN_EXE_request_reply")),
@@ -91,6 +100,7 @@ fn a_wrong_argument_is_answered_with_the_usage() {
         ("exclusive_pair", env!("CARGO_BIN_EXE_exclusive_pair")),
         ("service", env!("CARGO_BIN_EXE_service")),
         ("service_in_parts", env!("CARGO_BIN_EXE_service_in_parts")),
+        ("gossip", env!("CARGO_BIN_EXE_gossip")),
     ] {
         let output = Command::new(path).arg("nonsense").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -76,7 +76,8 @@ impl DiscoveryArgs {
         }
         let endpoint: Endpoint =
             self.gossip.parse().map_err(|error: EndpointError| Failure::usage(format!("--gossip: {error}")))?;
-        let options = security.for_connect(&endpoint, Options::of(SocketType::Dealer))?;
+        // One attempt at a time, so that what comes of each is heard
+        let options = security.for_connect(&endpoint, Options::of(SocketType::Dealer).reconnect_interval(None))?;
         Ok(Followed::start(name.clone(), |sender| follow(name, endpoint, options, sender)))
     }
 

@@ -12,6 +12,7 @@
 //! | the store beside the daemon: `queue` in all its verbs | `queue` |
 //! | the daemon killed under durable load, again and again | `killed` |
 //! | the gossip node, and `gossip` in all its verbs; its neighbours of zgossip | `gossip` |
+//! | the three nodes of the book, by its own files | `book` |
 //! | names in place of addresses, in files and on command lines | `discovery` |
 //! | Domogik's configuration and events | `domogik` |
 //! | encrypted pairs, strangers, the doctor | `security` |
@@ -20,6 +21,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on has failed")]
 
+mod book;
 mod daemon;
 mod discovery;
 mod domogik;
