@@ -19,7 +19,10 @@ fn file(directory: &Path, name: &str, connects: &[(&str, &str)]) -> PathBuf {
         let mut line = line.to_owned();
         if line.starts_with("connect = ") {
             for (written, real) in connects {
-                assert!(!written.starts_with("tcp:") || !line.contains("tcp:") || line.contains(written), "{name}: {line}");
+                assert!(
+                    !written.starts_with("tcp:") || !line.contains("tcp:") || line.contains(written),
+                    "{name}: {line}"
+                );
                 line = line.replace(written, real);
             }
         } else if let Some((before, _)) = line.split_once("tcp://127.0.0.1:") {
@@ -54,7 +57,19 @@ fn three_nodes_find_each_others_services_by_name() {
     let north = serve(&file(directory.path(), "north.toml", &[("tcp://127.0.0.1:4833", &hub.gossip)]));
     let south = serve(&file(directory.path(), "south.toml", &[("tcp://127.0.0.1:4933", &north.gossip)]));
 
-    let mut worker = tidings(&["svc", "work", "upper", "-e", "gossip:services", "--gossip", &north.gossip, "--", "tr", "a-z", "A-Z"]);
+    let mut worker = tidings(&[
+        "svc",
+        "work",
+        "upper",
+        "-e",
+        "gossip:services",
+        "--gossip",
+        &north.gossip,
+        "--",
+        "tr",
+        "a-z",
+        "A-Z",
+    ]);
     worker.said("ready for 'upper'");
     let call = || run(&["svc", "call", "upper", "--raw", "hello", "-e", "gossip:services", "--gossip", &south.gossip]);
     let reply = call();
@@ -65,7 +80,18 @@ fn three_nodes_find_each_others_services_by_name() {
     for from in ["north", "hub"] {
         let at = format!("gossip:events-in/{from}");
         let published = run(&[
-            "event", "pub", "weather", from, "--wait-subs", "1", "--timeout", "20s", "-e", &at, "--gossip", &south.gossip,
+            "event",
+            "pub",
+            "weather",
+            from,
+            "--wait-subs",
+            "1",
+            "--timeout",
+            "20s",
+            "-e",
+            &at,
+            "--gossip",
+            &south.gossip,
         ]);
         assert_eq!(published.code, Some(0), "{}", published.err);
         assert_eq!(subscriber.line(), format!("weather {from}"));

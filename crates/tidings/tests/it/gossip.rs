@@ -73,9 +73,7 @@ fn a_key_is_put_got_listed_and_removed() {
     assert!(long.out[2].contains("alpha"), "{:?}", long.out);
     let object = json(&gossip(&alpha, &["ls", "--json"]));
     assert_eq!(object["tuples"].as_array().unwrap().len(), 3);
-    // The nodes' own keys are listed when asked for, and are nobody else's
-    let own = gossip(&alpha, &["ls", "$tidings/"]);
-    assert!(own.out.iter().any(|line| line.contains("$tidings/node/")), "{own:?}");
+    // The nodes' own keys are nobody else's
     let refused = gossip(&alpha, &["put", "$tidings/x", "1"]);
     assert_eq!(refused.code, Some(4), "{}", refused.err);
     assert!(refused.err.contains("reserved"), "{}", refused.err);
@@ -199,6 +197,11 @@ fn nodes_agree_and_know_of_each_other() {
     let members = gossip(&beta, &["members"]).out;
     assert!(members.iter().any(|line| line.starts_with("beta *")), "{members:?}");
 
+    // The nodes' own keys are listed when asked for
+    let own = gossip(&beta, &["ls", "$tidings/node/"]);
+    assert_eq!(own.out.iter().filter(|line| line.starts_with("$tidings/node/")).count(), 3, "{own:?}");
+    assert_eq!(gossip(&beta, &["ls"]).out, [""; 0]);
+
     // The picture has all three, and who is connected with whom
     until("the graph is known", || {
         let text = gossip(&alpha, &["graph", "--form", "text"]).out.join("\n");
@@ -224,6 +227,9 @@ fn a_node_that_dies_is_found_gone_and_takes_its_sessions_along() {
     let beta = node("beta", &["--set", "gossip.interval=100ms", "--join", &alpha.gossip]);
     put(&beta, &["endpoint/db/beta", "tcp://192.0.2.1:1", "--session"]);
     put(&beta, &["config/rate", "10"]);
+    // A node that hears from nobody accuses nobody: there has to be a third one
+    let _gamma = node("gamma", &["--set", "gossip.interval=100ms", "--join", &alpha.gossip]);
+    until("gamma is up", || status_of(&alpha, "gamma") == "up");
     let mut watching = watch(&alpha, &[]);
     let mut seen = [watching.line(), watching.line()];
     seen.sort();

@@ -5,7 +5,44 @@
 pub(super) type Point = (f64, f64);
 
 /// Places for so many nodes, `gap` apart where there is room; the first corner is (0, 0). Also the width and height of all
+///
+/// Those without a link stand in rows beneath the others.
 pub(super) fn place(nodes: usize, links: &[(usize, usize)], gap: f64) -> (Vec<Point>, Point) {
+    let mut linked = vec![false; nodes];
+    for node in links.iter().flat_map(|(from, to)| [*from, *to]) {
+        if let Some(linked) = linked.get_mut(node) {
+            *linked = true;
+        }
+    }
+    let mut numbers = vec![0; nodes];
+    let mut count = 0;
+    for (number, _) in numbers.iter_mut().zip(&linked).filter(|(_, linked)| **linked) {
+        *number = count;
+        count += 1;
+    }
+    let number = |node: usize| numbers.get(node).copied().unwrap_or_default();
+    let links: Vec<(usize, usize)> = links.iter().map(|(from, to)| (number(*from), number(*to))).collect();
+    let (points, (mut width, mut height)) = place_linked(count, &links, gap);
+    let alone = nodes - count;
+    let row = ((width / gap) as usize + 1).max((alone as f64).sqrt().ceil() as usize).max(4);
+    let below = if count > 0 { height + gap } else { 0.0 };
+    let (mut points, mut lonely) = (points.into_iter(), 0);
+    let placed = linked
+        .iter()
+        .map(|linked| match linked {
+            true => points.next().unwrap_or_default(),
+            false => {
+                let point = ((lonely % row) as f64 * gap, below + (lonely / row) as f64 * gap);
+                lonely += 1;
+                (width, height) = (width.max(point.0), height.max(point.1));
+                point
+            }
+        })
+        .collect();
+    (placed, (width, height))
+}
+
+fn place_linked(nodes: usize, links: &[(usize, usize)], gap: f64) -> (Vec<Point>, Point) {
     let mut points = spiral(nodes, gap);
     let mut heat = gap * (nodes as f64).sqrt() / 2.0;
     let rounds = rounds(nodes);
@@ -22,6 +59,9 @@ pub(super) fn place(nodes: usize, links: &[(usize, usize)], gap: f64) -> (Vec<Po
     }
     if nodes <= MOST_SEPARATED {
         separate(&mut points, gap * 0.62);
+    }
+    if points.is_empty() {
+        return (points, (0.0, 0.0));
     }
     let least = points.iter().fold((f64::MAX, f64::MAX), |least, point| (least.0.min(point.0), least.1.min(point.1)));
     for point in &mut points {
@@ -157,6 +197,16 @@ mod tests {
             assert!(nearest(&points) > 40.0, "{nodes} nodes, {} links: {}", links.len(), nearest(&points));
             assert!(width < 100.0 * 40.0 && height < 100.0 * 40.0, "{width} × {height}");
         }
+    }
+
+    #[test]
+    fn those_without_links_stand_beneath_the_others() {
+        let (points, (width, height)) = place(9, &[(1, 2), (2, 4), (4, 1)], 100.0);
+        let lowest = [1, 2, 4].map(|node| points[node].1).into_iter().fold(0.0, f64::max);
+        for alone in [0, 3, 5, 6, 7, 8] {
+            assert!(points[alone].1 >= lowest + 99.0, "{points:?}");
+        }
+        assert!(nearest(&points) > 40.0 && width < 400.0 && height < 600.0, "{width} × {height}");
     }
 
     #[test]
