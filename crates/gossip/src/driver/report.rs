@@ -231,7 +231,14 @@ impl Graph {
         // What the others say of their own links
         for tuple in house.node.tuples(now, LINKS) {
             let Some(id) = tuple.key.strip_prefix(LINKS).and_then(|id| std::str::from_utf8(id).ok()) else { continue };
-            neighbours(&tuple.value).iter().for_each(|neighbour| edge(id, neighbour));
+            let (of_ours, foreign) = neighbours(&tuple.value);
+            of_ours.iter().for_each(|neighbour| edge(id, neighbour));
+            for endpoint in foreign.into_iter().filter(|_| id != own) {
+                edge(id, &endpoint);
+                if !nodes.iter().any(|node| node.id == endpoint) {
+                    nodes.push(GraphNode { id: endpoint, name: String::new(), status: "zgossip", own: false });
+                }
+            }
         }
         let known: BTreeSet<&str> = nodes.iter().map(|node| &node.id[..]).collect();
         edges.retain(|(one, other)| known.contains(&one[..]) && known.contains(&other[..]));
@@ -239,16 +246,12 @@ impl Graph {
     }
 }
 
-/// The ids in a `$tidings/links/` record: strings, or objects with an `id`
-fn neighbours(value: &[u8]) -> Vec<String> {
-    let id = |value: &Value| value.as_str().or_else(|| value.get("id")?.as_str()).map(ToOwned::to_owned);
-    match serde_json::from_slice::<Value>(value) {
-        Ok(Value::Array(list)) => list.iter().filter_map(id).collect(),
-        Ok(Value::Object(object)) => {
-            object.get("links").and_then(Value::as_array).into_iter().flatten().filter_map(id).collect()
-        }
-        _ => Vec::new(),
-    }
+/// What a `$tidings/links/` record says: the ids of nodes of ours, and the addresses of peers that speak ZGP
+fn neighbours(value: &[u8]) -> (Vec<String>, Vec<String>) {
+    let Ok(Value::Array(list)) = serde_json::from_slice::<Value>(value) else { return Default::default() };
+    let of_ours = list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect();
+    let foreign = list.iter().filter_map(|one| one.get("zgossip")?.as_str()).take(MOST_FOREIGN).map(ToOwned::to_owned);
+    (of_ours, foreign.collect())
 }
 
 pub(super) fn peers(house: &House) -> Vec<PeerRow> {
@@ -265,3 +268,5 @@ pub(super) fn json(value: &impl Serialize) -> Value {
 }
 
 const LINKS: &[u8] = b"$tidings/links/";
+/// More peers of one node that speak ZGP are not shown
+const MOST_FOREIGN: usize = 256;

@@ -264,6 +264,7 @@ impl Node {
         match wire {
             Wire::ZGossip => {
                 self.tell_link(link, Ok(()));
+                self.reserved.note_links(now);
                 self.zgossip_link_up(now, link);
             }
             Wire::Tidings => self.greet(now, link),

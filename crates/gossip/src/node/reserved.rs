@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::Node;
-use crate::config::Presence;
+use crate::config::{Presence, Wire};
 use crate::record::{Lifetime, NodeId};
 
 /// What this node says of itself
@@ -70,7 +70,11 @@ impl Node {
             self.reserved.links_told = Some(now);
             let neighbours = self.links.values().filter_map(|link| link.peer.as_ref()).map(|peer| peer.id);
             let neighbours = neighbours.collect::<std::collections::BTreeSet<_>>();
-            let neighbours = neighbours.iter().map(|id| Value::String(id.to_string())).collect();
+            let neighbours = neighbours.iter().map(|id| Value::String(id.to_string()));
+            // Those who speak ZGP don't tell of themselves
+            let foreign = self.links.values().filter(|link| link.info.wire == Wire::ZGossip);
+            let foreign = foreign.take(MOST_FOREIGN).map(|link| serde_json::json!({ "zgossip": link.info.endpoint }));
+            let neighbours = neighbours.chain(foreign).collect();
             self.put_reserved(now, LINKS, Value::Array(neighbours));
         }
     }
@@ -123,6 +127,8 @@ fn parse_id(digits: &[u8]) -> Option<NodeId> {
     text.parse().ok().filter(|id: &NodeId| id.to_string() == text)
 }
 
+/// More peers than this that speak ZGP are not told of: each may be a stranger's
+const MOST_FOREIGN: usize = 256;
 const NODE: &str = "$tidings/node/";
 const LINKS: &str = "$tidings/links/";
 /// Of one node

@@ -16,7 +16,7 @@ mod known;
 pub(crate) use known::{Known, Place};
 
 mod name;
-pub(crate) use name::{Name, key_of};
+pub(crate) use name::{ANNOUNCED, Name, key_of};
 
 mod sighting;
 pub(crate) use sighting::{Followed, Sighting};

@@ -65,7 +65,7 @@ pub(crate) fn key_of(name: &str, node: &str) -> String {
 const SCHEME: &str = "gossip:";
 
 /// How the keys of announcements begin
-const ANNOUNCED: &str = "endpoint/";
+pub(crate) const ANNOUNCED: &str = "endpoint/";
 
 /// A key has 255 octets (ZGP's string), and the announcement's beginning is part of it
 const LONGEST: usize = 200;

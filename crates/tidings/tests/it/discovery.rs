@@ -160,6 +160,21 @@ fn a_daemon_finds_publishers_and_nodes_by_their_names() {
 }
 
 #[test]
+fn an_announcement_that_somebody_removes_is_made_again_and_one_of_the_same_name_is_told() {
+    let mut hub = node("hub", &["--announce"]);
+    let own = || gossip(&hub, &["get", "endpoint/gossip/hub"]).out;
+    assert_eq!(own(), [hub.gossip.as_str()]);
+    assert_eq!(gossip(&hub, &["rm", "endpoint/gossip/hub"]).code, Some(0));
+    until("it is announced again", || own() == [hub.gossip.as_str()]);
+    let twin = node("hub", &["--announce", "--join", &hub.gossip]);
+    hub.process.said("another node announces the same");
+    twin.process.signal(Signal::TERM);
+    assert_eq!(twin.process.finish().code, Some(0));
+    let again = || gossip(&hub, &["get", "endpoint/gossip/hub"]).out;
+    until("it is announced again", || again() == [hub.gossip.as_str()]);
+}
+
+#[test]
 fn what_only_this_host_reaches_is_not_announced_to_others() {
     // A listener that others reach, without keys as the network is trusted; the services are on loopback
     let hub = Daemon::start(&[

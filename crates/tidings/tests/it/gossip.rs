@@ -367,6 +367,34 @@ fn rules_say_who_may_publish_and_read_and_a_reload_changes_them() {
 }
 
 #[test]
+fn a_configuration_of_zgossip_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (directory.path().join("zgossip.cfg"), directory.path().join("tidings.toml"));
+    let text = "server\n    timeout = 10000\n    verbose = 1\nzgossip\n    echo = \"I: starting\"\n    bind\n        endpoint = tcp://127.0.0.1:*\n";
+    std::fs::write(&old, text).unwrap();
+    let done = run(&["import", "zpl", old.to_str().unwrap(), "-o", new.to_str().unwrap()]);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert_eq!(run(&["check", new.to_str().unwrap()]).code, Some(0));
+    let taken = Daemon::ready(tidings(&[
+        "serve",
+        "--json",
+        "-c",
+        new.to_str().unwrap(),
+        "--http",
+        "127.0.0.1:0",
+        "--set",
+        "gossip.id=random",
+    ]));
+    put(&taken, &["config/rate", "10"]);
+    assert!(taken.service.is_empty() && taken.inlet.is_empty());
+    std::fs::write(&old, "server\n    timeout = soon\n").unwrap();
+    let wrong = run(&["import", "zpl", old.to_str().unwrap(), "--json"]);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.err);
+    let object: Value = serde_json::from_str(&wrong.out[0]).unwrap();
+    assert_eq!((&object["problems"][0]["line"], &object["problems"][0]["column"]), (&2.into(), &5.into()), "{object}");
+}
+
+#[test]
 fn page_and_metrics_tell_of_the_node() {
     let alpha = node("alpha", &[]);
     let _beta = node("beta", &["--join", &alpha.gossip]);

@@ -1,24 +1,37 @@
 //! What this node tells others of where its services are: the addresses that they can use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidings::Endpoint;
-use tidings_gossip::{Lifetime, driver::Gossip};
+use tidings_gossip::Lifetime;
+use tidings_gossip::driver::{Change, Gossip};
+use tokio::task::JoinHandle;
 
-use crate::discovery::key_of;
+use crate::discovery::{ANNOUNCED, key_of};
 
 /// The announcements of a node
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Announcements {
-    /// By key, the value that was published
-    published: BTreeMap<String, String>,
+    published: Published,
+    guard: JoinHandle<()>,
 }
+
+/// By key, the value that was published
+type Published = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// What is to be announced: a name, and where it is
 pub(in crate::serve) type Served = (&'static str, Vec<Endpoint>);
 
 impl Announcements {
+    /// None yet; whatever is published stays so, also if somebody else removes it
+    pub(super) fn new(gossip: &Gossip) -> Self {
+        let published = Published::default();
+        let guard = tokio::spawn(guard(gossip.clone(), Arc::clone(&published)));
+        Self { published, guard }
+    }
+
     /// Publishes what is served, and takes back what is so no longer
     pub(super) async fn publish(&mut self, gossip: &Gossip, node: &str, served: &[Served], way: &Way) {
         let mut wanted = BTreeMap::new();
@@ -33,21 +46,21 @@ impl Announcements {
                 ),
             }
         }
-        let given_up: Vec<String> = self.published.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
-        for key in given_up {
-            self.published.remove(&key);
-            if let Err(error) = gossip.remove(&key) {
+        let before = self.published();
+        for key in before.keys().filter(|key| !wanted.contains_key(*key)) {
+            lock(&self.published).remove(key);
+            if let Err(error) = gossip.remove(key) {
                 tracing::warn!(key, %error, "an announcement can't be taken back");
             }
         }
         for (key, value) in wanted {
-            if self.published.get(&key) == Some(&value) {
+            if before.get(&key) == Some(&value) {
                 continue;
             }
             match gossip.put_with(key.clone(), value.clone(), Lifetime::Session).await {
                 Ok(_) => {
                     tracing::info!(key, value, "announced");
-                    self.published.insert(key, value);
+                    lock(&self.published).insert(key, value);
                 }
                 Err(error) => tracing::error!(key, %error, "not announced"),
             }
@@ -55,9 +68,48 @@ impl Announcements {
     }
 
     /// What is announced now
-    pub(super) fn published(&self) -> &BTreeMap<String, String> {
-        &self.published
+    pub(super) fn published(&self) -> BTreeMap<String, String> {
+        lock(&self.published).clone()
     }
+}
+
+impl Drop for Announcements {
+    fn drop(&mut self) {
+        self.guard.abort();
+    }
+}
+
+/// Puts announcements again that somebody else has removed, and says when somebody else has made the same
+async fn guard(gossip: Gossip, published: Published) {
+    let own = gossip.id();
+    let mut watch = gossip.watch(ANNOUNCED);
+    let mut said = BTreeSet::new();
+    while let Some(change) = watch.next().await {
+        match change {
+            Change::Put { tuple, .. } if tuple.dot.owner != own => {
+                let key = String::from_utf8_lossy(&tuple.key).into_owned();
+                if lock(&published).contains_key(&key) && said.insert(key.clone()) {
+                    let (node, value) = (tuple.dot.owner, tuple.value.escape_ascii());
+                    tracing::warn!(key, %node, %value, "another node announces the same, and is found in place of this one: \
+                        give one of them another gossip.name");
+                }
+            }
+            Change::Removed { key, .. } => {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                said.remove(&key);
+                let Some(value) = lock(&published).get(&key).cloned() else { continue };
+                match gossip.put_with(key.clone(), value, Lifetime::Session).await {
+                    Ok(_) => tracing::info!(key, "announced again"),
+                    Err(error) => tracing::error!(key, %error, "not announced again"),
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn lock(published: &Published) -> MutexGuard<'_, BTreeMap<String, String>> {
+    published.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How others come to this host

@@ -70,9 +70,10 @@ impl GossipNode {
         side.listen(&settings.gossip_listen.value).await?;
         let mut connections = Connections::new("gossip.connect", gossip.clone(), keys, Some(&gossip));
         connections.settle(&settings.gossip_connect.value);
+        let announcements = Announcements::new(&gossip);
         health.gossips(GossipView(gossip));
         tracing::info!(node = %identity.id, name, "the gossip node runs");
-        Ok(Self { side, connections, rules, name, announcements: Announcements::default(), _identity: identity })
+        Ok(Self { side, connections, rules, name, announcements, _identity: identity })
     }
 
     /// The node itself, for those that look names up
@@ -140,6 +141,7 @@ impl GossipNode {
         let gossip = self.side.socket.clone();
         // Names are followed no more: nothing is connected again
         drop(self.connections);
+        drop(self.announcements);
         let report = gossip.stop(deadline).await;
         tracing::info!(links = report.links, unsent = report.unsent, "the gossip node said goodbye");
     }
