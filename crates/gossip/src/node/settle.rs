@@ -45,6 +45,8 @@ pub(super) struct Settle {
 /// One key that was overwritten of late
 struct Track {
     seen: SmallVec<[Seen; 4]>,
+    /// The first of them, or their first octets, for people
+    shown: SmallVec<[Bytes; 2]>,
     /// When values came back, the last few
     returns: VecDeque<Instant>,
     /// The greatest value of all
@@ -58,11 +60,11 @@ struct Track {
 struct Seen {
     value: u64,
     at: Instant,
-    /// The value, or its first octets, for people
-    shown: Bytes,
 }
 
 struct Held {
+    /// New values that were taken since it was quiet
+    taken: usize,
     /// When peers that said something else since may be sent the winner again
     repeat_at: Option<Instant>,
     wait: Duration,
@@ -82,6 +84,7 @@ impl Settle {
             self.octets += current.len();
             let track = Track {
                 seen: SmallVec::new(),
+                shown: SmallVec::new(),
                 returns: VecDeque::new(),
                 greatest: current.clone(),
                 ends: now + WINDOW,
@@ -103,7 +106,8 @@ impl Settle {
             track.greatest = value.clone();
         }
         if let Some(held) = &mut track.held {
-            if !is_return {
+            if !is_return && held.taken < MAX_TAKEN {
+                held.taken += 1;
                 return Verdict::Take;
             }
             track.ends = now + QUIET;
@@ -125,15 +129,21 @@ impl Settle {
             return Verdict::Take;
         }
         track.returns = VecDeque::new();
-        track.held = Some(Held { repeat_at: None, wait: MIN_REPEAT });
+        track.held = Some(Held { taken: 0, repeat_at: None, wait: MIN_REPEAT });
         track.ends = now + QUIET;
         let winner = track.greatest.clone();
-        let mut values: Vec<Bytes> = track.seen.iter().map(|seen| seen.shown.clone()).collect();
+        let mut values = track.shown.to_vec();
         values.sort();
         values.dedup();
         self.contested += 1;
         self.events.push_back(Event::Contested { key: key.clone(), values, winner: winner.clone() });
         Verdict::Contested(winner)
+    }
+
+    /// Whether a value is one of those that a key is contested with
+    pub(super) fn is_held(&self, key: &[u8], hash: u64) -> bool {
+        let track = self.tracks.get(key).filter(|track| track.held.is_some());
+        track.is_some_and(|track| track.seen.iter().any(|seen| seen.value == hash))
     }
 
     /// How many keys are contested now
@@ -211,12 +221,14 @@ impl Track {
             return;
         }
         if self.seen.len() == MAX_SEEN
-            && let Some(oldest) = (0..self.seen.len()).min_by_key(|index| self.seen[*index].at)
+            && let Some(oldest) = self.seen.iter().enumerate().min_by_key(|(_, seen)| seen.at).map(|(index, _)| index)
         {
-            self.seen.remove(oldest);
+            self.seen.swap_remove(oldest);
         }
-        let shown = Bytes::copy_from_slice(value.get(..MAX_SHOWN).unwrap_or(value));
-        self.seen.push(Seen { value: hash, at: now, shown });
+        self.seen.push(Seen { value: hash, at: now });
+        if self.shown.len() < MAX_REPORTED {
+            self.shown.push(Bytes::copy_from_slice(value.get(..MAX_SHOWN).unwrap_or(value)));
+        }
     }
 }
 
@@ -276,12 +288,16 @@ const QUIET: Duration = Duration::from_secs(10);
 /// Peers that hold on to another value are sent the winner again after this long, and then after twice as long
 const MIN_REPEAT: Duration = Duration::from_millis(250);
 const MAX_REPEAT: Duration = Duration::from_secs(8);
-/// Values of one key that are recognised
-const MAX_SEEN: usize = 8;
+/// Values of one key that are recognised: a storm may be of as many as were written while it began
+const MAX_SEEN: usize = 256;
+/// Values that a report shows
+const MAX_REPORTED: usize = 8;
+/// New values that are taken while a key is contested, so that a storm of very many isn't carried on either
+const MAX_TAKEN: usize = 16;
 /// Octets of a value that a report shows
 const MAX_SHOWN: usize = 256;
 /// Keys that are watched at once
-const MAX_TRACKS: usize = 65_536;
+const MAX_TRACKS: usize = 8192;
 /// Octets of their greatest values
 const MAX_OCTETS: usize = 64 << 20;
 /// Former values of a key
@@ -396,6 +412,24 @@ mod tests {
         assert_eq!(key.hear("c"), Some(Verdict::Take));
         assert_eq!(key.hear("a"), Some(Verdict::Hold));
         assert_eq!(key.value, "c");
+    }
+
+    #[test]
+    fn a_storm_of_very_many_values_is_held_too() {
+        let mut key = Key::new("start");
+        let mut storm = |values: i32| {
+            let before = key.writes;
+            for turn in 0..50_000 {
+                key.now += MS / 30;
+                key.settle.handle_timeout(key.now);
+                key.hear(&(turn % values).to_string());
+            }
+            (key.settle.contested(), key.writes - before)
+        };
+        let (contested, writes) = storm(200);
+        assert!(contested == 1 && writes < 220, "{writes}");
+        let (contested, writes) = storm(1000);
+        assert!(contested == 1 && writes <= MAX_TAKEN, "{writes}");
     }
 
     #[test]

@@ -362,6 +362,9 @@ impl Node {
         let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
         // Something newer of ours is on its way
         let is_overwritten = peer.held.is_in_flight(now, number);
+        if self.settle.is_held(&key, value_hash(&value)) {
+            return self.refuse(now, link, Refusal::Contested);
+        }
         if !is_overwritten && self.table.value(&key).is_some_and(|current| *current != value) {
             self.zgossip_write(now, link, &key, &value, Origin::Local);
         }
@@ -526,7 +529,7 @@ const TURN_OCTETS: usize = 256 << 10;
 /// What a key costs of that even if there is nothing to send
 const LOOK_OCTETS: usize = 16;
 /// A value that comes back within this time after it was overwritten is taken if it is still the peer's at the end of it
-const REST_TIME: Duration = Duration::from_secs(1);
+const REST_TIME: Duration = Duration::from_millis(300);
 /// So long after HELLO a peer says what it had before, and for longer if it has much to say
 const REPLAY_TIME: Duration = Duration::from_secs(2);
 const REPLAY_PAUSE: Duration = Duration::from_millis(500);
