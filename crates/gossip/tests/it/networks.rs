@@ -1,5 +1,6 @@
 //! Nodes over every transport and all of them mixed, restarts, many connections, large values.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -211,17 +212,47 @@ async fn a_client_that_does_not_read_holds_nobody_up() {
     }
     has(&beta, "499", &format!("1999{value}")).await;
     assert!(alpha.counts().blocked > 0, "its queue was full");
-    let mut last = std::collections::BTreeMap::new();
-    let newest = |last: &std::collections::BTreeMap<String, String>| {
-        last.len() == 500 && last.iter().all(|(key, value)| value == &(key.parse::<u32>().unwrap() + 1500).to_string())
-    };
-    while !newest(&last) {
-        let frame = soon("the rest", lazy.recv()).await.unwrap().first().to_vec();
-        let key_len = usize::from(frame[4]);
-        let (key, rest) = (&frame[5..5 + key_len], &frame[5 + key_len + 4..]);
-        let digits = rest.iter().take_while(|octet| octet.is_ascii_digit()).copied().collect();
-        last.insert(String::from_utf8(key.to_vec()).unwrap(), String::from_utf8(digits).unwrap());
+    let mut known = BTreeMap::new();
+    while !are_newest(&known) {
+        note(&mut known, soon("the rest", lazy.recv()).await.unwrap().first());
     }
+}
+
+/// The same with a server that ours connects to
+#[tokio::test]
+async fn a_server_that_does_not_read_gets_the_newest_when_it_does() {
+    let context = Context::new();
+    let options = Options::new().recv_hwm(1).recv_buffer(4096);
+    let lazy = context.socket_with(tidings_socket::SocketType::Router, options).unwrap();
+    let at = soon("bind", lazy.bind("tcp://127.0.0.1:*").unwrap()).await.unwrap();
+    let (alpha, beta, _) = pair(&context, "tcp://127.0.0.1:*").await;
+    soon("connect", alpha.connect(&at).unwrap()).await.unwrap();
+    let value = "v".repeat(10_000);
+    for number in 0..2000 {
+        put(&alpha, &format!("{}", number % 500), &format!("{number}{value}")).await;
+    }
+    has(&beta, "499", &format!("1999{value}")).await;
+    eventually(|| "a full queue".to_owned(), || alpha.counts().blocked > 0).await;
+    let mut known = BTreeMap::new();
+    while !are_newest(&known) {
+        let message = soon("the rest", lazy.recv()).await.unwrap();
+        note(&mut known, message.frame(1).unwrap());
+    }
+}
+
+/// Keeps what a PUBLISH says; the digits that its value begins with
+fn note(known: &mut BTreeMap<String, String>, frame: &[u8]) {
+    if frame.get(2) != Some(&2) {
+        return;
+    }
+    let key_len = usize::from(frame[4]);
+    let (key, rest) = (&frame[5..5 + key_len], &frame[5 + key_len + 4..]);
+    let digits = rest.iter().take_while(|octet| octet.is_ascii_digit()).copied().collect();
+    known.insert(String::from_utf8(key.to_vec()).unwrap(), String::from_utf8(digits).unwrap());
+}
+
+fn are_newest(known: &BTreeMap<String, String>) -> bool {
+    known.len() == 500 && known.iter().all(|(key, value)| *value == (key.parse::<u32>().unwrap() + 1500).to_string())
 }
 
 /// A node ends when it is told to, when its last handle goes, and when its context does
