@@ -179,7 +179,7 @@ pub(crate) fn reply(house: &mut House, now: Instant, command: Command) -> Messag
             Err(why) => error(why.to_string()),
         },
         Command::Status => {
-            let status = report::json(&report::Status::of(house, now));
+            let status = report::json(&report::Status::of(house));
             message([word("STATUS"), Bytes::from(house.node.len().to_string()), Bytes::from(status.to_string())])
         }
         Command::Peers => json("PEERS", report::json(&report::peers(house))),

@@ -329,7 +329,7 @@ impl Gossip {
     /// Its state and figures, as `STATUS` shows them
     #[must_use]
     pub fn status(&self) -> Status {
-        self.shared().with_house(|house, now| Status::of(house, now))
+        self.shared().with_house(|house, _| Status::of(house))
     }
 
     /// Its figures
@@ -516,7 +516,7 @@ impl Shared {
                 known.stop.stop();
             }
             let number = house.next_remote();
-            house.remotes.insert(name, Remote { stop: stop.clone(), outcome: told.clone(), number, explicit });
+            house.remotes.insert(name, Remote { stop: stop.clone(), number, explicit });
             number
         };
         let dialling = Dialling { shared: self.clone(), endpoint, how, explicit, number, stop, outcome, running };

@@ -22,7 +22,6 @@ pub(super) type Outcome = Result<(), ConnectError>;
 /// An endpoint that a node is connected to, as its list has it
 pub(super) struct Remote {
     pub(super) stop: Arc<Stop>,
-    pub(super) outcome: watch::Receiver<Option<Outcome>>,
     /// Told apart from an earlier one of the same endpoint
     pub(super) number: u64,
     pub(super) explicit: bool,

@@ -37,7 +37,7 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn of(house: &House, _now: Instant) -> Self {
+    pub(super) fn of(house: &House) -> Self {
         let (node, stats) = (&house.node, house.node.stats());
         Self {
             id: node.identity().id.to_string(),
