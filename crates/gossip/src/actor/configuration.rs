@@ -252,6 +252,8 @@ const LONGEST_FILE: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -336,6 +338,34 @@ mod tests {
         assert!(configuration.reload().unwrap().is_err());
         assert_eq!(configuration.server_timeout(), Some(Duration::from_millis(1234)), "the last good one stays");
         assert!(configuration.reload().is_none(), "it is said once");
+    }
+
+    proptest! {
+        /// What is saved is loaded as it was, and saved as it is: values, order, comments
+        #[test]
+        fn what_is_saved_is_loaded_and_saved_alike(
+            sets in prop::collection::vec(("[a-c]{1,2}(/[a-c]{1,2}){0,3}", "[ -~]{0,12}"), 0..12),
+            comments in prop::collection::vec("# ?[a-z ]{0,9}[a-z]", 0..3),
+        ) {
+            let (directory, path) = file(&comments.join("\n"));
+            let mut configuration = Configuration::default();
+            configuration.load(&path).unwrap();
+            for (path, value) in &sets {
+                configuration.set(path, value).unwrap();
+            }
+            if configuration.save(&path).is_ok() {
+                let mut again = Configuration::default();
+                again.load(&path).unwrap();
+                for (path, _) in &sets {
+                    prop_assert_eq!(again.value(path), configuration.value(path));
+                }
+                // From then on every property has a value, if an empty one
+                let second = saved(&mut again, &directory.path().join("second"));
+                let mut third = Configuration::default();
+                third.load(&directory.path().join("second")).unwrap();
+                prop_assert_eq!(third.render().unwrap(), second);
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use zeroize::Zeroize as _;
 
 use super::configuration::Configuration;
 use super::pipe::Pipe;
-use crate::driver::text::{Command, error, message, word};
+use crate::driver::text::{Command, error, message, shown, word};
 use crate::driver::{ConnectOptions, Entry, Gossip, GossipBuilder, LinkError, reply};
 
 pub(super) struct Engine {
@@ -371,8 +371,7 @@ impl Engine {
     }
 
     fn refuse(&self, why: &str, frames: &[Bytes]) {
-        let first: Bytes = frames.first().into_iter().flatten().take(LONGEST_WORD).copied().collect();
-        let first = first.escape_ascii();
+        let first = shown(frames.first().map_or(&[][..], |first| first));
         tracing::error!(actor = %self.prefix, command = %first, why);
         self.pipe.reply(error(format!("{first}: {why}")));
     }
@@ -382,7 +381,7 @@ impl Engine {
     }
 
     fn trace(&self, command: &[u8]) {
-        let command = command.get(..LONGEST_WORD).unwrap_or(command).escape_ascii();
+        let command = shown(command);
         match self.pipe.is_verbose.load(Ordering::Relaxed) {
             true => tracing::info!(actor = %self.prefix, %command, "command"),
             false => tracing::debug!(actor = %self.prefix, %command, "command"),
@@ -448,5 +447,3 @@ const GLOBAL: &str = "global";
 /// How often the configuration's file is looked at, as the original does
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Of what was sent, repeated in errors and logs
-const LONGEST_WORD: usize = 32;

@@ -223,8 +223,8 @@ fn enveloped(mut message: Message, is_request: bool) -> Message {
 
 fn refusal(access: Access, key: &[u8]) -> String {
     match access {
-        Access::Write => format!("you may not write {}", key.escape_ascii()),
-        Access::Read => format!("you may not read {}", key.escape_ascii()),
+        Access::Write => format!("you may not write {}", text::shown(key)),
+        Access::Read => format!("you may not read {}", text::shown(key)),
         _ => "you may not see this".to_owned(),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tidings_socket::Origin;
 
 use super::permit::Access;
+use super::text::shown;
 use crate::event::{Event, MemberStatus};
 
 /// Lets so many lines through in a second, and says how many it kept back
@@ -53,7 +53,7 @@ impl Log {
     pub(super) fn not_permitted(&mut self, now: Instant, origin: &Origin, access: Access, key: &[u8]) {
         if self.allows(now) {
             let (peer, user) = (&origin.address, origin.user_id.escape_ascii());
-            let key = key.escape_ascii();
+            let key = shown(key);
             tracing::warn!(event = "not-permitted", %peer, %user, access = access.name(), %key, "a peer may not do that");
         }
     }
@@ -85,11 +85,5 @@ impl Log {
     }
 }
 
-/// A value as a log may show it
-fn shown(value: &Bytes) -> String {
-    value.iter().take(LONGEST_SHOWN).copied().collect::<Bytes>().escape_ascii().to_string()
-}
-
 const PERIOD: Duration = Duration::from_secs(1);
 const LINES: u32 = 100;
-const LONGEST_SHOWN: usize = 64;

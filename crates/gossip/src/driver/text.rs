@@ -72,10 +72,7 @@ impl Command {
             (b"GRAPH", []) => Ok(Self::Graph),
             (word, rest) => match USAGE.iter().find(|(known, _)| known.as_bytes() == word) {
                 Some((_, usage)) => Err(format!("{usage}; {} frames came", rest.len() + 1)),
-                None => {
-                    let word: Bytes = word.iter().copied().take(LONGEST_WORD).collect();
-                    Err(format!("there is no command {}", word.escape_ascii()))
-                }
+                None => Err(format!("there is no command {}", shown(word))),
             },
         }
     }
@@ -150,9 +147,17 @@ fn life(tuple: &Tuple) -> String {
     }
 }
 
+/// What a peer sent, as errors and logs repeat it
+pub(crate) fn shown(octets: &[u8]) -> String {
+    match octets.get(..LONGEST_SHOWN) {
+        Some(first) if first.len() < octets.len() => format!("{}…", first.escape_ascii()),
+        _ => octets.escape_ascii().to_string(),
+    }
+}
+
 /// A ttl as people write it
 pub(crate) fn lifetime_of(text: &[u8]) -> Result<Lifetime, String> {
-    let wrong = || format!("'{}' is no ttl: write milliseconds, or a number and ms, s, m, h or d", text.escape_ascii());
+    let wrong = || format!("'{}' is no ttl: write milliseconds, or a number and ms, s, m, h or d", shown(text));
     let text = std::str::from_utf8(text).map_err(|_| wrong())?.trim();
     if text == "session" {
         return Ok(Lifetime::Session);
@@ -176,8 +181,8 @@ pub(crate) fn lifetime_of(text: &[u8]) -> Result<Lifetime, String> {
 
 /// The ttl of ZGP is number-4
 const LONGEST_TTL: u64 = u32::MAX as u64;
-/// Of what a peer sent, repeated in an error
-const LONGEST_WORD: usize = 32;
+/// Octets: a key of the usual length, and not all of the longest
+const LONGEST_SHOWN: usize = 64;
 const USAGE: &[(&str, &str)] = &[
     ("GET", "GET takes a key"),
     ("LIST", "LIST takes a prefix"),
@@ -192,6 +197,8 @@ const USAGE: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse(frames: &[&'static str]) -> Result<Command, String> {
@@ -225,6 +232,21 @@ mod tests {
         ] {
             let error = parse(frames).unwrap_err();
             assert!(error.contains(expected), "{frames:?}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_command_is_too_odd(
+            word in "[A-Z]{0,9}|GET|LIST|WATCH|PUBLISH|UNPUBLISH|STATUS",
+            frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5),
+        ) {
+            let mut all = vec![Bytes::from(word)];
+            all.extend(frames.into_iter().map(Bytes::from));
+            match Command::parse(&all) {
+                Ok(command) => drop(command.access()),
+                Err(why) => prop_assert!(why.len() < 300 && !why.contains(char::is_control), "{why}"),
+            }
         }
     }
 
