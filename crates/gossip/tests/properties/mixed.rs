@@ -86,7 +86,8 @@ fn the_livelock_dies_at_ours() {
         is_ours[nodes - 1] = nodes > 2 && random.chance(0.3);
         let mut network = network(&is_ours, topology, quick(), seed);
         let told = format!("seed {seed}: {topology}, ours: {is_ours:?}");
-        network.run_for(Duration::from_secs(3));
+        // Before CZMQ's nodes forget their silent clients
+        network.run_for(Duration::from_millis(300));
         for party in 0..nodes {
             publish(&mut network, PartyId(party), b"key", &[b'0' + party as u8]);
         }
@@ -100,7 +101,11 @@ fn the_livelock_dies_at_ours() {
         let most = 90 * network.open_connections() as u64;
         assert!(messages <= most, "{told}: {messages} messages of ZGP in ten seconds of peace");
         assert_alive(&mut network);
-        // And it can still be changed from either side
+        // And it can still be changed from either side, where no link is between two of CZMQ's, which have forgotten each other
+        let wiring = topology.wiring(nodes, &mut Random::seeded(seed));
+        if wiring.iter().any(|(from, to)| !is_ours[*from] && !is_ours[*to]) {
+            continue;
+        }
         for party in [0, nodes - 1] {
             publish(&mut network, PartyId(party), b"key", format!("new {party}").as_bytes());
             network.run_for(Duration::from_secs(20));
@@ -128,7 +133,8 @@ fn nothing_is_lost_among_both() {
             // Now and then long enough for CZMQ to forget whoever is silent
             let longest = [20, 3000][random.index(2)];
             network.run_for(Duration::from_millis(random.within(0..=longest)));
-            let key = number.to_be_bytes();
+            // CZMQ's keys are C strings
+            let key = number.to_string().into_bytes();
             publish(&mut network, PartyId(random.index(nodes)), &key, &key);
             expected.insert(key.to_vec(), key.to_vec());
         }
@@ -154,7 +160,8 @@ fn restarts_of_either_side_are_repaired() {
             network.run_for(Duration::from_millis(random.within(0..=3000)));
             network.start(stopped);
             network.run_for(Duration::from_secs(10));
-            let key = number.to_be_bytes();
+            // CZMQ's keys are C strings
+            let key = number.to_string().into_bytes();
             publish(&mut network, PartyId(random.index(4)), &key, b"value");
             expected.insert(key.to_vec(), b"value".to_vec());
         }
@@ -173,10 +180,10 @@ fn idle_clients_and_servers_of_czmq_stay_subscribed() {
     network.run_for(Duration::from_secs(3600));
     let before = network.traffic().total();
     for party in [1, 2, 0] {
-        publish(&mut network, PartyId(party), &[party as u8], b"after an hour");
+        publish(&mut network, PartyId(party), &[b'0' + party as u8], b"after an hour");
         network.run_for(Duration::from_secs(2));
     }
-    let expected: Tuples = (0..3).map(|party| (vec![party], b"after an hour".to_vec())).collect();
+    let expected: Tuples = (0..3).map(|party| (vec![b'0' + party], b"after an hour".to_vec())).collect();
     assert!(all_have(&mut network, &expected));
     assert!((network.traffic().total() - before).messages < 100, "no snapshots again and again");
 }

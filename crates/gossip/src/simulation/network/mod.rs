@@ -292,7 +292,8 @@ impl Network {
 
     /// Lets time pass until then
     pub fn run_until(&mut self, until: Duration) {
-        let until = micros(until);
+        // Up to a whole microsecond, so that it is then at least that late
+        let until = micros(until + Duration::from_nanos(999));
         while let Some(first) = self.agenda.pop_until(until) {
             self.turn(first);
         }

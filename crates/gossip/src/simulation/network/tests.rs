@@ -178,6 +178,14 @@ fn bandwidth_delays_and_a_cut_ends() {
 }
 
 #[test]
+fn time_that_is_no_whole_microsecond_passes_too() {
+    let mut network = Network::new(1, LinkModel::default());
+    let until = Duration::from_secs(20) / 3;
+    network.run_until(until);
+    assert!(network.now() >= until && network.now() < until + Duration::from_micros(1));
+}
+
+#[test]
 fn clocks_run_apart() {
     let mut network = Network::new(1, LinkModel::default());
     let config = NodeConfig::default;
