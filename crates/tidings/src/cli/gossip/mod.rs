@@ -5,6 +5,7 @@ mod leaf;
 mod look;
 mod node;
 mod read;
+mod sim;
 mod tuple;
 mod watch;
 mod write;
@@ -44,6 +45,9 @@ pub(crate) enum Gossip {
     /// Draw the network
     #[command(after_help = graph::EXAMPLES)]
     Graph(Box<graph::GraphArgs>),
+    /// Simulate a network of any size: how fast changes spread, what they cost, what happens when things go wrong
+    #[command(after_help = sim::EXAMPLES)]
+    Sim(Box<sim::SimArgs>),
 }
 
 /// Does what a `gossip` command says
@@ -62,6 +66,8 @@ pub(crate) fn run(gossip: Gossip, talk: Talk) -> Result<(), Failure> {
             Gossip::Members(args) => look::members(*args, talk).await,
             Gossip::Status(args) => look::status(*args, talk).await,
             Gossip::Graph(args) => graph::run(*args, talk).await,
+            // Nothing in it waits
+            Gossip::Sim(args) => sim::run(*args, talk),
         }
     })
 }
@@ -73,4 +79,5 @@ Examples:
   tidings gossip get config/rate
   tidings gossip watch config/                    what changes below it
   tidings gossip members                          which nodes are there, and are they up?
-  tidings gossip graph -o network.svg             a picture of the network";
+  tidings gossip graph -o network.svg             a picture of the network
+  tidings gossip sim --nodes 1000 --loss 5%       how fast would a thousand nodes learn of a change?";

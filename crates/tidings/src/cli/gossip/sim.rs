@@ -126,7 +126,8 @@ pub(crate) fn run(args: SimArgs, talk: Talk) -> Result<(), Failure> {
     if talk.json {
         printed(talk.data(json!({ "seed": setup.seed, "runs": outcomes })))?;
     } else {
-        let mut text = format!("{head}\n\n{}\n{}", report::spreading(&outcomes).to_text(), report::costs(&outcomes).to_text());
+        let mut text =
+            format!("{head}\n\n{}\n{}", report::spreading(&outcomes).to_text(), report::costs(&outcomes).to_text());
         if args.kinds {
             for outcome in &outcomes {
                 text.push_str(&format!("\n{}", report::kinds(outcome).to_text()));
@@ -155,7 +156,9 @@ fn watched(cases: &[Case], talk: Talk) -> Vec<Outcome> {
             run_all(cases, &|number, progress| {
                 let Ok(mut over) = over.lock() else { return };
                 match progress {
-                    Some(progress) => talk.progress(format!("{over}/{} {}", cases.len(), line(&cases[number], progress))),
+                    Some(progress) => {
+                        talk.progress(format!("{over}/{} {}", cases.len(), line(&cases[number], progress)))
+                    }
                     None => {
                         *over += 1;
                         talk.detail(format!("{}: done", cases[number].name()));
@@ -222,7 +225,8 @@ fn head(setup: &Setup, is_suite: bool) -> String {
         Presence::All => "all nodes know each other as members",
         Presence::Links => "nodes know their neighbours as members (presence: links)",
     };
-    let presence = if is_suite { "members: all in networks of up to 2000 nodes, neighbours in larger ones" } else { presence };
+    let presence =
+        if is_suite { "members: all in networks of up to 2000 nodes, neighbours in larger ones" } else { presence };
     format!(
         "Seed {}. Latency {}, clocks up to {} apart; {presence}.\n\
          A round is the interval of digests, {}. 50 %, 99 % and ALL are the medians of the changes, SLOWEST and ROUNDS are of the\n\
