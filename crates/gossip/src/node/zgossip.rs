@@ -309,7 +309,9 @@ impl Node {
         match self.settle.on_value(now, key, (value, hash), (&current, current_hash)) {
             Verdict::Take => {
                 let changed = self.zgossip.past.changed(number).filter(|_| is_old);
-                let rests_at = changed.map(|at| at + REST_TIME).into_iter().chain(self.relay_end(now, key)).max();
+                // Not in step with a node on the other side of the peer, or both would take the other's value for ever
+                let rest = self.random.around(REST_TIME);
+                let rests_at = changed.map(|at| at + rest).into_iter().chain(self.relay_end(now, key)).max();
                 let rests_at = rests_at.filter(|at| *at > now);
                 if !rests_at.is_some_and(|at| self.zgossip_defer(link, key, value, at)) {
                     self.zgossip_write(now, link, key, value, Origin::Relay);
