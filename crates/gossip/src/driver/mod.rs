@@ -1,5 +1,5 @@
 //! A running node: one ROUTER that others connect to, a DEALER for each connection of its own, and one loop around a
-//! [`Node`](crate::Node).
+//! [`Node`].
 //!
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,14 +24,12 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
 //! ```
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_socket::{
-    BindError, ConnectError, Context, Endpoint, EndpointError, IntoEndpoint, NotFound, Options, Socket,
-};
-use tokio::sync::{Notify, broadcast, mpsc, watch as single};
+use tidings_socket::{BindError, ConnectError, Context, Endpoint, EndpointError, IntoEndpoint, NotFound, Options};
+use tokio::sync::{broadcast, watch as single};
 
 use crate::event::{Event, LinkState, Member};
 use crate::node::{Node, NodeStats, PutError, ViewState, Written};
@@ -43,17 +41,19 @@ mod guest;
 pub(crate) use guest::reply;
 mod house;
 pub use house::Counts;
-pub(crate) use house::House;
 mod log;
 mod options;
 pub use options::{ConnectOptions, PROPERTY, PROPERTY_VALUE};
 mod permit;
 pub use permit::{Access, PermitPeer};
 mod remote;
-use remote::{Dialling, Outcome, Remote, Stop};
+use remote::Outcome;
 mod report;
 pub use report::{Graph, GraphNode, MemberRow, PeerRow, Status, figures};
 mod run;
+mod shared;
+pub(crate) use shared::Shared;
+use shared::{now, random};
 pub(crate) mod text;
 mod watch;
 pub(crate) use watch::{Bound, Entry, Queue, is_reserved};
@@ -84,20 +84,6 @@ pub struct StopReport {
     pub links: usize,
     /// Messages to clients that could not be written any more
     pub unsent: u64,
-}
-
-/// What loop, tasks and handles share
-pub(crate) struct Shared {
-    context: Context,
-    router: Socket,
-    terms: options::Terms,
-    /// Locked for a batch of messages, never while waiting
-    house: Mutex<House>,
-    /// Somebody did something with the node
-    touched: Notify,
-    stop: Mutex<Option<Instant>>,
-    /// Given to the tasks of dialled connections; taken away when the node ends
-    running: Mutex<Option<mpsc::Sender<()>>>,
 }
 
 /// Why an endpoint could not be connected to or bound
@@ -451,107 +437,4 @@ impl Events {
             Err(_) => None,
         }
     }
-}
-
-impl Shared {
-    fn house(&self) -> MutexGuard<'_, House> {
-        self.house.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Does something with the node; what comes of it is told at once and sent soon
-    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut House, Instant) -> T) -> T {
-        let done = {
-            let (mut house, now) = (self.house(), now());
-            let done = act(&mut house, now);
-            house.tell(now);
-            done
-        };
-        self.touched.notify_one();
-        done
-    }
-
-    /// Does something that makes nothing to send
-    fn with_house<T>(&self, act: impl FnOnce(&mut House, Instant) -> T) -> T {
-        act(&mut self.house(), now())
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&Node, Instant) -> T) -> T {
-        look(&self.house().node, now())
-    }
-
-    /// The first tuple behind a key, of those under a prefix
-    pub(crate) fn tuple_after(&self, prefix: &[u8], after: Option<&[u8]>) -> Option<Tuple> {
-        self.look(|node, now| node.tuples_after(now, prefix, after).next())
-    }
-
-    /// Adds a watch
-    pub(crate) fn enter(&self, queue: &Arc<Queue>) {
-        self.with_house(|house, now| house.watch(now, queue));
-    }
-
-    pub(crate) fn refill(&self, queue: &Queue) {
-        self.with_house(|house, now| house.refill(now, queue));
-    }
-
-    /// Connects to an endpoint, unless that was done already or the node is over
-    fn connect(
-        self: &Arc<Self>,
-        endpoint: Endpoint,
-        how: ConnectOptions,
-        explicit: bool,
-    ) -> Option<single::Receiver<Option<Outcome>>> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let (outcome, told) = single::channel(None);
-        let (stop, name) = (Arc::new(Stop::default()), endpoint.to_string());
-        let number = {
-            let mut house = self.house();
-            if house.is_over {
-                return None;
-            }
-            if let Some(known) = house.remotes.get(&name) {
-                // One that the node made itself gives way to one that was asked for
-                if !explicit || known.explicit {
-                    return None;
-                }
-                known.stop.stop();
-            }
-            let number = house.next_remote();
-            house.remotes.insert(name, Remote { stop: stop.clone(), number, explicit });
-            number
-        };
-        let dialling = Dialling { shared: self.clone(), endpoint, how, explicit, number, stop, outcome, running };
-        self.context.spawn(dialling.run());
-        Some(told)
-    }
-
-    fn stop(&self, deadline: Duration) {
-        let until = now() + deadline;
-        let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
-        if stop.is_none() {
-            self.house().node.leave(now());
-        }
-        *stop = Some(stop.map_or(until, |before| before.min(until)));
-        drop(stop);
-        self.touched.notify_one();
-    }
-
-    fn stop_at(&self) -> Option<Instant> {
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
-
-/// The runtime's time, which tests may hold still
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// A number that nobody outside can foresee
-fn random() -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
 }
