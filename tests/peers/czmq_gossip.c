@@ -12,12 +12,11 @@
    CONNECT NODE ENDPOINT            ok
    PUBLISH NODE KEY VALUE           ok
    MANY NODE PREFIX COUNT SIZE      ok                       keys PREFIX-0 and up, values that begin with the number
-   SET NODE PATH VALUE              ok                       also LOAD NODE FILE, SAVE NODE FILE, VERBOSE NODE, TELL NODE WORD...
+   SET NODE PATH VALUE              ok                       also LOAD NODE FILE, SAVE NODE FILE, VERBOSE NODE
    PORT NODE                        ok PORT
    STATUS NODE [MS]                 ok TUPLES, or dead       waits for the reply; after a stop of its reactor there is none
    TERM NODE                        ok                       zactor_destroy; its name is free again
    COUNT NODE                       ok DELIVERIES TUPLES     of what was delivered: messages, and keys among them
-   RESET NODE                       ok                       counts deliveries from here, and keeps a new log
    TABLE NODE                       ok TUPLES, then a line KEY VALUE for each key, with the value delivered last
    LOG NODE                         ok MESSAGES, then a line each, as the actor sent them (DELIVER KEY VALUE, STATUS TUPLES)
    WAIT NODE deliveries COUNT MS    ok, or late DELIVERIES TUPLES
@@ -334,14 +333,6 @@ static bool command_node (node_t *node, char **words, int count)
             zstr_sendx (node->actor, verb, words [2], NULL);
         else if (streq (verb, "VERBOSE") && count == 2)
             zstr_send (node->actor, verb);
-        else if (streq (verb, "TELL") && count >= 3) {
-            for (int index = 2; index < count; index++)
-                index + 1 < count ? zstr_sendm (node->actor, words [index]) : zstr_send (node->actor, words [index]);
-        }
-        else if (streq (verb, "RESET") && count == 2) {
-            node->deliveries = 0;
-            zlistx_purge (node->log);
-        }
         else if (streq (verb, "TERM") && count == 2)
             term (node);
         else

@@ -1,4 +1,5 @@
-//! `cargo xtask interop`: sockets against a real libzmq and services against real peers, and the tables of what works how.
+//! `cargo xtask interop`: sockets against a real libzmq, services and gossip against real peers, and the tables of what works
+//! how.
 
 use std::fs;
 use std::process::Command;
@@ -29,26 +30,32 @@ impl Interop {
             "tidings-socket",
             "-p",
             "tidings-majordomo",
+            "-p",
+            "tidings-gossip",
             "--test",
             "interop",
             "--",
         ]);
         tests.args(&self.names).env("PYTHONPATH", packages).env("TIDINGS_REQUIRE_PEERS", "1");
+        // What takes longer than a check of every change may
+        tests.env("TIDINGS_INTEROP_ALL", "1");
         tests.env("TIDINGS_OLD_LIBZMQ", install_old_libzmq()?);
         run_with_table(&mut tests)
     }
 }
 
-/// Runs tests, and prints the table of socket pairs, the list of who is refused how and the table of services, if those
-/// were among them
+/// Runs tests, and prints the table of socket pairs, the list of who is refused how and the tables of services and of
+/// gossip, if those were among them
 pub(crate) fn run_with_table(tests: &mut Command) -> Result<()> {
-    let [table, refused, services] =
-        ["interop-table.txt", "interop-refused", "interop-services.txt"].map(|name| root().join("target").join(name));
-    let parts = [table.clone(), refused.with_extension("ours"), refused.with_extension("theirs"), services.clone()];
+    let [table, refused, services, gossip] =
+        ["interop-table.txt", "interop-refused", "interop-services.txt", "interop-gossip.txt"]
+            .map(|name| root().join("target").join(name));
+    let (by_ours, by_theirs) = (refused.with_extension("ours"), refused.with_extension("theirs"));
+    let parts = [table.clone(), by_ours, by_theirs, services.clone(), gossip.clone()];
     // Without what an earlier run left: a run without the matrix prints none
     parts.iter().for_each(|part| drop(fs::remove_file(part)));
     tests.env("TIDINGS_INTEROP_TABLE", &table).env("TIDINGS_INTEROP_REFUSED", &refused);
-    let outcome = succeed(tests.env("TIDINGS_SERVICES_TABLE", &services));
+    let outcome = succeed(tests.env("TIDINGS_SERVICES_TABLE", &services).env("TIDINGS_GOSSIP_TABLE", &gossip));
     for part in parts.iter().filter(|part| part.exists()) {
         print!("\n{}", fs::read_to_string(part).with_context(|| format!("can't read {}", part.display()))?);
     }

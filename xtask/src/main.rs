@@ -20,7 +20,8 @@ struct Arguments {
 enum Chore {
     /// Takes every check that a change must pass: format, lint, tests, fuzzing, documentation
     Test(checks::Checks),
-    /// Tests sockets against a real libzmq and services against real clients, workers and brokers; prints the tables
+    /// Tests sockets against a real libzmq, services against real clients, workers and brokers, gossip against CZMQ's
+    /// nodes; prints the tables
     Interop(interop::Interop),
     /// Measures us and a rival in turn, prints medians, spread and ratios, keeps the raw results
     #[command(subcommand)]
