@@ -34,7 +34,7 @@ static void fail(const char *what, const char *subject, int status)
 
 static struct load load_of(int argc, char **argv)
 {
-    struct load load = {.links = "", .size = 32, .quiet = 300, .deadline = 60};
+    struct load load = {.links = "", .size = 20, .quiet = 300, .deadline = 60};
     for (int index = 2; index < argc; index++) {
         char *value = strchr(argv[index], '=');
         if (!value)

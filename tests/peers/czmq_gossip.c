@@ -15,6 +15,7 @@
    SET NODE PATH VALUE              ok                       also LOAD NODE FILE, SAVE NODE FILE, VERBOSE NODE
    PORT NODE                        ok PORT
    STATUS NODE [MS]                 ok TUPLES, or dead       waits for the reply; after a stop of its reactor there is none
+   ENDED NODE MS                    ok, or late               waits for its reactor to stop
    TERM NODE                        ok                       zactor_destroy; its name is free again
    COUNT NODE                       ok DELIVERIES TUPLES     of what was delivered: messages, and keys among them
    TABLE NODE                       ok TUPLES, then a line KEY VALUE for each key, with the value delivered last
@@ -141,6 +142,12 @@ static bool start (const char *name)
 
 static void term (node_t *node)
 {
+    /* One that has ended by itself is waited for if it takes a word more: until its end of the pipe is closed */
+    if (node->ended) {
+        zsock_set_sndtimeo (node->actor, 0);
+        while (zstr_send (node->actor, "") == 0)
+            zclock_sleep (1);
+    }
     zactor_destroy (&node->actor);
     zhashx_destroy (&node->table);
     zlistx_destroy (&node->log);
@@ -311,6 +318,12 @@ static bool command_node (node_t *node, char **words, int count)
     else if (streq (verb, "STATUS") && (count == 2 || count == 3)) {
         char *status = asked (node, "STATUS", &node->status, count == 3 ? atol (words [2]) : STATUS_MS);
         say (status ? "ok %s\n" : "dead\n", status);
+    }
+    else if (streq (verb, "ENDED") && count == 3) {
+        int64_t deadline = zclock_mono () + atol (words [2]);
+        while (!node->ended && zclock_mono () < deadline)
+            take (deadline, false);
+        say ("%s\n", node->ended ? "ok" : "late");
     }
     else if (streq (verb, "COUNT") && count == 2)
         say ("ok %zu %zu\n", node->deliveries, zhashx_size (node->table));

@@ -96,6 +96,11 @@ impl Czmq {
         Ok(self.told(&format!("STATUS {node}")).await?.parse()?)
     }
 
+    /// Whether its reactor stops, as one does that got what it can't read
+    pub(crate) async fn until_ended(&mut self, node: &str) -> Result<bool> {
+        Ok(self.asked(&format!("ENDED {node} {}", PATIENCE.as_millis())).await? == "ok")
+    }
+
     /// What it has told so far
     pub(crate) async fn delivered(&mut self, node: &str) -> Result<Delivered> {
         counts(&self.told(&format!("COUNT {node}")).await?)

@@ -14,6 +14,7 @@
 //! | `amounts.rs` | 10,000 tuples, keys of 255 octets, values of 1 MiB, every octet |
 //! | `contested.rs` | several writers of one key |
 //! | `malformed.rs` | what stops one of CZMQ's nodes, sent to ours |
+//! | `original.rs` | that all of this does happen among CZMQ's own nodes |
 //!
 //! Helpers: `czmq.rs` steers the process, `ours.rs` has a node of ours and what it told, `network.rs` puts them together,
 //! `waiting.rs` puts deadlines on what is awaited.
@@ -28,6 +29,7 @@ mod malformed;
 mod manual;
 mod matrix;
 mod network;
+mod original;
 mod ours;
 mod restarts;
 mod table;

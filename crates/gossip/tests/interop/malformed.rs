@@ -101,7 +101,7 @@ async fn servers_are_borne_or_left() -> Result<()> {
 }
 
 /// Everything of section 8 of the wire's fact sheet, and fields cut short wherever they can be
-fn malformed() -> Vec<(&'static str, Vec<Bytes>)> {
+pub(crate) fn malformed() -> Vec<(&'static str, Vec<Bytes>)> {
     let one = |octets: &[u8]| vec![Bytes::copy_from_slice(octets)];
     let tuple = publish("k1", "v1");
     vec![
@@ -126,7 +126,7 @@ fn malformed() -> Vec<(&'static str, Vec<Bytes>)> {
         ("a value of 4 GiB", one(b"\xaa\xa0\x02\x01\x02k1\xff\xff\xff\xffv1\0\0\0\0")),
         ("a PING with a second frame", vec![Bytes::from_static(PING), Bytes::new()]),
         ("a PUBLISH with a second frame", vec![tuple.clone(), tuple]),
-        ("a HELLO with a hundred frames", vec![Bytes::from_static(HELLO); 40]),
+        ("a HELLO with forty frames", vec![Bytes::from_static(HELLO); 40]),
     ]
 }
 
