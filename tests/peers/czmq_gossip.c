@@ -437,25 +437,45 @@ static void carry_out (char *line)
         say ("error %s is no command of %s\n", words [0], words [1]);
 }
 
+/* The next command; NULL at the end. What nodes deliver meanwhile is taken. The caller frees it */
+static char *next_line (void)
+{
+    static char *input;
+    static size_t filled, room;
+    for (;;) {
+        char *end = filled ? (char *) memchr (input, '\n', filled) : NULL;
+        if (end) {
+            size_t size = end + 1 - input;
+            char *line = strndup (input, size);
+            filled -= size;
+            memmove (input, end + 1, filled);
+            return line;
+        }
+        if (!take (-1, true))
+            continue;
+        if (room - filled < 65536)
+            input = (char *) realloc (input, room += 65536 + room);
+        ssize_t got = read (STDIN_FILENO, input + filled, room - filled);
+        if (got <= 0) {
+            free (input);
+            return NULL;
+        }
+        filled += got;
+    }
+}
+
 int main (void)
 {
-    /* Lines are read one by one, so that the next is still there to be waited for */
-    setvbuf (stdin, NULL, _IONBF, 0);
     zsys_handler_set (NULL);
     /* Nodes log to the standard output, whatever they are told: answers have it to themselves, the log goes to stderr */
     answers = fdopen (dup (STDOUT_FILENO), "w");
     dup2 (STDERR_FILENO, STDOUT_FILENO);
     /* Nodes and this program never wait for each other */
     zsys_set_pipehwm (0);
-    char *line = NULL;
-    size_t size = 0;
-    for (;;) {
-        if (!take (-1, true))
-            continue;
-        if (getline (&line, &size, stdin) <= 0)
-            break;
+    for (char *line = next_line (); line; line = next_line ()) {
         carry_out (line);
         fflush (answers);
+        free (line);
     }
     for (int index = 0; index < MOST; index++) {
         if (nodes [index].name)
@@ -465,6 +485,5 @@ int main (void)
             zstr_free (&raws [index].name);
         }
     }
-    free (line);
     return 0;
 }

@@ -247,7 +247,15 @@ fn counts(words: &str) -> Result<Delivered> {
 
 /// As the program takes keys and values
 fn word(octets: impl AsRef<[u8]>) -> String {
-    format!("hex:{}", hex(octets.as_ref()))
+    match octets.as_ref() {
+        // Large values are of one letter
+        [first, rest @ ..]
+            if rest.len() > 1000 && first.is_ascii_alphabetic() && rest.iter().all(|one| one == first) =>
+        {
+            format!("size:{}:{}", rest.len() + 1, char::from(*first))
+        }
+        octets => format!("hex:{}", hex(octets)),
+    }
 }
 
 fn hex(octets: &[u8]) -> String {

@@ -23,6 +23,10 @@ async fn clients_are_answered_by_invalid() -> Result<()> {
     for (number, (what, frames)) in malformed().into_iter().enumerate() {
         let frames: Vec<&[u8]> = frames.iter().map(|frame| &frame[..]).collect();
         for greets in [true, false] {
+            // The connection ends before such a message is whole, and without HELLO there is no link that could be seen to end
+            if frames.len() > 2 && !greets {
+                continue;
+            }
             let raw = format!("raw-{number}-{greets}");
             czmq.dealer(&raw, &endpoint).await?;
             if greets {
@@ -35,11 +39,12 @@ async fn clients_are_answered_by_invalid() -> Result<()> {
             // INVALID, or the connection is closed without it
             match answer(&mut czmq, &raw).await? {
                 Some(answer) => ensure!(answer == [INVALID], "{what}: {answer:?}"),
-                None => ours.until_refused(refused + 1).await?,
+                None => ours.until_refused(refused + 1).await.with_context(|| format!("{what} was not counted"))?,
             }
             ensure!(ours.refused() > refused, "{what} was not counted");
             greet_again(&mut czmq, &raw, what).await?;
             czmq.close(&raw).await?;
+            ours.until_links(1).await?;
         }
         let key = format!("after-{number}");
         ours.put(key.as_bytes(), what.as_bytes()).await?;

@@ -28,6 +28,8 @@ pub(crate) struct Ours {
 struct Told {
     puts: Vec<(Bytes, Bytes)>,
     contested: Vec<Bytes>,
+    /// Links that ended
+    ended: u64,
 }
 
 impl Ours {
@@ -55,6 +57,7 @@ impl Ours {
                     },
                     event = events.next() => match event {
                         Some(Event::Contested { key, .. }) => lock(&hears).contested.push(key),
+                        Some(Event::Link(change)) if change.state.is_err() => lock(&hears).ended += 1,
                         Some(_) => {}
                         None => return,
                     },
@@ -105,9 +108,10 @@ impl Ours {
         self.node.stats().frames_out
     }
 
-    /// How much it refused, of whatever cause
+    /// How much it refused, of whatever cause, and how many links ended
     pub(crate) fn refused(&self) -> u64 {
-        self.node.stats().refusals.iter().map(|(_, count)| count).sum()
+        let refused: u64 = self.node.stats().refusals.iter().map(|(_, count)| count).sum();
+        refused + lock(&self.told).ended
     }
 
     pub(crate) async fn until_tuples(&self, count: usize) -> Result<()> {
@@ -132,6 +136,11 @@ impl Ours {
             }
         };
         within(PATIENCE, "it refuses something", looking).await
+    }
+
+    /// Waits until it has so many links
+    pub(crate) async fn until_links(&self, count: usize) -> Result<()> {
+        self.until("it has other links", |_| self.node.peers().len() == count).await
     }
 
     async fn until(&self, what: &str, is_so: impl Fn(&Told) -> bool) -> Result<()> {
