@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Once, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
@@ -67,10 +67,18 @@ impl Czmq {
     }
 
     /// Binds a node; returns where it is
+    ///
+    /// libzmq gives a port free some time after the socket that had it is closed, so that it may take more than one attempt.
     pub(crate) async fn bind(&mut self, node: &str, endpoint: &str) -> Result<String> {
-        let port = self.told(&format!("BIND {node} {endpoint}")).await?;
-        ensure!(port != "-1", "{node} can't bind {endpoint}");
-        Ok(endpoint.replace('*', &port))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let port = self.told(&format!("BIND {node} {endpoint}")).await?;
+            if port != "-1" {
+                return Ok(endpoint.replace('*', &port));
+            }
+            ensure!(Instant::now() < deadline, "{node} can't bind {endpoint}");
+            self.run_for(node, Duration::from_millis(10)).await?;
+        }
     }
 
     pub(crate) async fn connect(&mut self, node: &str, endpoint: &str) -> Result<()> {

@@ -41,6 +41,7 @@ async fn alpha_and_beta_are_theirs() -> Result<()> {
     ensure!(czmq.status("alpha").await? == 4);
     let log = czmq.log("alpha").await?;
     ensure!(log == [&DELIVERED[..], &["STATUS 4"]].concat(), "{log:?}");
+    base.until_told(4).await?;
     let log = base.log();
     ensure!(log == DELIVERED, "{log:?}");
     // "got nothing": a snapshot's order is not told
@@ -66,7 +67,7 @@ async fn base_and_beta_are_theirs() -> Result<()> {
     czmq.connect("beta", &endpoint).await?;
     czmq.publish("beta", "inproc://beta-1", "service1").await?;
     czmq.publish("beta", "inproc://beta-2", "service2").await?;
-    alpha.until_tuples(4).await?;
+    alpha.until_told(4).await?;
     let log = alpha.log();
     ensure!(log == DELIVERED, "{log:?}");
     for node in ["base", "beta"] {

@@ -1,6 +1,8 @@
 //! Networks of our nodes and CZMQ's: who is what, who connects to whom, over which transport.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -43,6 +45,8 @@ pub(crate) struct Network {
     endpoints: BTreeMap<usize, String>,
     /// Where sockets of ipc are
     folder: TempDir,
+    /// On loopback and nobody else's, so that a port is still free when its node comes back
+    address: Ipv4Addr,
 }
 
 impl Plan {
@@ -104,7 +108,8 @@ impl Network {
     pub(crate) async fn start(plan: Plan) -> Result<Option<Self>> {
         let Some(czmq) = Czmq::start().await? else { return Ok(None) };
         let folder = tempfile::tempdir()?;
-        let mut network = Self { plan, czmq, ours: BTreeMap::new(), endpoints: BTreeMap::new(), folder };
+        let mut network =
+            Self { plan, czmq, ours: BTreeMap::new(), endpoints: BTreeMap::new(), folder, address: address() };
         for place in 0..network.plan.nodes.len() {
             network.start_node(place).await?;
         }
@@ -120,7 +125,7 @@ impl Network {
         let endpoint = match self.endpoints.get(&place) {
             Some(endpoint) => endpoint.clone(),
             None => match self.plan.transport {
-                Transport::Tcp => "tcp://127.0.0.1:*".to_owned(),
+                Transport::Tcp => format!("tcp://{}:*", self.address),
                 Transport::Ipc => format!("ipc://{}/{place}", self.folder.path().display()),
             },
         };
@@ -256,6 +261,14 @@ impl Network {
         }
         Ok(places.len())
     }
+}
+
+/// Another one for each network of this process and, most likely, of others that run now
+fn address() -> Ipv4Addr {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id().wrapping_mul(256).wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+    let [_, high, middle, low] = number.to_be_bytes();
+    Ipv4Addr::new(127, high.clamp(1, 254), middle, low.clamp(1, 254))
 }
 
 /// What a node is called

@@ -119,6 +119,11 @@ impl Ours {
         outcome.map_err(|error| anyhow!("{error} ({} of {count})", self.node.len()))
     }
 
+    /// Waits until it has told of so many values
+    pub(crate) async fn until_told(&self, count: usize) -> Result<()> {
+        self.until("it tells of all tuples", |told| told.puts.len() >= count).await
+    }
+
     pub(crate) async fn until_value(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.until("it has the value", |_| self.value(key).is_some_and(|known| known == value)).await
     }
