@@ -302,7 +302,9 @@ impl Node {
             return;
         }
         let is_ours = self.table.holder(key).is_some_and(|(life, _)| life == self.own);
-        if (is_old && knows != Some(current_hash)) || (is_replayed && !is_ours) {
+        // Whoever says another value of a contested key is corrected at the rate that is for such
+        let is_held = self.settle.is_held(key, hash);
+        if !is_held && ((is_old && knows != Some(current_hash)) || (is_replayed && !is_ours)) {
             self.refuse(now, link, Refusal::Stale);
             return self.zgossip_mark(link, key, number);
         }
