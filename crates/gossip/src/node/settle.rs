@@ -433,6 +433,27 @@ mod tests {
     }
 
     #[test]
+    fn a_storm_of_many_values_comes_to_rest_too() {
+        for values in [20, MAX_SEEN - 1, 10 * MAX_SEEN] {
+            let mut key = Key::new("first");
+            let mut writes = 0;
+            for round in 0..20 {
+                for number in 0..values {
+                    key.now += MS / 50;
+                    key.hear(&format!("{:05}", number * 7919 % values));
+                    // It came by two ways, as it does in a ring
+                    key.hear(&format!("{:05}", (number + values - 2) % values * 7919 % values));
+                }
+                if round == 10 {
+                    writes = key.writes;
+                }
+            }
+            assert_eq!(key.settle.contested(), 1, "{values}");
+            assert_eq!(key.writes, writes, "{values} values go on circulating");
+        }
+    }
+
+    #[test]
     fn a_counter_is_no_contest() {
         let mut key = Key::new("0");
         for count in 1..10_000 {

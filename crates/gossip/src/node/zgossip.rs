@@ -302,13 +302,13 @@ impl Node {
             return;
         }
         let is_ours = self.table.holder(key).is_some_and(|(life, _)| life == self.own);
-        // Whoever says another value of a contested key is corrected at the rate that is for such
-        let is_held = self.settle.is_held(key, hash);
-        if !is_held && ((is_old && knows != Some(current_hash)) || (is_replayed && !is_ours)) {
-            self.refuse(now, link, Refusal::Stale);
-            return self.zgossip_mark(link, key, number);
-        }
+        let is_stale = (is_old && knows != Some(current_hash)) || (is_replayed && !is_ours);
         match self.settle.on_value(now, key, (value, hash), (&current, current_hash)) {
+            // Whoever goes on saying so makes the key a contested one, and is corrected at a rate that has a bound
+            Verdict::Take if is_stale => {
+                self.refuse(now, link, Refusal::Stale);
+                self.zgossip_mark(link, key, number);
+            }
             Verdict::Take => {
                 let changed = self.zgossip.past.changed(number).filter(|_| is_old);
                 // Not in step with a node on the other side of the peer, or both would take the other's value for ever
