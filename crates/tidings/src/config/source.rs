@@ -250,6 +250,13 @@ mod tests {
             ("service.max-waiting-octets", "0", "service.max-waiting-octets: 0"),
             ("service.request-age", "1us", "service.request-age: 1us would end"),
             ("service.listen", "inproc://x", "within one process"),
+            ("gossip.interval", "1ms", "gossip.interval: 1ms is too short"),
+            ("gossip.id", "xyz", "gossip.id: 'xyz' is no node's id"),
+            ("gossip.name", "a/b", "gossip.name: 'a/b' is no name"),
+            ("gossip.advertise", "tcp://x", "gossip.advertise: 'tcp://x' is no host"),
+            ("gossip.advertise", "hub:4833", "gossip.advertise: 'hub:4833' is no host"),
+            ("gossip.max-octets", "0", "gossip.max-octets: 0 would refuse everything"),
+            ("gossip.connect", "tcp://192.0.2.1:1", "on another host"),
         ] {
             let mut sources = Sources::default();
             sources.flag("--set", key, value);
@@ -294,6 +301,18 @@ mod tests {
             ("[service]\nmax-waiting-octets = \"64 apples\"\n", "t.toml:2:22: service.max-waiting-octets:"),
             ("[service]\ncall = [\"operator *\", \"echo\"]\n", "t.toml:2:23: service.call: 'echo'"),
             ("[store]\ndurability = \"interval\"\n", "t.toml:2:14: store.durability:"),
+            ("[gossip]\nfanout = 3\n", "t.toml:2:1: unknown key 'fanout' in [gossip]"),
+            ("[gossip]\nfan-out = 0\n", "t.toml:2:11: gossip.fan-out: 0 is none"),
+            ("[gossip]\npresence = \"some\"\n", "t.toml:2:12: gossip.presence:"),
+            ("[gossip]\nlisten = [\"gossip:x\"]\n", "t.toml:2:11: gossip.listen: 'gossip:x' is a name to connect to"),
+            ("[gossip]\nconnect = [\"gossip:x\", \"tcp://*:1\"]\n", "t.toml:2:24: gossip.connect:"),
+            ("[gossip]\nconnect = [{ endpoint = \"gossip://x\" }]\n", "t.toml:2:25: gossip.connect: 'gossip://x'"),
+            (
+                "[gossip]\nconnect = [{ endpoint = \"tcp://a:1\", key = \"x\" }]\n",
+                "t.toml:2:39: gossip.connect: unknown key 'key'",
+            ),
+            ("[gossip]\njoin = [\"node\", \"a b\"]\n", "t.toml:2:17: gossip.join: 'a b' is no role"),
+            ("[gossip]\npublish = [\"operator\"]\n", "t.toml:2:12: gossip.publish: 'operator' is not a rule"),
             ("events = 3\n", "t.toml:1:10: 'events' is a section"),
             ("[events\n", "t.toml:1:8:"),
         ] {

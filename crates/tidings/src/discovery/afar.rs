@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use tidings::{Context, Endpoint, EndpointError, Options, SocketType};
+use tidings::{ConnectError, Context, Endpoint, EndpointError, Options, SocketType};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Answer, AskError, Asker, Followed, Foreign, Known, Name, Place, Sighting};
+use super::{Answer, AskError, Asker, Followed, Foreign, Known, Name, Obstacle, Place, Sighting};
+use crate::cli::output::escape;
 use crate::cli::security::Security;
 use crate::cli::units::display_about;
 use crate::cli::{Exit, Failure, Talk};
@@ -77,14 +78,20 @@ impl DiscoveryArgs {
         let endpoint: Endpoint =
             self.gossip.parse().map_err(|error: EndpointError| Failure::usage(format!("--gossip: {error}")))?;
         // One attempt at a time, so that what comes of each is heard
-        let options = security.for_connect(&endpoint, Options::of(SocketType::Dealer).reconnect_interval(None))?;
-        Ok(Followed::start(name.clone(), |sender| follow(name, endpoint, options, sender)))
+        let plain = Options::of(SocketType::Dealer).reconnect_interval(None);
+        let keyed = security.for_connect(&endpoint, plain.clone())?;
+        // The keys are for what is looked for; a node on this host has none of its own mostly
+        let ways = match endpoint.is_loopback_or_local() && !endpoint.is_encrypted() {
+            true => vec![plain, keyed],
+            false => vec![keyed],
+        };
+        Ok(Followed::start(name.clone(), |sender| follow(name, endpoint, ways, sender)))
     }
 
     /// What is missing, in words
     fn why(&self, seen: &Sighting) -> String {
         match (&seen.obstacle, &seen.unusable[..]) {
-            (Some(obstacle), _) => format!("the gossip node at {}: {obstacle}", self.gossip),
+            (Some(obstacle), _) => format!("the gossip node at {}: {}", self.gossip, obstacle.words),
             (None, [key, ..]) => format!("'{key}' has no address that can be connected to"),
             (None, []) => format!("nobody has announced it to the node at {}", self.gossip),
         }
@@ -93,9 +100,16 @@ impl DiscoveryArgs {
     fn not_found(&self, name: &Name, seen: &Sighting, limit: Duration) -> Failure {
         let why = self.why(seen);
         let within = display_about(limit);
-        if seen.obstacle.is_some() && !seen.is_complete {
-            return Failure::new(Exit::Connect, "connect", format!("{name} can't be looked up: {why}"))
-                .hint("`tidings serve` starts a node on this host; --gossip ENDPOINT names another");
+        match &seen.obstacle {
+            Some(obstacle) if obstacle.is_refusal => {
+                return Failure::new(Exit::Refused, "refused", format!("{name} can't be looked up: {why}"))
+                    .hint("`tidings gossip status` with the same --gossip and keys says more; --gossip ENDPOINT names another node");
+            }
+            Some(_) if !seen.is_complete => {
+                return Failure::new(Exit::Connect, "connect", format!("{name} can't be looked up: {why}"))
+                    .hint("`tidings serve` starts a node on this host; --gossip ENDPOINT names another");
+            }
+            _ => {}
         }
         Failure::new(Exit::Deadline, "not-announced", format!("{name} was not found within {within}: {why}")).hint(
             "`tidings gossip ls endpoint/` lists what is announced; `gossip.announce = true` has a node announce what it serves",
@@ -104,24 +118,30 @@ impl DiscoveryArgs {
 }
 
 /// Asks, hears what changes, and begins anew when the node is lost
-async fn follow(name: Name, endpoint: Endpoint, options: Options, seen: watch::Sender<Sighting>) {
+async fn follow(name: Name, endpoint: Endpoint, ways: Vec<Options>, seen: watch::Sender<Sighting>) {
     // Of its own: what happens to this connection is no news of the command's
     let context = Context::new();
-    loop {
+    for options in ways.iter().cycle() {
         let opened = timeout(TRY, Asker::open(&context, &endpoint, options.clone())).await;
-        let obstacle = match opened {
-            Ok(Ok(asker)) => listen(&name, &asker, &seen).await,
-            Ok(Err(error)) => error,
-            Err(_) => {
-                seen.send_modify(|sighting| sighting.obstacle = Some(NOBODY.to_owned()));
-                continue;
+        let error = match opened {
+            Ok(Ok(asker)) => Some(listen(&name, &asker, &seen).await),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        let obstacle = match &error {
+            None => Obstacle { words: NOBODY.to_owned(), is_refusal: false },
+            Some(AskError::Foreign(Foreign::Zgossip)) => {
+                Obstacle { words: "it is a zgossip node of CZMQ, which can't be asked".to_owned(), is_refusal: true }
             }
+            Some(error) => Obstacle {
+                words: escape(error.to_string().as_bytes()),
+                is_refusal: matches!(
+                    error,
+                    AskError::Foreign(_) | AskError::Refused(_) | AskError::Connect(ConnectError::Refused { .. })
+                ),
+            },
         };
-        let words = match &obstacle {
-            AskError::Foreign(Foreign::Zgossip) => "it is a zgossip node of CZMQ, which can't be asked".to_owned(),
-            other => other.to_string(),
-        };
-        seen.send_modify(|sighting| sighting.obstacle = Some(words));
+        seen.send_modify(|sighting| sighting.obstacle = Some(obstacle));
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -129,7 +149,7 @@ async fn follow(name: Name, endpoint: Endpoint, options: Options, seen: watch::S
 /// Hears what a node knows of the name, until something ends that
 async fn listen(name: &Name, asker: &Asker, seen: &watch::Sender<Sighting>) -> AskError {
     let prefixes = name.prefixes();
-    let mut missing = prefixes.len();
+    let (mut missing, mut refused) = (PREFIXES, 0);
     for prefix in prefixes {
         if let Err(error) = asker.send([Bytes::from_static(b"WATCH"), prefix.into()]).await {
             return error;
@@ -144,6 +164,15 @@ async fn listen(name: &Name, asker: &Asker, seen: &watch::Sender<Sighting>) -> A
                 missing = missing.saturating_sub(1);
                 missing == 0
             }
+            // One of the two may be read, the other not: what can be known is told
+            Err(AskError::Refused(why)) if missing > 0 => {
+                refused += 1;
+                if refused == PREFIXES {
+                    return AskError::Refused(why);
+                }
+                missing -= 1;
+                missing == 0
+            }
             // What is still true is told again from the start
             Ok(Answer::Missed) => return AskError::Lost,
             Ok(other) => return AskError::Unexpected(format!("{other:?}").chars().take(60).collect()),
@@ -154,6 +183,9 @@ async fn listen(name: &Name, asker: &Asker, seen: &watch::Sender<Sighting>) -> A
         }
     }
 }
+
+/// How many watches there are for a name
+const PREFIXES: usize = 2;
 
 /// Where `tidings serve` has its node
 const USUAL: &str = "tcp://127.0.0.1:4833";

@@ -19,4 +19,4 @@ mod name;
 pub(crate) use name::{ANNOUNCED, Name, key_of};
 
 mod sighting;
-pub(crate) use sighting::{Followed, Sighting};
+pub(crate) use sighting::{Followed, Obstacle, Sighting};

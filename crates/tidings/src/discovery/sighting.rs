@@ -16,7 +16,15 @@ pub(crate) struct Sighting {
     /// Keys about the name that tell no address
     pub(crate) unusable: Vec<String>,
     /// What stands in the way of knowing more
-    pub(crate) obstacle: Option<String>,
+    pub(crate) obstacle: Option<Obstacle>,
+}
+
+/// Why no more is known
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Obstacle {
+    pub(crate) words: String,
+    /// Somebody is there, and can't or won't be asked
+    pub(crate) is_refusal: bool,
 }
 
 /// A name that is followed, for as long as this is there

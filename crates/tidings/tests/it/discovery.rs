@@ -123,6 +123,15 @@ fn what_is_missing_or_no_address_is_said() {
     let done = run(&["svc", "ls", "-e", "gossip:services", "--gossip", &nobody, "--connect-timeout", "1200ms"]);
     assert_eq!(done.code, Some(3), "{}", done.err);
     assert!(done.err.contains(&nobody) && done.err.contains("tidings serve"), "{}", done.err);
+    // Rules may let a name be looked up, and no more; or not that
+    let ruled = node("ruled", &["--set", "gossip.read=* endpoint/*"]);
+    put(&ruled, &["endpoint/here/ruled", &ruled.gossip]);
+    let found = run(&["doctor", "gossip:here", "--gossip", &ruled.gossip]);
+    assert_eq!(found.code, Some(0), "{} {:?}", found.err, found.out);
+    let closed = node("closed", &["--set", "gossip.read=operator *"]);
+    let refused = run(&["doctor", "gossip:here", "--gossip", &closed.gossip, "--timeout", "1200ms"]);
+    assert_eq!(refused.code, Some(4), "{}", refused.err);
+    assert!(refused.err.contains("you may not read"), "{}", refused.err);
     for (name, part) in [("gossip://services", "no // before it"), ("gossip:", "missing"), ("gossip:a b", "blanks")] {
         let done = ask(name);
         assert_eq!(done.code, Some(2), "{}", done.err);

@@ -156,6 +156,35 @@ fn what_changes_is_watched() {
 }
 
 #[test]
+fn a_watch_goes_on_when_the_node_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = format!("ipc://{}/gossip", directory.path().display());
+    let start = || {
+        let mut serve = vec!["serve", "--json", "--gossip", &at, "--http", "127.0.0.1:0", "--set", "gossip.id=random"];
+        serve.extend(["--set", "service.enabled=false", "--set", "events.enabled=false"]);
+        Daemon::ready(tidings(&serve))
+    };
+    let first = start();
+    put(&first, &["config/rate", "10"]);
+    put(&first, &["config/limit", "5"]);
+    let mut watching = watch(&first, &["config/"]);
+    assert_eq!([watching.line(), watching.line()], ["put config/limit 5", "put config/rate 10"]);
+    first.process.signal(Signal::TERM);
+    watching.said("is lost; trying again");
+    assert_eq!(first.process.finish().code, Some(0));
+    let second = start();
+    // A node alone forgets with its process; what is there no longer is told
+    assert_eq!(
+        [watching.line(), watching.line()],
+        ["removed config/limit (meanwhile)", "removed config/rate (meanwhile)"]
+    );
+    put(&second, &["config/rate", "11"]);
+    assert_eq!(watching.line(), "put config/rate 11");
+    watching.signal(Signal::INT);
+    assert_eq!(watching.finish().code, Some(0));
+}
+
+#[test]
 fn what_is_held_goes_with_who_holds_it() {
     let alpha = node("alpha", &[]);
     let mut watching = watch(&alpha, &["job/", "-v"]);
@@ -437,6 +466,10 @@ fn beyond_this_host_nodes_know_each_other_by_their_keys() {
     };
     let hub = serve("hub", "hub-keys", &["--gossip", "tcp://0.0.0.0:*"]);
     let at = hub.gossip.replace("0.0.0.0", "127.0.0.1");
+    assert_eq!(
+        in_home(home, &["gossip", "put", "endpoint/hub/x", &at, "--gossip", &at, "--keys", "node-keys"]).finish().code,
+        Some(0)
+    );
     let trusting = format!("gossip.connect={at} server-key=hub");
     let other = serve("other", "node-keys", &["--gossip", "tcp://127.0.0.1:*", "--set", &trusting]);
     put(&other, &["config/rate", "10"]);
@@ -445,6 +478,12 @@ fn beyond_this_host_nodes_know_each_other_by_their_keys() {
     assert_eq!(got.out, ["10"], "{}", got.err);
     let in_clear = run(&["gossip", "get", "config/rate", "--gossip", &at]);
     assert_eq!(in_clear.code, Some(4), "{}", in_clear.err);
+    // A name is looked up in the clear on this host, and with the keys where that does not go
+    for node in [&other.gossip, &at] {
+        let found = ["doctor", "gossip:hub", "--gossip", node, "--keys", "node-keys", "--as", "dealer"];
+        let done = in_home(home, &found).finish();
+        assert_eq!(done.code, Some(0), "{} {:?}", done.err, done.out);
+    }
     // Whoever has a key is who it says: the id is the key's
     let asked = in_home(home, &["gossip", "status", "--json", "--gossip", &at, "--keys", "node-keys"]).finish();
     let id = json(&asked)["node"]["id"].as_str().unwrap().to_owned();

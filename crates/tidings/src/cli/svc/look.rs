@@ -103,8 +103,8 @@ pub(super) async fn show(args: ServiceArgs, talk: Talk) -> Result<(), Failure> {
 /// # Errors
 /// No broker (3), no answer (5).
 pub(super) async fn stats(args: StatsArgs, talk: Talk) -> Result<(), Failure> {
-    let link = args.broker.link(talk).await?;
-    let client = args.broker.client(&link).await?;
+    let mut link = args.broker.link(talk).await?;
+    let mut client = args.broker.client(&link).await?;
     let clears = args.watch.is_some() && std::io::stdout().is_terminal();
     loop {
         let stats = match (client.stats().await, args.watch) {
@@ -116,9 +116,14 @@ pub(super) async fn stats(args: StatsArgs, talk: Talk) -> Result<(), Failure> {
                     escape(error.to_string().as_bytes())
                 ));
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => continue,
+                    () = tokio::time::sleep(pause) => {}
+                    place = link.moved() => {
+                        link.follow(place)?;
+                        client = args.broker.client(&link).await?;
+                    }
                     _ = link.stop.stopped() => return Ok(()),
                 }
+                continue;
             }
             (Err(error), _) => return Err(link.unanswered("mmi.stats", error)),
         };
@@ -134,6 +139,10 @@ pub(super) async fn stats(args: StatsArgs, talk: Talk) -> Result<(), Failure> {
         let Some(pause) = args.watch else { return Ok(()) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            place = link.moved() => {
+                link.follow(place)?;
+                client = args.broker.client(&link).await?;
+            }
             _ = link.stop.stopped() => return Ok(()),
         }
     }

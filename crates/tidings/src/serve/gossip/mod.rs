@@ -51,7 +51,8 @@ impl GossipNode {
         keys: Option<&NodeKeys>,
         health: &Health,
     ) -> Result<Self, Failure> {
-        let own = keys.map(NodeKeys::own).transpose()?;
+        // A keystore may have certificates alone; a listener that needs a key says so itself
+        let own = keys.and_then(|keys| keys.own().inspect_err(|failure| tracing::debug!("{failure}")).ok());
         let of_key = own.as_ref().map(|own| NodeId::of_key(own.public_key.as_octets()));
         let identity = NodeIdentity::find(settings, of_key);
         let name = node_name(settings);
