@@ -309,7 +309,7 @@ mod tests {
             ("[gossip]\nconnect = [{ endpoint = \"gossip://x\" }]\n", "t.toml:2:25: gossip.connect: 'gossip://x'"),
             (
                 "[gossip]\nconnect = [{ endpoint = \"tcp://a:1\", key = \"x\" }]\n",
-                "t.toml:2:39: gossip.connect: unknown key 'key'",
+                "t.toml:2:38: gossip.connect: unknown key 'key'",
             ),
             ("[gossip]\njoin = [\"node\", \"a b\"]\n", "t.toml:2:17: gossip.join: 'a b' is no role"),
             ("[gossip]\npublish = [\"operator\"]\n", "t.toml:2:12: gossip.publish: 'operator' is not a rule"),
