@@ -133,7 +133,8 @@ pub struct NodeConfig {
     pub overlay: bool,
     /// How many live links to nodes of ours it has to have before it makes none: 4
     pub degree: usize,
-    /// Links that it lets others make before it sends the newest elsewhere: 64
+    /// Links that it lets others make before it sends the newest elsewhere, if `overlay` is on: 64. Nodes that make no links
+    /// themselves have nowhere else to go, and all are let in
     pub max_links: usize,
     /// How often a ZGP server is sent a PING: 300 ms, as the original forgets clients after 1 s
     pub ping_interval: Duration,

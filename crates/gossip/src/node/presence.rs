@@ -5,7 +5,7 @@
 //! - `on_heard(now, link)` for each message of such a link;
 //! - `on_ping`, `on_ack`, `on_status`, `on_probe`, `on_vouch`: those messages;
 //! - `on_member(now, id, incarnation, name, endpoints)`: its `$tidings/node/` record is live in the table, or it said HELLO; and
-//!   `on_member_dead(now, id, incarnation)`: its record is dead;
+//!   `on_neighbours(now, id, incarnation, neighbours)`: so is its `$tidings/links/` record;
 //! - `handle_timeout(now)` when `next()` says.
 //!
 //! `root()` goes into each DIGEST; a peer whose root differs is sent `snapshot()` as STATUS.
@@ -181,18 +181,6 @@ impl Members {
         if let Some(belief) = self.members.get_mut(&id) {
             name.clone_into(&mut belief.name);
             belief.endpoints = endpoints.to_vec();
-        }
-    }
-
-    /// Its record is dead: a later life's takes its place, or it has left and said so
-    pub(super) fn on_member_dead(&mut self, now: Instant, id: NodeId, incarnation: Incarnation) {
-        let is_that_life = |belief: &&mut Belief| belief.incarnation == incarnation && !belief.is_out();
-        if self.watches.contains_key(&id) {
-            return;
-        }
-        if let Some(belief) = self.members.get_mut(&id).filter(is_that_life) {
-            let update = belief.update(id, MemberStatus::Left);
-            self.believe(now, update);
         }
     }
 
