@@ -144,7 +144,10 @@ async fn nodes_that_find_each_other_use_each_others_keys() {
         soon("connect", node.connect_with(&at, to(&keys[0])).unwrap()).await.unwrap();
     }
     eventually(
-        || format!("links among themselves: {:?}, {:?}", nodes[1].view(), nodes[1].peers()),
+        || {
+            let links = nodes.iter().map(|node| (node.stats().links, node.view().samples.len(), node.counts()));
+            format!("links among themselves: {:?}", links.collect::<Vec<_>>())
+        },
         || nodes[1..].iter().any(|node| node.stats().links >= 2),
     )
     .await;
