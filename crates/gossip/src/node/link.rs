@@ -16,7 +16,10 @@ pub(super) struct Link {
     pub(super) peer: Option<Peer>,
     /// Whether the socket took no more; frames wait in `backlog` until it does
     pub(super) is_blocked: bool,
+    /// Since when nothing was taken, if something was tried meanwhile
     pub(super) blocked_since: Option<Instant>,
+    /// A frame was given out, and has not come back so far
+    pub(super) has_sent: bool,
     pub(super) backlog: VecDeque<Bytes>,
     /// Whether something was left out while it was blocked
     pub(super) is_stale: bool,
@@ -87,12 +90,18 @@ pub(super) struct Counts {
 }
 
 impl Link {
+    /// Since when its socket has taken nothing
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        self.blocked_since.filter(|_| self.is_blocked)
+    }
+
     pub(super) fn new(info: LinkInfo, now: Instant, interval: Duration) -> Self {
         Self {
             info,
             peer: None,
             is_blocked: false,
             blocked_since: None,
+            has_sent: false,
             backlog: VecDeque::new(),
             is_stale: false,
             is_ending: false,

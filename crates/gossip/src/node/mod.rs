@@ -318,7 +318,7 @@ impl Node {
     pub fn handle_unsent(&mut self, now: Instant, link: LinkId, frame: Bytes) {
         self.now = now;
         if let Some(of) = self.links.get_mut(&link) {
-            of.is_blocked = true;
+            (of.is_blocked, of.has_sent) = (true, false);
             of.blocked_since.get_or_insert(now);
             of.backlog.push_back(frame);
         }
@@ -328,8 +328,8 @@ impl Node {
     pub fn handle_writable(&mut self, now: Instant, link: LinkId) {
         self.now = now;
         let Some(of) = self.links.get_mut(&link).filter(|link| link.is_blocked) else { return };
+        // That it is worth trying does not mean that it takes anything
         of.is_blocked = false;
-        of.blocked_since = None;
         for frame in std::mem::take(&mut of.backlog).into_iter().rev() {
             self.transmits.push_front(Transmit { link, frame });
         }
@@ -383,6 +383,10 @@ impl Node {
                 link.backlog.push_back(transmit.frame);
                 continue;
             }
+            if std::mem::replace(&mut link.has_sent, true) {
+                // The one before was taken
+                link.blocked_since = None;
+            }
             link.counts.frames_out += 1;
             link.counts.octets_out += transmit.frame.len() as u64;
             self.stats.frames_out += 1;
@@ -416,12 +420,7 @@ impl Node {
             self.asks.next(),
             self.reserved.next(),
             digests.map(|link| link.digest_at).min(),
-            self.links
-                .values()
-                .filter(|link| !link.is_ending)
-                .filter_map(|link| link.blocked_since)
-                .min()
-                .map(|at| at + STUCK),
+            self.links.values().filter(|link| !link.is_ending).filter_map(Link::stuck_since).min().map(|at| at + STUCK),
             self.zgossip_next(),
             self.members.next(),
             self.view.next(),
@@ -756,7 +755,7 @@ impl Node {
 
     /// A peer that takes nothing for so long is none; if it comes again it is told all
     fn hang_up_stuck(&mut self, now: Instant) {
-        let is_stuck = |link: &Link| link.blocked_since.is_some_and(|since| since + STUCK <= now) && !link.is_ending;
+        let is_stuck = |link: &Link| link.stuck_since().is_some_and(|since| since + STUCK <= now) && !link.is_ending;
         let stuck = self.links.iter().filter(|(_, link)| is_stuck(link)).map(|(id, _)| *id);
         for link in stuck.collect::<Vec<_>>() {
             self.hang_up(link, HangUp::Stuck);

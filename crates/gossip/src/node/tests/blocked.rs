@@ -23,6 +23,32 @@ fn nothing_is_lost_and_little_is_kept() {
     assert_eq!(of_kind(&sent, 0x02).len(), 1, "and a digest tells what was left out");
 }
 
+/// The room of a ROUTER is that of all its peers: others' may come and go, and this one takes nothing all the same
+#[test]
+fn trying_in_vain_is_no_progress_and_one_frame_is() {
+    for takes in [0, 1, 2] {
+        let mut stage = Stage::new(NodeConfig::default());
+        let link = stage.peer(2);
+        stage.take(link);
+        let mut hang_ups = Vec::new();
+        for number in 0..90 {
+            stage.node.handle_writable(stage.now, link);
+            stage.node.put(stage.now, format!("key-{number}"), "value", Lifetime::Permanent).unwrap();
+            let mut left = takes;
+            while let Some(Transmit { frame, .. }) = stage.node.poll_transmit() {
+                match left {
+                    0 => stage.node.handle_unsent(stage.now, link, frame),
+                    _ => left -= 1,
+                }
+            }
+            stage.wait(secs(1));
+            hang_ups.extend(stage.hang_ups());
+        }
+        let expected: &[HangUp] = if takes == 0 { &[HangUp::Stuck] } else { &[] };
+        assert_eq!(hang_ups, expected, "{takes} frames a second are taken");
+    }
+}
+
 #[test]
 fn a_peer_that_takes_nothing_for_long_is_none() {
     let mut stage = Stage::new(NodeConfig::default());
