@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::keys::NodeKeys;
 use crate::config::{Connection, Secured, Target};
-use crate::discovery::{Followed, Name, Sighting, here};
+use crate::discovery::{Name, Sighting, here};
 
 /// Something that can be connected
 pub(super) trait Connects: Send + Sync + 'static {
@@ -145,7 +145,8 @@ async fn keep(
     let key = part.key;
     let followed = here(gossip, name);
     let mut connected: BTreeSet<String> = BTreeSet::new();
-    let mut known = Sighting::default();
+    // What was seen, and what of it is used
+    let (mut seen, mut known) = (Sighting::default(), Sighting::default());
     let patience = tokio::time::sleep(PATIENCE);
     tokio::pin!(patience);
     let mut said = false;
@@ -153,7 +154,10 @@ async fn keep(
         tokio::select! {
             biased;
             _ = &mut stopped => break,
-            sighting = changed(&followed, &known) => known = sighting,
+            sighting = followed.changed(&seen) => {
+                known = sighting.clone();
+                seen = sighting;
+            }
             () = &mut patience, if !said => {
                 said = true;
                 if known.places.is_empty() {
@@ -164,6 +168,11 @@ async fn keep(
         }
         for unusable in &known.unusable {
             tracing::warn!(key, name = %followed.name(), tuple = unusable, "has no address that can be connected to");
+        }
+        if known.places.len() > MOST_CONNECTED {
+            let (name, places) = (followed.name(), known.places.len());
+            tracing::warn!(key, %name, places, most = MOST_CONNECTED, "announced in too many places: only the first are connected to");
+            known.places.truncate(MOST_CONNECTED);
         }
         let wanted: BTreeSet<String> = known.places.iter().map(|place| place.endpoint.to_string()).collect();
         for text in connected.difference(&wanted) {
@@ -191,9 +200,8 @@ async fn keep(
     }
 }
 
-async fn changed(followed: &Followed, known: &Sighting) -> Sighting {
-    followed.changed(known).await
-}
+/// Most places that one name leads to: whoever may announce must not make us connect to the whole world
+const MOST_CONNECTED: usize = 256;
 
 /// How long a name may be unknown before that is said
 const PATIENCE: Duration = Duration::from_secs(5);

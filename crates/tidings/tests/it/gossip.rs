@@ -59,6 +59,8 @@ fn a_key_is_put_got_listed_and_removed() {
     assert!(nothing.err.contains("'config/rate' has no value"), "{}", nothing.err);
     put(&alpha, &["config/rate", "10"]);
     put(&alpha, &["config/name", "a\nb"]);
+    put(&alpha, &["negative", "-5"]);
+    assert_eq!(gossip(&alpha, &["rm", "negative"]).code, Some(0));
     put(&alpha, &["other", "00ff", "--hex"]);
     assert_eq!(gossip(&alpha, &["get", "config/rate"]).out, ["10"]);
     assert_eq!(gossip(&alpha, &["get", "config/name"]).out, ["a\\nb"]);
@@ -437,6 +439,7 @@ fn page_and_metrics_tell_of_the_node() {
     assert_eq!(alpha.metric("tidings_gossip_members{status=\"up\"}"), Some(2));
     assert_eq!(alpha.metric("tidings_gossip_links{wire=\"tidings\"}"), Some(1));
     assert!(alpha.metric("tidings_gossip_messages_total{direction=\"in\"}").unwrap() > 0);
+    assert!(alpha.metric("tidings_gossip_driver_total{name=\"commands\"}").unwrap() > 0);
     assert!(alpha.get("/").1.contains("id=\"gossip-part\""));
 }
 

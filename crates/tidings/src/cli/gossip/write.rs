@@ -23,7 +23,7 @@ pub(crate) struct PutArgs {
     #[arg(id = "tuple-key", value_name = "KEY")]
     key: String,
     /// The value; @FILE is a file's content, @@ begins a value with @
-    #[arg(required_unless_present = "stdin")]
+    #[arg(required_unless_present = "stdin", allow_negative_numbers = true)]
     value: Option<String>,
     /// The value is all of stdin
     #[arg(long, conflicts_with_all = ["value", "hex"])]

@@ -28,6 +28,11 @@ pub(super) fn write(page: &mut Text, view: &GossipView) {
     for name in EVENTS {
         page.total(&[("name", name)], figure(name));
     }
+    page.counter("tidings_gossip_driver", "What was done with its connections and with those who ask, by name");
+    let driver = serde_json::to_value(status.driver).unwrap_or_default();
+    for (name, count) in driver.as_object().into_iter().flatten() {
+        page.total(&[("name", name)], count.as_u64().unwrap_or_default());
+    }
     page.counter("tidings_gossip_refused", "What was refused of what peers sent, by cause");
     for (cause, count) in &status.refused {
         page.total(&[("cause", cause)], *count);
