@@ -13,8 +13,6 @@ pub(super) enum What {
     Arrival(u32),
     /// A deadline of its own may be due
     Deadline,
-    /// A connection is up, at its end
-    Up(u32),
     /// A connection is down, at its end
     Down(u32),
     /// A connection takes frames again
@@ -51,11 +49,6 @@ impl Agenda {
         self.heap.push(Reverse(Item { at, party: party as u32, order: self.order, what }));
     }
 
-    /// When something happens next
-    pub(super) fn next_at(&self) -> Option<Micros> {
-        self.heap.peek().map(|Reverse(item)| item.at)
-    }
-
     /// The next item until then
     pub(super) fn pop_until(&mut self, until: Micros) -> Option<Item> {
         self.heap.peek().filter(|Reverse(item)| item.at <= until)?;
@@ -86,6 +79,6 @@ mod tests {
         assert_eq!(agenda.pop_until(15).map(|item| item.what), Some(What::Arrival(1)));
         assert_eq!(agenda.pop_until(15).map(|item| item.what), Some(What::Arrival(3)));
         assert_eq!(agenda.pop_until(15), None);
-        assert_eq!(agenda.next_at(), Some(20));
+        assert_eq!(agenda.heap.peek().map(|Reverse(item)| item.at), Some(20));
     }
 }

@@ -49,7 +49,6 @@ impl Network {
                     _ => {}
                 }
             }
-            What::Up(connection) => self.tell_up(party, connection),
             What::Down(connection) => self.tell_down(party, connection),
             What::Writable(connection) => self.tell_writable(party, connection),
             What::Connect(number) => self.try_connect(party, number),
