@@ -232,10 +232,14 @@ fuzz_target!(|steps: Vec<Step>| {
     let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(OWN.incarnation.0);
     let mut node = Node::new(config, OWN, 7, now, wall);
     let mut up = [None; 5];
-    let mut last = None;
+    let mut last: Option<(LinkId, Bytes)> = None;
     for step in steps.into_iter().take(200) {
         if let Some((from, frame)) = frame_of(&step) {
             node.handle_message(now, link(from), Message::from(frame));
+        }
+        // What another link of that number didn't take is not this one's
+        if let Step::Up { link: number, .. } | Step::Down(number) = step {
+            last = last.filter(|(of, _)| *of != link(number));
         }
         match step {
             Step::Up { link: number, is_server, is_ours, explicit } => {
@@ -269,7 +273,7 @@ fuzz_target!(|steps: Vec<Step>| {
                 node.handle_timeout(now);
             }
             Step::Timeouts(count) => {
-                for _ in 0..count {
+                for _ in 0..count % 32 {
                     let Some(next) = node.poll_timeout() else { break };
                     now = now.max(next);
                     node.handle_timeout(now);

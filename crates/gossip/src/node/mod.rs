@@ -55,7 +55,7 @@ pub enum Action {
         /// Who should be there
         node: Option<NodeId>,
     },
-    /// End a link, after what was transmitted on it before; `handle_link_down` needn't follow
+    /// End a link, after what was transmitted on it before: for the node it is down already
     HangUp {
         /// Which
         link: LinkId,
@@ -374,6 +374,9 @@ impl Node {
         loop {
             let Some(transmit) = self.transmits.pop_front() else {
                 if !self.end_turn() {
+                    if self.transmits.capacity() > FEW {
+                        self.transmits = VecDeque::new();
+                    }
                     return None;
                 }
                 continue;
@@ -397,14 +400,23 @@ impl Node {
 
     /// The next thing to do
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if let Some(Action::HangUp { link, reason }) = action {
+            self.handle_link_down(self.now, link, reason.name());
+        }
+        action
     }
 
     /// The next thing that happened
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
-        if event.is_none() && self.missed > 0 {
-            return Some(Event::Missed { count: std::mem::take(&mut self.missed) });
+        if event.is_none() {
+            if self.events.capacity() > FEW {
+                self.events = VecDeque::new();
+            }
+            if self.missed > 0 {
+                return Some(Event::Missed { count: std::mem::take(&mut self.missed) });
+            }
         }
         event
     }
@@ -794,6 +806,8 @@ fn coalesced(changes: Vec<Change>) -> Vec<Change> {
 const BYE_LEAVING: u8 = 1;
 const BYE_CROWDED: u8 = 2;
 const BYE_DUPLICATE: u8 = 3;
+/// Room that is kept in empty queues, as most nodes rest most of the time
+const FEW: usize = 8;
 /// How long a link may take nothing
 const STUCK: Duration = Duration::from_secs(60);
 /// Messages of one link that can't be read, until it is hung up

@@ -174,6 +174,7 @@ impl Node {
             let jitter = self.random.around(Duration::from_secs(1)).as_secs_f64();
             let (active, resting) = (self.config.digest_interval, self.config.resting_interval);
             let Some(of) = self.links.get_mut(&link) else { continue };
+            of.known.forget_old(now);
             let interval = if of.is_active() || of.peer.is_none() { of.digest_interval } else { resting };
             of.digest_at = now + interval.mul_f64(jitter);
             of.digest_interval = (of.digest_interval * 2).min(active * 8);
@@ -250,11 +251,10 @@ impl Node {
             let first = self.random.below(differing.len());
             differing.rotate_left(first);
         }
+        let counts = self.table.lives_by_bucket();
         let (mut mask, mut left) = (Mask::NONE, tidings::MOST_LIVES);
         for bucket in differing {
-            let mut one = Mask::NONE;
-            one.add(bucket);
-            let count = self.table.life_entries(&one, Stamp(0)).len();
+            let count = counts.get(usize::from(bucket)).copied().unwrap_or(0);
             if count > left {
                 continue;
             }

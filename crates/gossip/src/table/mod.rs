@@ -538,6 +538,17 @@ impl Table {
         lives.filter(|life| !life.seen.is_empty()).map(|life| life.entry(clock)).collect()
     }
 
+    /// How many lives each bucket has
+    pub(crate) fn lives_by_bucket(&self) -> [usize; 256] {
+        let mut counts = [0; 256];
+        for (owner, _) in self.by_life.keys() {
+            if let Some(count) = counts.get_mut(usize::from(bucket_of(*owner))) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// What is known of one life
     pub(crate) fn life_entry(&self, life: LifeIndex, clock: Stamp) -> Option<LifeEntry> {
         self.lives.get(life as usize).map(|life| life.entry(clock))
