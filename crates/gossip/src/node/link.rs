@@ -54,6 +54,8 @@ pub(super) struct Link {
     pub(super) distrusted_until: Option<Instant>,
     /// When records came last
     pub(super) progress: Option<Instant>,
+    /// How many messages in a row couldn't be read
+    pub(super) malformed: u32,
     /// What was answered in this second, of a budget
     spent: Option<(Instant, u32)>,
     /// Large lifts of the clock: since when they are counted, and how many
@@ -123,6 +125,7 @@ impl Link {
             unanswered: 0,
             distrusted_until: None,
             progress: None,
+            malformed: 0,
             spent: None,
             lifts: None,
             status_at: None,

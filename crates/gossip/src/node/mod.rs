@@ -759,8 +759,9 @@ impl Node {
     /// A message on a link of our own wire that can't be read; a peer that sends many is no peer
     fn on_malformed(&mut self, now: Instant, link: LinkId, cause: Refusal) {
         self.refuse(now, link, cause);
-        let refused = self.links.get(&link).map_or(0, |link| link.counts.refused);
-        if refused >= MOST_MALFORMED {
+        let Some(of) = self.links.get_mut(&link) else { return };
+        of.malformed += 1;
+        if of.malformed >= MOST_MALFORMED {
             self.hang_up(link, HangUp::Malformed);
         }
     }
@@ -810,5 +811,5 @@ const BYE_DUPLICATE: u8 = 3;
 const FEW: usize = 8;
 /// How long a link may take nothing
 const STUCK: Duration = Duration::from_secs(60);
-/// Messages of one link that can't be read, until it is hung up
-const MOST_MALFORMED: u64 = 8;
+/// Messages in a row that can't be read, until their link is hung up
+const MOST_MALFORMED: u32 = 8;

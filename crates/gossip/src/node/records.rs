@@ -71,6 +71,8 @@ impl Node {
         self.stats.records_new += brought.new;
         if let Some(malformed) = malformed {
             self.on_malformed(now, link, Malformed::refusal(malformed));
+        } else if let Some(of) = self.links.get_mut(&link) {
+            of.malformed = 0;
         }
         if is_pushed {
             self.on_pushed(now, link, brought.new, brought.old);

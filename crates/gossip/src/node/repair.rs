@@ -24,7 +24,12 @@ impl Node {
             Ok(incoming) => incoming,
             Err(malformed) => return self.on_malformed(now, link, malformed.refusal()),
         };
-        let is_ready = self.links.get(&link).is_some_and(|link| link.peer.is_some());
+        let Some(of) = self.links.get_mut(&link) else { return };
+        // What RECORDS holds is only read later
+        if !matches!(incoming, Incoming::Records { .. }) {
+            of.malformed = 0;
+        }
+        let is_ready = of.peer.is_some();
         if !is_ready && !matches!(incoming, Incoming::Hello(_) | Incoming::Bye { .. }) {
             // HELLO was lost, or the peer is confused: it says HELLO until it has ours
             self.refuse(now, link, Refusal::OutOfState);

@@ -27,13 +27,21 @@ const PEER: Identity = Identity { id: NodeId(2), incarnation: Incarnation(900_00
 fn what_cant_be_read_ends_a_link_at_last() {
     let mut stage = Stage::new(NodeConfig::default());
     let link = stage.peer(2);
+    for _ in 0..2 {
+        for _ in 0..7 {
+            stage.hear(link, Bytes::from_static(&[0xaa, 0xa7, 0x7f, 1]));
+        }
+        assert!(stage.hang_ups().is_empty());
+        stage.hear(link, tidings::ping(1));
+    }
     for _ in 0..7 {
-        stage.hear(link, Bytes::from_static(&[0xaa, 0xa7, 0x7f, 1]));
+        stage.hear(link, Bytes::from_static(&[0xaa, 0xa7, 7, 1, 0, 1]));
     }
     assert!(stage.hang_ups().is_empty());
     stage.node.handle_message(stage.now, link, Message::multipart(["one", "two"]));
     assert_eq!(stage.hang_ups(), [HangUp::Malformed]);
-    assert_eq!((stage.refused(Refusal::UnknownMessage), stage.refused(Refusal::Frames)), (7, 1));
+    assert_eq!((stage.refused(Refusal::UnknownMessage), stage.refused(Refusal::Malformed)), (14, 7));
+    assert_eq!(stage.refused(Refusal::Frames), 1);
 }
 
 #[test]
