@@ -28,6 +28,9 @@ pub(super) struct Spread {
     /// What became known since lazy links were told
     pending: BTreeMap<LifeIndex, Ranges>,
     announce_at: Option<Instant>,
+    /// When changes were sent last, and when those that wait are
+    sent_at: Option<Instant>,
+    send_at: Option<Instant>,
     /// When something became known last
     pub(super) changed_at: Option<Instant>,
     /// When a link was taken from the tree last
@@ -58,7 +61,7 @@ impl Spread {
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
-        self.announce_at
+        self.announce_at.into_iter().chain(self.send_at).min()
     }
 }
 
@@ -68,8 +71,15 @@ impl Node {
         if self.spread.fresh.is_empty() {
             return;
         }
-        let fresh = std::mem::take(&mut self.spread.fresh);
         self.spread.changed_at = Some(now);
+        // The first change goes at once, what comes right behind it together
+        let earliest = self.spread.sent_at.map_or(now, |sent| sent + PACE);
+        if earliest > now {
+            self.spread.send_at = Some(earliest);
+            return;
+        }
+        (self.spread.sent_at, self.spread.send_at) = (Some(now), None);
+        let fresh = std::mem::take(&mut self.spread.fresh);
         let links = self.links.iter().filter(|(_, link)| link.is_active());
         let links = links.map(|(id, link)| (*id, link.role, link.allowance)).collect::<Vec<_>>();
         let mut has_lazy = false;
@@ -286,6 +296,8 @@ impl Node {
     }
 }
 
+/// Changes are sent on at most so often: where many come one after the other, a frame with many costs less than many frames
+const PACE: Duration = Duration::from_millis(2);
 /// Octets of one pushed RECORDS, unless one record has more
 const PUSH_LIMIT: usize = 64 << 10;
 /// How long what was changed last counts as on its way

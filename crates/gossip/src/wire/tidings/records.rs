@@ -1,7 +1,9 @@
 //! RECORDS: writes with their contents, and which others the sender knows to be dead.
 //!
 //! After the flags come groups until the frame ends, one for each life: owner(8) incarnation first-seq stamp, records, 00, ranges. The ranges are
-//! writes of that life that the sender has seen; those of them that are not among the records are dead.
+//! writes of that life that the sender has seen; those of them that are not among the records are dead. Where they are just
+//! the records, 40 stands for 00 and ranges. Incarnation and stamp are differences in zigzag to the incarnation of the group before and to the last
+//! stamp; in the first group to 0.
 //!
 //! A record: flags(1) \[seq\] \[stamp\] shared(1) rest(1), rest of the key, \[ttl\] \[value\] \[beats\]. Of the flags, bits 0 to 2 say what
 //! it is (1 permanent, 2 with a TTL, 3 session, 4 deletion); 8: it lists what it has beaten; 16: a seq is given, as the difference to
@@ -59,19 +61,27 @@ pub enum Item<'a> {
 pub struct RecordsReader<'a> {
     reader: Reader<'a>,
     group: Option<Group>,
-    key: Vec<u8>,
+    before: Before,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Group {
     life: (NodeId, Incarnation),
     seq: u64,
+    records: Ranges,
+}
+
+/// What the next thing is told by its difference to
+#[derive(Clone, Debug, Default)]
+struct Before {
+    incarnation: u64,
     stamp: u64,
+    key: Vec<u8>,
 }
 
 impl<'a> RecordsReader<'a> {
     pub(super) fn new(reader: Reader<'a>) -> Self {
-        Self { reader, group: None, key: Vec::new() }
+        Self { reader, group: None, before: Before::default() }
     }
 
     /// The next thing; `None` at the end
@@ -84,32 +94,38 @@ impl<'a> RecordsReader<'a> {
             if self.reader.is_empty() {
                 return Ok(None);
             }
-            let life = read_life(&mut self.reader)?;
-            let (seq, stamp) = (self.reader.varint()?, self.reader.varint()?);
-            self.group = Some(Group { life, seq, stamp });
-            self.key.clear();
+            let (reader, before) = (&mut self.reader, &mut self.before);
+            let owner = NodeId(reader.number8()?);
+            before.incarnation = before.incarnation.wrapping_add_signed(unzigzag(reader.varint()?));
+            let life = (owner, Incarnation(before.incarnation));
+            let seq = reader.varint()?;
+            before.stamp = before.stamp.wrapping_add_signed(unzigzag(reader.varint()?));
+            self.group = Some(Group { life, seq, records: Ranges::new() });
             return Ok(Some(Item::Life(life.0, life.1)));
         };
         let flags = self.reader.octet()?;
-        if flags == END {
+        if flags == END || flags == END_PLAIN {
+            let records = std::mem::take(&mut group.records);
             self.group = None;
-            return read_ranges(&mut self.reader, MOST_RANGES).map(|seen| Some(Item::Seen(seen)));
+            let seen = if flags == END { read_ranges(&mut self.reader, MOST_RANGES)? } else { records };
+            return Ok(Some(Item::Seen(seen)));
         }
         let skipped = if flags & HAS_SEQ != 0 { self.reader.varint()? } else { 0 };
         let seq = group.seq.checked_add(1).and_then(|next| next.checked_add(skipped));
         let seq = seq.filter(|seq| *seq <= GREATEST_SEQ).ok_or(Malformed::Number)?;
         let later = if flags & HAS_STAMP != 0 { unzigzag(self.reader.varint()?) } else { 0 };
-        let stamp =
-            group.stamp.checked_add(1).and_then(|next| next.checked_add_signed(later)).ok_or(Malformed::Number)?;
-        (group.seq, group.stamp) = (seq, stamp);
+        let stamp = self.before.stamp.wrapping_add(1).wrapping_add_signed(later);
+        (group.seq, self.before.stamp) = (seq, stamp);
+        group.records.insert(seq);
         let life = group.life;
         let (shared, rest) = (usize::from(self.reader.octet()?), usize::from(self.reader.octet()?));
-        if shared > self.key.len() || shared + rest > MOST_KEY {
+        let key = &mut self.before.key;
+        if shared > key.len() || shared + rest > MOST_KEY {
             return Err(Malformed::Key);
         }
         let rest = self.reader.take(rest)?;
-        self.key.truncate(shared);
-        self.key.extend_from_slice(rest);
+        key.truncate(shared);
+        key.extend_from_slice(rest);
         let body = match flags & KIND {
             PERMANENT => Body::Put(Lifetime::Permanent, self.reader.sized()?),
             WITH_TTL => {
@@ -134,7 +150,7 @@ impl<'a> RecordsReader<'a> {
                 beats.push(Dot { owner, incarnation, seq });
             }
         }
-        Ok(Some(Item::Record(Record { seq, stamp: Stamp(stamp), key: &self.key, body, beats })))
+        Ok(Some(Item::Record(Record { seq, stamp: Stamp(stamp), key: &self.before.key, body, beats })))
     }
 }
 
@@ -143,7 +159,7 @@ impl<'a> RecordsReader<'a> {
 pub struct RecordsWriter {
     out: BytesMut,
     group: Option<Group>,
-    key: Vec<u8>,
+    before: Before,
 }
 
 impl RecordsWriter {
@@ -152,7 +168,7 @@ impl RecordsWriter {
     pub fn new(room: usize) -> Self {
         let mut out = begin(RECORDS, room);
         out.put_u8(0);
-        Self { out, group: None, key: Vec::new() }
+        Self { out, group: None, before: Before::default() }
     }
 
     /// How many octets it has now
@@ -170,20 +186,23 @@ impl RecordsWriter {
     /// A life begins; `first` and `stamp` are of the first record that will follow
     pub fn begin(&mut self, owner: NodeId, incarnation: Incarnation, first: u64, stamp: Stamp) {
         let (seq, stamp) = (first.saturating_sub(1), stamp.0.saturating_sub(1));
+        let before = &mut self.before;
+        let difference = |number: u64, before: u64| zigzag(number.wrapping_sub(before) as i64);
         self.out.put_u64(owner.0);
-        put_varint(&mut self.out, incarnation.0);
+        put_varint(&mut self.out, difference(incarnation.0, before.incarnation));
         put_varint(&mut self.out, seq);
-        put_varint(&mut self.out, stamp);
-        self.group = Some(Group { life: (owner, incarnation), seq, stamp });
-        self.key.clear();
+        put_varint(&mut self.out, difference(stamp, before.stamp));
+        (before.incarnation, before.stamp) = (incarnation.0, stamp);
+        self.group = Some(Group { life: (owner, incarnation), seq, records: Ranges::new() });
     }
 
     /// One record of it, of a greater number than the one before
     pub fn record(&mut self, record: &Record<'_>) {
         let Some(group) = &mut self.group else { return };
         let skipped = record.seq.saturating_sub(group.seq + 1);
-        let later = record.stamp.0.wrapping_sub(group.stamp.wrapping_add(1)) as i64;
-        (group.seq, group.stamp) = (record.seq, record.stamp.0);
+        let later = record.stamp.0.wrapping_sub(self.before.stamp.wrapping_add(1)) as i64;
+        (group.seq, self.before.stamp) = (record.seq, record.stamp.0);
+        group.records.insert(record.seq);
         let kind = match record.body {
             Body::Put(Lifetime::Permanent, _) => PERMANENT,
             Body::Put(Lifetime::Ttl(_), _) => WITH_TTL,
@@ -203,13 +222,13 @@ impl RecordsWriter {
             put_varint(&mut self.out, zigzag(later));
         }
         let key = record.key.get(..MOST_KEY).unwrap_or(record.key);
-        let shared = key.iter().zip(&self.key).take_while(|(a, b)| a == b).count();
+        let shared = key.iter().zip(&self.before.key).take_while(|(a, b)| a == b).count();
         let rest = key.get(shared..).unwrap_or_default();
         self.out.put_u8(shared as u8);
         self.out.put_u8(rest.len() as u8);
         self.out.put_slice(rest);
-        self.key.truncate(shared);
-        self.key.extend_from_slice(rest);
+        self.before.key.truncate(shared);
+        self.before.key.extend_from_slice(rest);
         if let Body::Put(lifetime, value) = record.body {
             if let Lifetime::Ttl(remains) = lifetime {
                 put_varint(&mut self.out, u64::try_from(remains.as_millis()).unwrap_or(MOST_TTL).min(MOST_TTL));
@@ -233,9 +252,13 @@ impl RecordsWriter {
 
     /// The life ends: these were seen
     pub fn end(&mut self, seen: &Ranges) {
-        self.out.put_u8(END);
-        put_ranges(&mut self.out, seen);
-        self.group = None;
+        let group = self.group.take();
+        if group.is_some_and(|group| group.records == *seen) {
+            self.out.put_u8(END_PLAIN);
+        } else {
+            self.out.put_u8(END);
+            put_ranges(&mut self.out, seen);
+        }
     }
 
     /// The octets
@@ -257,6 +280,7 @@ pub(crate) const MOST_BEATS: usize = 4;
 const MOST_TTL: u64 = 100 * 366 * 24 * 3600 * 1000;
 
 const END: u8 = 0;
+const END_PLAIN: u8 = 64;
 const KIND: u8 = 7;
 const PERMANENT: u8 = 1;
 const WITH_TTL: u8 = 2;
