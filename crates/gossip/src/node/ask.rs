@@ -184,8 +184,8 @@ impl Node {
         if wanted.is_empty() {
             return;
         }
-        if graft {
-            self.graft(link);
+        if graft && let Some(of) = self.links.get_mut(&link) {
+            of.expect_pushes();
         }
         for lives in wanted.chunks(tidings::MOST_LIVES) {
             self.stats.wants += 1;

@@ -27,7 +27,13 @@ pub(super) struct Link {
     pub(super) is_ending: bool,
     pub(super) said_goodbye: bool,
     pub(super) counts: Counts,
+    /// What it is for what this node sends; the peer says, by PRUNE and WANT
     pub(super) role: Role,
+    /// Whether the peer was told to announce, and not to push
+    pub(super) is_pruned: bool,
+    /// Records that were pushed over it and were new, and those that were not; both fade
+    news: u32,
+    dups: u32,
     /// Whether this node wants changes to go over it
     pub(super) wants_active: bool,
     /// Whether the peer does
@@ -110,6 +116,9 @@ impl Link {
             said_goodbye: false,
             counts: Counts::default(),
             role: Role::Unproven,
+            is_pruned: false,
+            news: 0,
+            dups: 0,
             wants_active: false,
             peer_wants: false,
             allowance: ALLOWANCE_UNPROVEN,
@@ -152,6 +161,23 @@ impl Link {
             self.has_pushed = false;
             self.allowance = if role == Role::Tree { ALLOWANCE_TREE } else { ALLOWANCE_UNPROVEN };
         }
+    }
+
+    /// A push came; whether pushes over it have mostly been in vain
+    pub(super) fn weigh(&mut self, new: u64, old: u64) -> bool {
+        let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        self.news = self.news.saturating_add(count(new));
+        self.dups = self.dups.saturating_add(count(old));
+        let is_vain = self.dups.saturating_mul(3) > self.news;
+        while self.news.saturating_add(self.dups) > REMEMBERED_PUSHES {
+            (self.news, self.dups) = (self.news / 2, self.dups / 2);
+        }
+        is_vain
+    }
+
+    /// It is one of the tree again, and gets some time to be worth it
+    pub(super) fn expect_pushes(&mut self) {
+        (self.is_pruned, self.news, self.dups) = (false, CREDIT, 0);
     }
 
     /// Whether the peer may have so much work done in this second
@@ -223,6 +249,10 @@ pub(super) const ALLOWANCE_UNPROVEN: usize = 256;
 pub(super) const ALLOWANCE_TREE: usize = 1024;
 /// Pushed at most
 pub(super) const ALLOWANCE_MOST: usize = 64 << 10;
+/// Over so many records it is weighed whether pushes are in vain
+const REMEMBERED_PUSHES: u32 = 256;
+/// So many records in vain are forgiven a link that was asked to push again
+const CREDIT: u32 = 24;
 /// Work of one second, in units of a small answer
 const BUDGET: u32 = 2000;
 /// How long a generation of what peers know is the younger

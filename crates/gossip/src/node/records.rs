@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::Node;
 use super::clock::Lift;
-use super::{Node, Role};
 use crate::config::LinkId;
 use crate::context::Ranges;
 use crate::event::Refusal;
@@ -258,17 +258,15 @@ impl Node {
 
     /// A push: one that brought something proves the link, one that brought nothing takes it from the tree
     fn on_pushed(&mut self, now: Instant, link: LinkId, new: u64, old: u64) {
-        let others = self.links.iter().filter(|(id, of)| **id != link && of.is_active() && of.role != Role::Lazy);
+        let others = self.links.iter().filter(|(id, of)| **id != link && of.is_active() && !of.is_pruned);
         let is_last = others.count() == 0;
         let pause = self.config.announce_interval;
         let is_paused = self.spread.pruned_at.is_some_and(|at| now.saturating_duration_since(at) < pause);
         let Some(of) = self.links.get_mut(&link).filter(|link| link.is_active()) else { return };
-        if new > 0 && of.role == Role::Unproven {
-            of.set_role(Role::Tree);
-        }
+        let is_vain = of.weigh(new, old);
         // One at a time: of two links of one circle only one may go
-        if new == 0 && old > 0 && !is_last && !is_paused && of.role != Role::Lazy {
-            of.set_role(Role::Lazy);
+        if is_vain && !of.is_pruned && !is_last && !is_paused {
+            of.is_pruned = true;
             self.spread.pruned_at = Some(now);
             self.stats.prunes += 1;
             self.send(link, tidings::prune());

@@ -146,7 +146,11 @@ impl Node {
         for (id, role) in links.collect::<Vec<_>>() {
             if let Some(link) = self.links.get_mut(&id) {
                 link.known.forget_old(now);
-                if std::mem::take(&mut link.has_pushed) && role == Role::Tree {
+                let has_pushed = std::mem::take(&mut link.has_pushed);
+                if has_pushed && role == Role::Unproven {
+                    // No PRUNE came
+                    link.set_role(Role::Tree);
+                } else if has_pushed && role == Role::Tree {
                     link.allowance = (link.allowance * 2).min(super::link::ALLOWANCE_MOST);
                 }
             }
