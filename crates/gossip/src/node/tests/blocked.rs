@@ -6,6 +6,7 @@ use super::*;
 fn nothing_is_lost_and_little_is_kept() {
     let mut stage = Stage::new(NodeConfig::default());
     let link = stage.peer(2);
+    stage.wait(millis(10));
     stage.take(link);
     stage.put("first", "value");
     let Some(Transmit { frame, .. }) = stage.node.poll_transmit() else { panic!("it is pushed") };
