@@ -37,6 +37,8 @@ pub struct Plan {
     pub churn: f64,
     /// How long each phase may take to come to agreement
     pub limit: Duration,
+    /// Rounds in which what it costs at rest is measured; before, it has two thirds as many to come to rest
+    pub rest_rounds: u32,
 }
 
 impl Default for Plan {
@@ -52,6 +54,7 @@ impl Default for Plan {
             restart_half: false,
             churn: 0.0,
             limit: Duration::from_secs(120),
+            rest_rounds: 48,
         }
     }
 }
@@ -234,8 +237,9 @@ impl Run<'_> {
 
     /// What goes over the links while nothing changes, a node and second
     fn measure_rest(&mut self, network: &mut Network) -> Vec<KindCost> {
-        self.pass(network, self.setup.round() * 30, "coming to rest");
-        let (before, time) = (network.traffic(), self.setup.round() * 48);
+        let time = self.setup.round() * self.plan.rest_rounds.max(1);
+        self.pass(network, time * 2 / 3, "coming to rest");
+        let before = network.traffic();
         self.pass(network, time, "measuring the rest");
         let sent = network.traffic() - before;
         let parts = time.as_secs_f64() * network.running() as f64;

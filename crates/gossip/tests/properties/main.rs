@@ -70,6 +70,7 @@ fn survey(seeds: u64) {
     let kinds = Mutex::new(BTreeMap::<String, Vec<(u64, String)>>::new());
     over_seeds(seeds, |seed| {
         attempt(&Story::new(seed)).unwrap_or_else(|why| {
+            eprintln!("seed {seed}: {why:.400}");
             kinds.lock().unwrap().entry(kind(&why)).or_default().push((seed, why));
             Totals::default()
         })

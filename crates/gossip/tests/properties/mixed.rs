@@ -90,7 +90,7 @@ fn among_themselves_conflicting_values_chase_each_other() {
 
 #[test]
 fn the_livelock_dies_at_ours() {
-    for seed in 0..number("SIMULATIONS").unwrap_or(200) {
+    for seed in 0..number("SIMULATIONS").unwrap_or(60) {
         let mut random = Random::seeded(seed);
         let nodes = random.within(2..=6) as usize;
         let topology = [Topology::Ring, Topology::Star, Topology::Full, Topology::Mesh(2)][random.index(4)];
@@ -147,7 +147,7 @@ fn a_storm_between_others_is_not_passed_on() {
 
 #[test]
 fn nothing_is_lost_among_both() {
-    for seed in 0..number("SIMULATIONS").unwrap_or(200) {
+    for seed in 0..number("SIMULATIONS").unwrap_or(60) {
         let mut random = Random::seeded(seed);
         let nodes = random.within(2..=6) as usize;
         let topology = [Topology::Ring, Topology::Star, Topology::Mesh(2), Topology::Full][random.index(4)];
@@ -174,7 +174,7 @@ fn nothing_is_lost_among_both() {
 
 #[test]
 fn restarts_of_either_side_are_repaired() {
-    for seed in 0..number("SIMULATIONS").unwrap_or(100) {
+    for seed in 0..number("SIMULATIONS").unwrap_or(30) {
         let mut random = Random::seeded(seed);
         let is_ours = [true, random.chance(0.5), false, random.chance(0.5)];
         let mut network = network(&is_ours, Topology::Star, quick(), seed);

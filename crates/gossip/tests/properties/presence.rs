@@ -27,7 +27,7 @@ fn statuses(network: &mut Network, wanted: MemberStatus) -> Vec<(Duration, Party
 
 #[test]
 fn a_lossy_network_declares_nobody_gone() {
-    for seed in 0..number("SIMULATIONS").unwrap_or(20) {
+    for seed in 0..number("SIMULATIONS").unwrap_or(12) {
         let mut network = network(12, 0.05, seed);
         network.run_for(Duration::from_secs(300));
         let gone = statuses(&mut network, MemberStatus::Gone);
@@ -38,7 +38,7 @@ fn a_lossy_network_declares_nobody_gone() {
 /// Lifeguard's case: a node that does not get to run for a while is no reason to accuse the others
 #[test]
 fn a_node_that_was_busy_accuses_nobody_for_good() {
-    for seed in 0..number("SIMULATIONS").unwrap_or(20) {
+    for seed in 0..number("SIMULATIONS").unwrap_or(12) {
         let mut random = Random::seeded(seed);
         let mut network = network(12, 0.0, seed);
         for _ in 0..10 {
@@ -53,7 +53,7 @@ fn a_node_that_was_busy_accuses_nobody_for_good() {
 
 #[test]
 fn the_dead_are_gone_everywhere_and_their_sessions_with_them() {
-    for seed in 0..number("SIMULATIONS").unwrap_or(20) {
+    for seed in 0..number("SIMULATIONS").unwrap_or(12) {
         let mut random = Random::seeded(seed);
         let mut network = network(12, 0.0, seed);
         let dead = PartyId(random.index(12));

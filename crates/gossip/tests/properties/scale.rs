@@ -19,7 +19,7 @@ fn a_thousand_nodes_know_within_ten_rounds_though_messages_are_lost() {
     let mut setup = Setup::new(1000, Topology::Mesh(6), 1);
     setup.link.loss = 0.05;
     setup.presence = Some(Presence::Links);
-    let plan = Plan { changes: 3, tuples: 20, ..Plan::default() };
+    let plan = Plan { changes: 2, tuples: 10, rest_rounds: 8, ..Plan::default() };
     let outcome = simulated(&setup, &plan);
     let slowest = outcome.phases[0].slowest[2].expect("all know every change");
     let rounds = slowest / outcome.round_seconds;
@@ -34,7 +34,7 @@ fn a_change_costs_each_node_no_more_than_the_logarithm_of_their_number() {
         .map(|nodes| {
             let mut setup = Setup::new(nodes, Topology::Mesh(6), 2);
             setup.presence = Some(Presence::Links);
-            let plan = Plan { changes: 5, tuples: 20, ..Plan::default() };
+            let plan = Plan { changes: 4, tuples: 10, rest_rounds: 8, ..Plan::default() };
             let cost = simulated(&setup, &plan).phases[0].per_change.expect("changes were counted");
             ((nodes as f64).ln(), cost.messages, cost.octets)
         })
@@ -59,6 +59,7 @@ fn the_same_seed_gives_the_same_run() {
             partition: Some(Duration::from_secs(20)),
             restart_half: true,
             churn: 20.0,
+            rest_rounds: 8,
             ..Plan::default()
         };
         let mut outcome = run(&setup, &plan, &mut |_| {});
@@ -73,7 +74,7 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn every_shape_recovers_from_everything() {
     for topology in [Topology::Ring, Topology::Star, Topology::Mesh(4), Topology::Full, Topology::Overlay] {
-        let mut setup = Setup::new(24, topology, 3);
+        let mut setup = Setup::new(16, topology, 3);
         setup.link.loss = 0.05;
         let plan = Plan {
             changes: 4,
@@ -83,6 +84,7 @@ fn every_shape_recovers_from_everything() {
             partition: Some(Duration::from_secs(30)),
             restart_half: true,
             churn: 20.0,
+            rest_rounds: 8,
             ..Plan::default()
         };
         let outcome = simulated(&setup, &plan);

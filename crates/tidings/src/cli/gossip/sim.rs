@@ -215,6 +215,7 @@ impl SimArgs {
             restart_half: self.restart_half,
             churn: self.churn.map_or(0.0, |every| 60.0 / every.as_secs_f64()),
             limit,
+            ..Plan::default()
         }
     }
 }
