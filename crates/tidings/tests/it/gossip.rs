@@ -461,6 +461,17 @@ fn beyond_this_host_nodes_know_each_other_by_their_keys() {
     assert_eq!(refused.code, Some(2), "{}", refused.err);
     assert!(refused.err.contains("gossip.connect") && refused.err.contains("on another host"), "{}", refused.err);
 
+    let second = in_home(home, &["key", "new", "second", "--keys", "hub-keys"]).finish();
+    assert_eq!(second.code, Some(0), "{}", second.err);
+    let other_key =
+        ["serve", "--keys", "hub-keys", "--set", "security.key=hub", "--gossip", "tcp://127.0.0.1:* curve=second"];
+    let refused = in_home(home, &[&other_key[..], &["--http", "127.0.0.1:0"]].concat()).finish();
+    assert_eq!(refused.code, Some(2), "{}", refused.err);
+    assert!(refused.err.contains("a node has one key"), "{}", refused.err);
+    std::fs::remove_dir_all(home.join("hub-keys")).unwrap();
+    std::fs::remove_dir_all(home.join("node-keys")).unwrap();
+    assert_eq!(in_home(home, &["key", "new", "--pair", "hub", "node"]).finish().code, Some(0));
+
     let serve = |name: &str, keys: &str, more: &[&str]| {
         let usual = ["serve", "--json", "--set", "service.enabled=false", "--set", "events.enabled=false", "--http"];
         let state = format!("gossip.directory={name}-state");

@@ -23,7 +23,7 @@ use super::keys::NodeKeys;
 use super::side::{Bound, Side};
 use super::status::Health;
 use crate::cli::{Exit, Failure};
-use crate::config::{Octets, PresenceScope, Settings, Target};
+use crate::config::{Octets, PresenceScope, Protection, Settings, Target};
 
 /// A running node
 pub(super) struct GossipNode {
@@ -53,6 +53,15 @@ impl GossipNode {
     ) -> Result<Self, Failure> {
         // A keystore may have certificates alone; a listener that needs a key says so itself
         let own = keys.and_then(|keys| keys.own().inspect_err(|failure| tracing::debug!("{failure}")).ok());
+        for listener in &settings.gossip_listen.value {
+            // Others take a node for the one whose key they see
+            if let (Protection::Curve(Some(name)), Some(own)) = (&listener.protection, &own)
+                && own.name.to_string() != *name
+            {
+                let message = format!("gossip.listen: a node has one key, and that is '{}', not '{name}'", own.name);
+                return Err(Failure::usage(message).hint("write curve = true, or name the key with security.key"));
+            }
+        }
         let of_key = own.as_ref().map(|own| NodeId::of_key(own.public_key.as_octets()));
         let identity = NodeIdentity::find(settings, of_key);
         let name = node_name(settings);
