@@ -200,11 +200,7 @@ impl Dialling {
                     let reason = *signals.hang_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     return reason.map_or(Ended::Stopped, Ended::HungUp);
                 }
-                received = socket.recv_many(&mut batch, BATCH) => match received {
-                    Ok(_) => self.deliver(link, &mut batch),
-                    Err(_) => return Ended::Stopped,
-                },
-                // The wait begins before the next try, so that no room is missed
+                // Before what is received, which may never end. The wait begins before the next try, so that no room is missed
                 () = signals.stuck.notified(), if !waits_for_room => {
                     room.set(Some(socket.writable()));
                     self.shared.with(|house, now| house.node.handle_writable(now, link));
@@ -213,6 +209,10 @@ impl Dialling {
                     room.set(None);
                     self.shared.with(|house, now| house.node.handle_writable(now, link));
                 }
+                received = socket.recv_many(&mut batch, BATCH) => match received {
+                    Ok(_) => self.deliver(link, &mut batch),
+                    Err(_) => return Ended::Stopped,
+                },
                 () = &mut deserted => {
                     // What came before the end counts
                     while socket.try_recv_many(&mut batch, BATCH).is_ok() {
