@@ -190,6 +190,8 @@ pub struct Node {
     members: presence::Members,
     view: view::View,
     forget_at: Instant,
+    /// Links that may take frames again, of which it will show in this turn
+    revived: Vec<LinkId>,
     transmits: VecDeque<Transmit>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
@@ -244,6 +246,7 @@ impl Node {
             random,
             identity,
             config,
+            revived: Vec::new(),
             transmits: VecDeque::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -333,12 +336,10 @@ impl Node {
         for frame in std::mem::take(&mut of.backlog).into_iter().rev() {
             self.transmits.push_front(Transmit { link, frame });
         }
-        if std::mem::take(&mut of.is_stale) {
-            of.digest_at = now;
-        }
         match of.info.wire {
             Wire::ZGossip => self.zgossip_writable(now, link),
-            Wire::Tidings => self.send_due_digests(now),
+            // Not before it has taken what waits: tried in vain, it costs nothing
+            Wire::Tidings => self.revived.push(link),
         }
         self.run_parts(now);
     }
@@ -612,6 +613,14 @@ impl Node {
         self.write_reserved(now);
         self.zgossip_turn(now);
         self.spread_turn(now);
+        for link in std::mem::take(&mut self.revived) {
+            if let Some(of) = self.links.get_mut(&link).filter(|of| !of.is_blocked)
+                && std::mem::take(&mut of.is_stale)
+            {
+                of.digest_at = now;
+                self.send_due_digests(now);
+            }
+        }
         !self.transmits.is_empty()
     }
 

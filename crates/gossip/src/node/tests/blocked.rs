@@ -61,3 +61,22 @@ fn a_peer_that_takes_nothing_for_long_is_none() {
     stage.wait(secs(2));
     assert_eq!(stage.hang_ups(), [HangUp::Stuck]);
 }
+
+/// Others' room wakes all links of a ROUTER: what is tried in vain adds nothing to what waits
+#[test]
+fn trying_in_vain_costs_no_memory() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    stage.take(link);
+    let frame = Bytes::from(vec![7; 100]);
+    stage.node.handle_unsent(stage.now, link, frame.clone());
+    for number in 0..1000 {
+        stage.node.put(stage.now, format!("key-{number}"), "value", Lifetime::Permanent).unwrap();
+        stage.node.handle_writable(stage.now, link);
+        assert_eq!(stage.node.poll_transmit().unwrap().frame, frame);
+        stage.node.handle_unsent(stage.now, link, frame.clone());
+        assert!(stage.take(link).is_empty());
+    }
+    let kept = stage.node.links.get(&link).unwrap().backlog.len();
+    assert!(kept <= 2, "{kept} frames are kept");
+}
