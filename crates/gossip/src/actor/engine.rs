@@ -304,6 +304,7 @@ impl Engine {
         }
         // What was delivered is not delivered again
         node.shared().enter(self.pipe.main());
+        self.pipe.watches().iter().for_each(|queue| node.shared().enter(queue));
         self.node = Some(node);
     }
 
@@ -371,7 +372,7 @@ impl Engine {
     }
 
     fn refuse(&self, why: &str, frames: &[Bytes]) {
-        let first = shown(frames.first().map_or(&[][..], |first| first));
+        let first = shown_word(frames.first().map_or(&[][..], |first| first));
         tracing::error!(actor = %self.prefix, command = %first, why);
         self.pipe.reply(error(format!("{first}: {why}")));
     }
@@ -381,7 +382,7 @@ impl Engine {
     }
 
     fn trace(&self, command: &[u8]) {
-        let command = shown(command);
+        let command = shown_word(command);
         match self.pipe.is_verbose.load(Ordering::Relaxed) {
             true => tracing::info!(actor = %self.prefix, %command, "command"),
             false => tracing::debug!(actor = %self.prefix, %command, "command"),
@@ -431,6 +432,14 @@ fn text(frame: &[u8]) -> String {
     String::from_utf8_lossy(frame).into_owned()
 }
 
+/// The first frame of a command; a key that somebody put into it by mistake is left out
+fn shown_word(first: &[u8]) -> String {
+    match first.starts_with(SECRET) {
+        true => shown(SECRET),
+        false => shown(first),
+    }
+}
+
 /// Leaves nothing of a secret in memory that is ours alone
 fn wipe(frames: Vec<Bytes>) {
     for frame in frames {
@@ -440,6 +449,7 @@ fn wipe(frames: Vec<Bytes>) {
     }
 }
 
+const SECRET: &[u8] = b"SET SECRETKEY";
 /// What PORT tells of a BIND that failed
 const FAILED: i32 = -1;
 /// The ZAP domain of the original where none is set

@@ -45,8 +45,18 @@ use pipe::Pipe;
 #[derive(Clone, Debug)]
 pub struct Actor {
     commands: mpsc::Sender<Vec<Bytes>>,
-    pipe: Arc<Pipe>,
+    reader: Arc<Reader>,
     ended: watch::Receiver<bool>,
+}
+
+/// Whoever reads the pipe; when the last handle is dropped nobody does any more
+#[derive(Debug)]
+struct Reader(Arc<Pipe>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// The actor has ended
@@ -76,10 +86,13 @@ impl Actor {
             engine.run(received).await;
             end.send_replace(true);
         });
-        Self { commands, pipe, ended }
+        Self { commands, reader: Arc::new(Reader(pipe)), ended }
     }
 
     /// Sends a command, its frames in order; it is carried out after those before it
+    ///
+    /// Where a thousand replies wait to be read no further command is carried out, until `$TERM` is sent: what comes before
+    /// that is then carried out as well.
     ///
     /// # Errors
     /// [`ActorEnded`].
@@ -87,8 +100,18 @@ impl Actor {
     /// # Cancel safety
     /// Safe: when dropped before it completes, nothing was sent.
     pub async fn send<F: AsRef<[u8]>>(&self, frames: impl IntoIterator<Item = F>) -> Result<(), ActorEnded> {
-        let frames = frames.into_iter().map(|frame| Bytes::copy_from_slice(frame.as_ref())).collect();
+        self.command(frames.into_iter().map(|frame| Bytes::copy_from_slice(frame.as_ref())).collect()).await
+    }
+
+    async fn command(&self, frames: Vec<Bytes>) -> Result<(), ActorEnded> {
+        if frames.first().is_some_and(|word| word == TERM) {
+            self.pipe().close();
+        }
         self.commands.send(frames).await.map_err(|_| ActorEnded)
+    }
+
+    fn pipe(&self) -> &Pipe {
+        &self.reader.0
     }
 
     /// The next reply or delivery, its frames in order; `None` when the actor has ended and all was read
@@ -99,13 +122,17 @@ impl Actor {
         loop {
             // A permit of `told` stays until it is taken: what comes after the look wakes this
             match self.try_recv() {
-                Some(frames) => return Some(frames),
+                Some(frames) => {
+                    // Where several wait, one wake-up may have been for more than one message
+                    self.pipe().tell();
+                    return Some(frames);
+                }
                 None if *self.ended.borrow() => return self.try_recv(),
                 None => {}
             }
             let mut ended = self.ended.clone();
             tokio::select! {
-                () = self.pipe.told() => {}
+                () = self.pipe().told() => {}
                 _ = ended.wait_for(|ended| *ended) => {}
             }
         }
@@ -113,7 +140,7 @@ impl Actor {
 
     /// The next reply or delivery, if there is one already
     pub fn try_recv(&self) -> Option<Vec<Bytes>> {
-        self.pipe.next().map(|message| message.into_frames().into_iter().collect())
+        self.pipe().next().map(|message| message.into_frames().into_iter().collect())
     }
 
     /// Joins the actor to a socket: what it receives are commands, what it sends are replies and deliveries; until `$TERM`, or
@@ -127,8 +154,8 @@ impl Actor {
     pub async fn serve(&self, socket: &PairSocket) {
         let commands = async {
             while let Ok(message) = socket.recv().await {
-                let is_last = message.first() == b"$TERM";
-                if self.commands.send(message.into_frames().into_iter().collect()).await.is_err() || is_last {
+                let is_last = message.first() == TERM;
+                if self.command(message.into_frames().into_iter().collect()).await.is_err() || is_last {
                     break;
                 }
             }
@@ -149,7 +176,7 @@ impl Actor {
             () = &mut replies => {}
         }
         if !*self.ended.borrow() {
-            let _ = self.commands.send(vec![text::word("$TERM")]).await;
+            let _ = self.command(vec![text::word("$TERM")]).await;
         }
     }
 
@@ -164,6 +191,8 @@ impl Actor {
     }
 }
 
+/// The word that ends an actor
+const TERM: &[u8] = b"$TERM";
 /// Commands that wait to be carried out
 const COMMANDS: usize = 64;
 /// What there is for the last replies to be read and sent

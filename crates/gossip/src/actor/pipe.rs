@@ -17,6 +17,8 @@ pub(super) struct Pipe {
     told: Arc<Notify>,
     /// Somebody read
     room: Notify,
+    /// Nobody is going to read, or to ask for more
+    is_closed: AtomicBool,
     state: Mutex<State>,
     pub(super) is_verbose: AtomicBool,
     prefix: String,
@@ -55,6 +57,7 @@ impl Pipe {
             main: Queue::of_changes(Bytes::new(), bound, told.clone()),
             told,
             room: Notify::new(),
+            is_closed: AtomicBool::new(false),
             state: Mutex::default(),
             is_verbose: AtomicBool::new(false),
             prefix,
@@ -96,11 +99,27 @@ impl Pipe {
         self.told.notified().await;
     }
 
-    /// Waits until few enough replies are unread
+    /// Wakes whoever waits for something to read
+    pub(super) fn tell(&self) {
+        self.told.notify_one();
+    }
+
+    /// Waits until few enough replies are unread, or it is closed
     pub(super) async fn has_room(&self) {
-        while self.main.replies() >= MOST_REPLIES {
+        while self.main.replies() >= MOST_REPLIES && !self.is_closed.load(Ordering::Acquire) {
             self.room.notified().await;
         }
+    }
+
+    /// The end is near: no command waits for room any more
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.room.notify_one();
+    }
+
+    /// The queues of the watches beside the deliveries
+    pub(super) fn watches(&self) -> Vec<Arc<Queue>> {
+        self.lock().watches.iter().map(|watching| watching.queue.clone()).collect()
     }
 
     /// The next message out

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_gossip::Actor;
+use tidings_gossip::{Actor, MemberStatus};
 use tidings_socket::{Context, DealerSocket};
 
 use crate::support::*;
@@ -74,6 +74,7 @@ async fn what_it_can_not_do_it_says() {
         (&["PUBLISH", "key"], "ERROR|PUBLISH takes a key, a value"),
         (&["PUBLISH", "$tidings/node/1", "x"], "ERROR|keys that begin with $tidings/ are reserved"),
         (&["GET"], "ERROR|GET takes a key"),
+        (&["SET SECRETKEY D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs"], "ERROR|SET SECRETKEY: there is no such command"),
         (&[], "ERROR|"),
     ] {
         let told = reply(&actor, frames).await;
@@ -173,10 +174,14 @@ async fn keys_may_be_set_when_tuples_were_published() {
     let port = reply(&server, &["PORT"]).await.replace("PORT|", "");
     send(&client, &["PUBLISH", "early", "bird"]).await;
     assert_eq!(next(&client).await, "DELIVER|early|bird");
+    assert_eq!([reply(&client, &["WATCH", "l"]).await, reply(&client, &["STATUS"]).await], ["END|0", "STATUS|1"]);
     send(&client, &["SET SECRETKEY", &client_key.to_z85()]).await;
     send(&client, &["CONNECT", &format!("tcp://127.0.0.1:{port}"), &server_key.public().to_string()]).await;
     assert_eq!(next(&server).await, "DELIVER|early|bird");
     assert_eq!(reply(&client, &["STATUS"]).await, "STATUS|1", "nothing is delivered twice");
+    send(&client, &["PUBLISH", "late", "riser"]).await;
+    let told = [next(&client).await, next(&client).await];
+    assert_eq!(told, ["DELIVER|late|riser", "PUT|late|riser"], "watches go on");
 }
 
 /// A file may say that CURVE is asked for, and where the keys are
@@ -231,6 +236,33 @@ async fn what_can_not_be_loaded_or_saved_leaves_the_actor_as_it_is() {
     }
     assert_eq!(reply(&actor, &["STATUS"]).await, "STATUS|0");
     assert_eq!(reply(&actor, &["PEERS"]).await, "PEERS|[]");
+}
+
+/// Replies that nobody reads hold up commands, but not the end
+#[tokio::test]
+async fn an_actor_that_nobody_reads_ends_all_the_same() {
+    const REPLIES: usize = 1050;
+    let context = Context::new();
+    let told = Actor::start(&context, "told");
+    for _ in 0..REPLIES {
+        send(&told, &["PORT"]).await;
+    }
+    send(&told, &["$TERM"]).await;
+    soon("the end after $TERM", told.ended()).await;
+    for _ in 0..REPLIES {
+        assert_eq!(next(&told).await, "PORT|0");
+    }
+    assert_eq!(told.recv().await, None);
+    let dropped = Actor::start(&context, "dropped");
+    send(&dropped, &["BIND", "inproc://dropped"]).await;
+    let other = node(&context, "other");
+    soon("connect", other.connect("inproc://dropped").unwrap()).await.unwrap();
+    member_is(&other, "dropped", MemberStatus::Up).await;
+    for _ in 0..REPLIES {
+        send(&dropped, &["PORT"]).await;
+    }
+    drop(dropped);
+    member_is(&other, "dropped", MemberStatus::Left).await;
 }
 
 /// A second CONNECT to the same endpoint leads to no quarrel (the sheet, section 8)
