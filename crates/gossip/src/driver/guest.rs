@@ -34,6 +34,8 @@ pub(super) struct Guest {
 #[derive(Debug)]
 struct Reading {
     prefix: Bytes,
+    /// Whether the peer may see the key of that name alone
+    is_exact: bool,
     is_long: bool,
     after: Option<Bytes>,
     count: u64,
@@ -134,7 +136,9 @@ impl Guest {
         is_request: bool,
     ) -> Option<Message> {
         let (access, key) = command.access();
-        if !house.permit.allows(origin, access, key) {
+        let may = |access| house.permit.allows(origin, access, key);
+        let is_exact = access == Access::List && !may(access) && may(Access::Read);
+        if !is_exact && !may(access) {
             house.counts.not_permitted += 1;
             house.log.not_permitted(now, origin, access, key);
             return Some(error(refusal(access, key)));
@@ -144,14 +148,15 @@ impl Guest {
                 Some(error("a REQ gets one reply to each request: use a DEALER for LIST and WATCH"))
             }
             Command::List { prefix, is_long } => {
-                self.reading = Some(Reading { prefix, is_long, after: None, count: 0 });
+                self.reading = Some(Reading { prefix, is_exact, is_long, after: None, count: 0 });
                 None
             }
             Command::Watch { .. } if self.watches.len() >= MOST_WATCHES => {
                 Some(error(format!("a peer may have {MOST_WATCHES} watches, and this one has them")))
             }
             Command::Watch { prefix, is_long } => {
-                let queue = Queue::new(prefix, Bound { changes: 1024, octets: 4 << 20 });
+                let bound = Bound { changes: 1024, octets: 4 << 20 };
+                let queue = if is_exact { Queue::of_key(prefix, bound) } else { Queue::new(prefix, bound) };
                 house.watch(now, &queue);
                 self.watches.push(Watching { queue, counted: Some(0), is_long });
                 None
@@ -191,8 +196,9 @@ pub(crate) fn reply(house: &mut House, now: Instant, command: Command) -> Messag
 
 impl Reading {
     fn next(&mut self, house: &House, now: Instant) -> Message {
+        // Of keys that begin so the shortest comes first
         let next = house.node.tuples_after(now, &self.prefix, self.after.as_deref()).next();
-        match next {
+        match next.filter(|tuple| !self.is_exact || tuple.key == self.prefix) {
             Some(tuple) => {
                 self.count += 1;
                 let message = text::tuple("TUPLE", &tuple, self.is_long);
@@ -224,7 +230,8 @@ fn enveloped(mut message: Message, is_request: bool) -> Message {
 fn refusal(access: Access, key: &[u8]) -> String {
     match access {
         Access::Write => format!("you may not write {}", text::shown(key)),
-        Access::Read => format!("you may not read {}", text::shown(key)),
+        Access::List if key.is_empty() => "you may not read all keys".to_owned(),
+        Access::Read | Access::List => format!("you may not read {}", text::shown(key)),
         _ => "you may not see this".to_owned(),
     }
 }

@@ -15,8 +15,11 @@ pub enum Access {
     Relay,
     /// Give a key a value or take it away: by the text commands PUBLISH and UNPUBLISH, or by PUBLISH of ZGP
     Write,
-    /// Read a key, or all that begin with it: GET, LIST, WATCH; a ZGP client's HELLO, with an empty key
+    /// Read one key: GET
     Read,
+    /// Read all keys that begin so: LIST, WATCH; a ZGP client's HELLO, with an empty prefix. Who may not, but may read the key of
+    /// that very name, is shown this one alone
+    List,
     /// See the node itself: STATUS, PEERS, MEMBERS, GRAPH; the key is empty
     Inspect,
 }
@@ -30,6 +33,7 @@ impl Access {
             Self::Relay => "relay",
             Self::Write => "write",
             Self::Read => "read",
+            Self::List => "list",
             Self::Inspect => "inspect",
         }
     }

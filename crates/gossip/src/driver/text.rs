@@ -81,7 +81,7 @@ impl Command {
     pub(crate) fn access(&self) -> (Access, &[u8]) {
         match self {
             Self::Get { key, .. } => (Access::Read, key),
-            Self::List { prefix, .. } | Self::Watch { prefix, .. } => (Access::Read, prefix),
+            Self::List { prefix, .. } | Self::Watch { prefix, .. } => (Access::List, prefix),
             Self::Publish { key, .. } | Self::Unpublish { key } => (Access::Write, key),
             Self::Status | Self::Peers | Self::Members | Self::Graph => (Access::Inspect, b""),
         }

@@ -91,6 +91,8 @@ impl Watch {
 #[derive(Debug)]
 pub(crate) struct Queue {
     prefix: Bytes,
+    /// Whether it is of the key of that name alone
+    is_exact: bool,
     bound: Bound,
     inner: Mutex<Inner>,
     /// Whoever reads it waits here; the same one may read several
@@ -145,23 +147,34 @@ struct Inner {
 impl Queue {
     /// One that first tells what is known
     pub(crate) fn new(prefix: Bytes, bound: Bound) -> Arc<Self> {
-        Self::at(prefix, bound, Some(None), Arc::default())
+        Self::at(prefix, bound, Some(None), Arc::default(), false)
+    }
+
+    /// One of a single key
+    pub(crate) fn of_key(key: Bytes, bound: Bound) -> Arc<Self> {
+        Self::at(key, bound, Some(None), Arc::default(), true)
     }
 
     /// The same, read by somebody who waits for others as well
     pub(crate) fn beside(prefix: Bytes, bound: Bound, told: Arc<Notify>) -> Arc<Self> {
-        Self::at(prefix, bound, Some(None), told)
+        Self::at(prefix, bound, Some(None), told, false)
     }
 
     /// One that tells changes alone, unless it was full
     pub(crate) fn of_changes(prefix: Bytes, bound: Bound, told: Arc<Notify>) -> Arc<Self> {
-        Self::at(prefix, bound, None, told)
+        Self::at(prefix, bound, None, told, false)
     }
 
-    fn at(prefix: Bytes, bound: Bound, told_to: Option<Option<Bytes>>, told: Arc<Notify>) -> Arc<Self> {
+    fn at(
+        prefix: Bytes,
+        bound: Bound,
+        told_to: Option<Option<Bytes>>,
+        told: Arc<Notify>,
+        is_exact: bool,
+    ) -> Arc<Self> {
         let (entries, octets, changes, known, missed, ended) = Default::default();
         let inner = Inner { entries, octets, changes, known, told_to, missed, ended };
-        Arc::new(Self { prefix, bound, inner: Mutex::new(inner), told })
+        Arc::new(Self { prefix, is_exact, bound, inner: Mutex::new(inner), told })
     }
 
     pub(crate) fn prefix(&self) -> &Bytes {
@@ -174,7 +187,12 @@ impl Queue {
 
     /// Whether changes of this key are for it; reserved keys only for those who ask for them
     fn concerns(&self, key: &[u8]) -> bool {
-        key.starts_with(&self.prefix) && (!is_reserved(key) || self.prefix.first() == key.first())
+        key.starts_with(&self.prefix) && self.covers(key) && (!is_reserved(key) || self.prefix.first() == key.first())
+    }
+
+    /// Whether it is of all keys that begin so, or this is the one
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
+        !self.is_exact || self.prefix == key
     }
 
     fn push(&self, key: &[u8], change: Change) {

@@ -146,9 +146,9 @@ async fn the_permit_says_who_may_what() {
             let role = origin.property("X-Role").map(|role| &role[..]);
             match (role, access) {
                 (Some(b"admin"), _) => true,
-                (Some(b"reader"), Access::Read) => key.starts_with(b"public/"),
+                (Some(b"reader"), Access::Read | Access::List) => key.starts_with(b"public/") || access == Access::Read && key == b"sec",
                 (Some(b"sensor"), Access::Write) => key.starts_with(b"sensor/"),
-                (Some(b"sensor"), Access::Read) => key.is_empty(),
+                (Some(b"sensor"), Access::List) => key.is_empty(),
                 _ => false,
             }
         })
@@ -157,6 +157,7 @@ async fn the_permit_says_who_may_what() {
     let at = bind(&node, "tcp://127.0.0.1:*").await;
     put(&node, "public/a", "1").await;
     put(&node, "secret/a", "2").await;
+    put(&node, "sec", "3").await;
     let role = |role: &str| {
         let dealer =
             context.socket_with(SocketType::Dealer, Options::new().metadata(format!("X-Role:{role}"))).unwrap();
@@ -172,12 +173,21 @@ async fn the_permit_says_who_may_what() {
     assert_eq!(ask(&reader, &["GET", "public/a"]).await, "VALUE|public/a|1");
     assert_eq!(ask(&reader, &["GET", "secret/a"]).await, "ERROR|you may not read secret/a");
     assert_eq!(ask(&reader, &["LIST", "pub"]).await, "ERROR|you may not read pub");
+    assert_eq!(ask(&reader, &["LIST", ""]).await, "ERROR|you may not read all keys");
+    // Who may read a key may list and watch it, and sees nothing of those that begin like it
+    for word in ["LIST", "WATCH"] {
+        assert_eq!(ask(&reader, &[word, "sec"]).await, "TUPLE|sec|3");
+        assert_eq!(text(&soon("the end", reader.recv()).await.unwrap()), "END|1");
+    }
+    put(&node, "secret/b", "4").await;
+    put(&node, "sec", "5").await;
+    assert_eq!(text(&soon("a change", reader.recv()).await.unwrap()), "PUT|sec|5");
     assert_eq!(ask(&reader, &["PUBLISH", "public/a", "x"]).await, "ERROR|you may not write public/a");
     assert_eq!(ask(&reader, &["STATUS"]).await, "ERROR|you may not see this");
     assert_eq!(ask(&sensor, &["PUBLISH", "sensor/1", "20"]).await, "PUBLISHED|sensor/1");
     assert_eq!(ask(&sensor, &["UNPUBLISH", "secret/a"]).await, "ERROR|you may not write secret/a");
     assert_eq!(ask(&nobody, &["GET", "public/a"]).await, "ERROR|you may not read public/a");
-    assert!(ask(&admin, &["STATUS"]).await.starts_with("STATUS|3|"));
+    assert!(ask(&admin, &["STATUS"]).await.starts_with("STATUS|5|"));
     let refused = node.counts().not_permitted;
     // A ZGP client, too: what it may not write is left out, and counted
     soon("HELLO", sensor.send(HELLO.to_vec().into())).await.unwrap();

@@ -28,9 +28,15 @@ impl AccessRule {
     /// Whether somebody with these roles, or nobody in particular, may
     pub(crate) fn allows<'a>(&self, roles: Option<impl IntoIterator<Item = &'a str>>, service: &[u8]) -> bool {
         let name = self.service.as_bytes();
-        if !(if self.open { service.starts_with(name) } else { service == name }) {
-            return false;
-        }
+        (if self.open { service.starts_with(name) } else { service == name }) && self.is_for(roles)
+    }
+
+    /// Whether the same may have all names that begin so: which a rule of one name doesn't give, even of that very one
+    pub(crate) fn allows_all<'a>(&self, roles: Option<impl IntoIterator<Item = &'a str>>, beginning: &[u8]) -> bool {
+        self.open && beginning.starts_with(self.service.as_bytes()) && self.is_for(roles)
+    }
+
+    fn is_for<'a>(&self, roles: Option<impl IntoIterator<Item = &'a str>>) -> bool {
         match (&self.who, roles) {
             (Who::Anyone, _) => true,
             (Who::Anonymous, roles) => roles.is_none(),

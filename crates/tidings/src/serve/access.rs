@@ -97,8 +97,16 @@ pub(super) fn roles_of(origin: &Origin) -> Option<&str> {
 
 /// Whether one of the rules allows that to somebody with these roles
 pub(super) fn allows(rules: &[AccessRule], roles: Option<&str>, what: &[u8]) -> bool {
-    let roles = || roles.map(|roles| roles.split(',').filter(|role| !role.is_empty()));
-    rules.iter().any(|rule| rule.allows(roles(), what))
+    rules.iter().any(|rule| rule.allows(each(roles), what))
+}
+
+/// Whether one of the rules allows all that begins so
+pub(super) fn allows_all(rules: &[AccessRule], roles: Option<&str>, beginning: &[u8]) -> bool {
+    rules.iter().any(|rule| rule.allows_all(each(roles), beginning))
+}
+
+fn each(roles: Option<&str>) -> Option<impl Iterator<Item = &str>> {
+    roles.map(|roles| roles.split(',').filter(|role| !role.is_empty()))
 }
 
 /// Whether an address, as events show it, is on this host

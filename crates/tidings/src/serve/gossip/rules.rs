@@ -6,7 +6,7 @@ use tidings::Origin;
 use tidings_gossip::driver::Access;
 
 use crate::config::{AccessRule, Settings};
-use crate::serve::access::{allows, roles_of};
+use crate::serve::access::{allows, allows_all, roles_of};
 
 /// The rules in force; a reload exchanges them
 #[derive(Debug)]
@@ -59,8 +59,9 @@ impl Rules {
             Access::Relay => has_one(&lists.relay),
             Access::Write => by(&lists.publish, key),
             Access::Read => by(&lists.read, key),
+            Access::List => lists.read.is_empty() || allows_all(&lists.read, roles, key),
             // The nodes tell such things of themselves
-            Access::Inspect => by(&lists.read, OWN_KEYS),
+            Access::Inspect => lists.read.is_empty() || allows_all(&lists.read, roles, OWN_KEYS),
             // What later versions ask for is not allowed by rules that don't know it
             _ => lists.publish.is_empty() && lists.read.is_empty() && lists.join.is_empty(),
         }
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn without_rules_all_that_were_let_in_may_everything() {
         let rules = rules(&[]);
-        for access in [Access::Join, Access::Relay, Access::Write, Access::Read, Access::Inspect] {
+        for access in [Access::Join, Access::Relay, Access::Write, Access::Read, Access::List, Access::Inspect] {
             assert!(rules.judge(None, access, b"x") && rules.judge(Some("sensor"), access, b"x"), "{access:?}");
         }
     }
@@ -95,7 +96,7 @@ mod tests {
     fn each_kind_of_rule_is_about_its_own() {
         let rules = rules(&[
             ("gossip.publish", "operator config/*,* status/*"),
-            ("gossip.read", "operator *,sensor config/*"),
+            ("gossip.read", "operator *,sensor config/*,sensor rate"),
             ("gossip.join", "node, anonymous"),
             ("gossip.relay", "node"),
         ]);
@@ -106,9 +107,16 @@ mod tests {
             (sensor, Access::Write, "config/rate", false),
             (sensor, Access::Write, "status/me", true),
             (None, Access::Write, "status/me", true),
-            (operator, Access::Read, "", true),
-            (sensor, Access::Read, "config/", true),
-            (sensor, Access::Read, "", false),
+            (operator, Access::List, "", true),
+            (sensor, Access::Read, "config/rate", true),
+            (sensor, Access::List, "config/", true),
+            (sensor, Access::List, "config/r", true),
+            (sensor, Access::List, "config", false),
+            (sensor, Access::List, "", false),
+            // A rule of one key says nothing of those that begin like it
+            (sensor, Access::Read, "rate", true),
+            (sensor, Access::Read, "rate-secret", false),
+            (sensor, Access::List, "rate", false),
             (operator, Access::Inspect, "", true),
             (sensor, Access::Inspect, "", false),
             (Some("node"), Access::Join, "", true),
