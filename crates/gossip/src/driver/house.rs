@@ -38,7 +38,8 @@ pub(crate) struct House {
     /// Whether the queue of one of them was full
     guest_waits: bool,
     pub(super) watches: Watches,
-    pub(super) events: broadcast::Sender<Event>,
+    /// `None` when the loop has ended
+    events: Option<broadcast::Sender<Event>>,
     pub(super) permit: Permit,
     pub(super) counts: Counts,
     pub(super) log: Log,
@@ -113,7 +114,7 @@ impl House {
             guests: HashSet::default(),
             guest_waits: false,
             watches: Watches::default(),
-            events: broadcast::Sender::new(EVENTS),
+            events: Some(broadcast::Sender::new(EVENTS)),
             permit,
             counts: Counts::default(),
             log: Log::default(),
@@ -193,8 +194,8 @@ impl House {
                 }
                 allowed
             }
-            Ok(ZgossipMessage::Hello) if !self.permit.allows(&peer.origin, Access::Read, b"") => {
-                self.turn_away(now, router, number, Access::Read, b"");
+            Ok(ZgossipMessage::Hello) if !self.permit.allows(&peer.origin, Access::List, b"") => {
+                self.turn_away(now, router, number, Access::List, b"");
                 false
             }
             _ => true,
@@ -307,17 +308,31 @@ impl House {
         while let Some(event) = self.node.poll_event() {
             match &event {
                 Event::Put { .. } | Event::Removed { .. } => self.watches.tell(&event),
-                Event::Missed { .. } => {
-                    self.watches.tell(&event);
-                    self.events.send(event).ok();
-                }
-                _ => {
-                    self.log.tell(now, &event);
-                    // An error says that nobody listens
-                    self.events.send(event).ok();
-                }
+                Event::Missed { .. } => self.watches.tell(&event),
+                _ => self.log.tell(now, &event),
+            }
+            if !matches!(&event, Event::Put { .. } | Event::Removed { .. })
+                && let Some(events) = &self.events
+            {
+                // An error says that nobody listens
+                events.send(event).ok();
             }
         }
+    }
+
+    /// What is told from now on, but for tuples
+    pub(super) fn events(&self) -> broadcast::Receiver<Event> {
+        match &self.events {
+            Some(events) => events.subscribe(),
+            None => broadcast::Sender::new(1).subscribe(),
+        }
+    }
+
+    /// The loop has ended: whoever waits for something learns that, also where handles are left
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
+        self.watches.end();
+        self.events = None;
     }
 
     fn send(&mut self, now: Instant, router: &Socket, transmit: Transmit) {
@@ -439,14 +454,19 @@ impl House {
     pub(super) fn watch(&mut self, now: Instant, queue: &Arc<Queue>) {
         // What has happened is part of what is known
         self.tell(now);
-        self.watches.add(queue);
+        match self.is_over {
+            true => queue.end(),
+            false => self.watches.add(queue),
+        }
     }
 
     /// More of what is known for a watch
     pub(super) fn refill(&mut self, now: Instant, queue: &Queue) {
         self.tell(now);
         queue.refill(|after, tell| {
-            let mut known = self.node.tuples_after(now, queue.prefix(), after);
+            // Of keys that begin so the shortest comes first
+            let known = self.node.tuples_after(now, queue.prefix(), after);
+            let mut known = known.take_while(|tuple| queue.covers(&tuple.key));
             while known.next().is_some_and(&mut *tell) {}
         });
     }

@@ -297,7 +297,7 @@ impl Gossip {
     /// Members, links, contested keys and refusals as they come, go and happen; tuples are [`watch`](Self::watch)'s
     #[must_use]
     pub fn events(&self) -> Events {
-        Events { receiver: self.shared().house().events.subscribe() }
+        Events { receiver: self.shared().house().events() }
     }
 
     /// All members, this node included

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_socket::{CurvePublicKey, CurveSecretKey, Options};
+use tidings_socket::{CurvePublicKey, CurveSecretKey, Endpoint, Options};
 
 /// The property of READY by which nodes of ours know each other
 pub const PROPERTY: &str = "X-Gossip";
@@ -76,6 +76,14 @@ impl Terms {
         options.reconnect_interval(None).linger(Some(FAREWELL))
     }
 
+    /// Whether the node may connect there because of what other nodes say of it
+    ///
+    /// One that has a key tells nothing in the clear beyond this host: nobody's word decides over that.
+    pub(super) fn may_dial(&self, endpoint: &Endpoint, server_key: Option<CurvePublicKey>) -> bool {
+        let is_sealed = server_key.is_some() || endpoint.is_encrypted();
+        self.curve.is_none() || is_sealed || endpoint.is_loopback_or_local()
+    }
+
     fn common(&self, options: Options) -> Options {
         let metadata = options.value("metadata").map(|value| value.to_string()).unwrap_or_default();
         let own = format!("{PROPERTY}:{PROPERTY_VALUE}");
@@ -114,3 +122,26 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long what was queued last may take to be written
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tidings_socket::SystemEntropy;
+
+    use super::*;
+
+    #[test]
+    fn a_node_with_a_key_is_not_talked_into_telling_all_in_the_clear() {
+        let secret = CurveSecretKey::generate(&SystemEntropy).unwrap();
+        let (open, keyed) = (Terms::default(), Terms { curve: Some(secret.clone()), ..Terms::default() });
+        for (endpoint, without_key) in [
+            ("tcp://192.0.2.1:4833", false),
+            ("tls://192.0.2.1:4833", true),
+            ("tcp://127.0.0.1:4833", true),
+            ("ipc:///run/gossip", true),
+        ] {
+            let endpoint = endpoint.parse().unwrap();
+            assert_eq!(keyed.may_dial(&endpoint, None), without_key, "{endpoint}");
+            assert!(keyed.may_dial(&endpoint, Some(secret.public())) && open.may_dial(&endpoint, None));
+        }
+    }
+}

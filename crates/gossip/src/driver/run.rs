@@ -109,10 +109,8 @@ impl Driver {
         let links = {
             let mut house = shared.house();
             house.remotes.values().for_each(|remote| remote.stop.stop());
-            house.watches.end();
-            let links = house.node.stats().links;
-            house.is_over = true;
-            links
+            house.end();
+            house.node.stats().links
         };
         *shared.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
         let remotes = async { while self.remotes.recv().await.is_some() {} };
@@ -127,8 +125,8 @@ impl Shared {
         let server_key = node.and_then(|node| self.house().key_of(now(), node));
         let how = ConnectOptions { server_key, options: None };
         let dialled = match endpoint.parse() {
-            Ok(endpoint) => self.connect(endpoint, how, false).is_some(),
-            Err(_) => false,
+            Ok(endpoint) if self.terms.may_dial(&endpoint, server_key) => self.connect(endpoint, how, false).is_some(),
+            Ok(_) | Err(_) => false,
         };
         if !dialled {
             self.with(|house, now| house.node.handle_dial_failed(now, endpoint));

@@ -96,6 +96,24 @@ async fn members_and_links_are_told() {
     );
 }
 
+/// Nobody waits for ever for a node that has stopped, though a handle is left
+#[tokio::test]
+async fn watches_and_events_end_with_the_node() {
+    let context = Context::new();
+    let alpha = node(&context, "alpha");
+    put(&alpha, "k", "v").await;
+    let (mut watch, mut events) = (alpha.watch("k"), alpha.events());
+    assert_eq!([told(&mut watch).await, told(&mut watch).await], ["k = v", "current"]);
+    soon("stop", alpha.stop(LONG)).await;
+    assert_eq!(soon("the end of a watch", watch.next()).await, None);
+    assert_eq!(soon("the end of events", events.next()).await, None);
+    // Those that come too late see what was known, and the end
+    let mut late = alpha.watch("k");
+    assert_eq!([told(&mut late).await, told(&mut late).await], ["k = v", "current"]);
+    assert_eq!(soon("the end of a late watch", late.next()).await, None);
+    assert_eq!(soon("the end of late events", alpha.events().next()).await, None);
+}
+
 /// What nodes tell of themselves reaches all, is listed when it is asked for, and is nobody's tuple
 #[tokio::test]
 async fn nodes_tell_of_themselves_and_of_their_neighbours() {
