@@ -303,6 +303,13 @@ impl Settings {
         if self.gossip_announce.value && !self.gossip_enabled.value {
             found.push("gossip.announce is true and gossip.enabled is false: nothing is announced");
         }
+        let has_rules = !(self.gossip_publish.value.is_empty() && self.gossip_read.value.is_empty());
+        if self.gossip_enabled.value && has_rules && self.gossip_join.value.0.is_empty() {
+            found.push(
+                "gossip.publish or gossip.read has rules and gossip.join names no role: whoever was let in may be a node, \
+                 and these rules do not bind nodes",
+            );
+        }
         let named = |connection: &Connection| matches!(connection.target, Target::Named(_));
         if !self.gossip_enabled.value && self.events_connect.value.iter().any(named) {
             found.push("events.connect has a gossip:NAME and gossip.enabled is false: it is never found");
@@ -450,6 +457,18 @@ mod tests {
         for section in SECTIONS {
             assert!(KEYS.iter().any(|key| key.starts_with(&format!("{section}."))), "{section}");
         }
+    }
+
+    #[test]
+    fn rules_that_nodes_need_not_keep_are_told() {
+        let surprises = |join: &str| {
+            let mut sources = crate::config::Sources::default();
+            sources.flag("--set", "gossip.publish", "operator config/*");
+            sources.flag("--set", "gossip.join", join);
+            sources.load().unwrap().surprises()
+        };
+        assert!(surprises("").iter().any(|surprise| surprise.contains("do not bind nodes")), "{:?}", surprises(""));
+        assert_eq!(surprises("node"), [""; 0]);
     }
 
     #[test]

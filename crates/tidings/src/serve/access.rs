@@ -41,9 +41,8 @@ impl Rules {
         rules
     }
 
-    /// Decides by other rules from now on, and warns of those that leave somebody out altogether
+    /// Decides by other rules from now on
     pub(super) fn change(&self, settings: &Settings) {
-        settings.surprises().iter().for_each(|surprise| tracing::warn!("{surprise}"));
         let lists = Lists { call: settings.service_call.value.clone(), work: settings.service_work.value.clone() };
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = lists;
     }

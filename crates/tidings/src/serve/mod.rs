@@ -163,6 +163,7 @@ async fn serve(
     talk: Talk,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
+    settings.surprises().iter().for_each(|surprise| tracing::warn!("{surprise}"));
     let context = Context::new();
     let health = Arc::new(Health::new(Lifecycle::watch(&context)));
     let (keys, _watch) = NodeKeys::start(&context, &settings)?.unzip();

@@ -30,6 +30,7 @@ pub(super) async fn reload(settings: &mut Settings, sources: &Sources, parts: &m
             false => tracing::warn!(key = change.key, from = %change.from, to = %change.to, "reload: takes a restart"),
         }
     }
+    new.surprises().iter().for_each(|surprise| tracing::warn!("{surprise}"));
     new.keep_until_restart(settings);
     *settings = new;
     true

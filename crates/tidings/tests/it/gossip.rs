@@ -106,6 +106,9 @@ fn values_come_from_files_and_from_stdin_and_bad_ones_are_told() {
     writer.tell("from stdin");
     assert_eq!(writer.finish().code, Some(0));
     assert_eq!(gossip(&alpha, &["get", "b", "--raw"]).out, ["from stdin"]);
+    let large = directory.path().join("large");
+    std::fs::write(&large, vec![b'x'; 6 << 20]).unwrap();
+    let large = format!("@{}", large.display());
     let long = "x".repeat(256);
     for (args, code, part) in [
         (&["put", "", "x"][..], 2, "the key is empty"),
@@ -115,6 +118,8 @@ fn values_come_from_files_and_from_stdin_and_bad_ones_are_told() {
         (&["put", "c", "x", "--ttl", "5s", "--session"], 2, "cannot be used with"),
         (&["put", "c"], 2, "required"),
         (&["put", "c", &"y".repeat(1025)], 4, "gossip.max-value"),
+        // So large that the node doesn't even read it
+        (&["put", "c", &large], 4, "gossip.max-value"),
         (&["get", "c", "--wait", "10ms"], 5, "has no value after"),
     ] {
         let done = gossip(&alpha, args);

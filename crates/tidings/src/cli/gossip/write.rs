@@ -70,8 +70,9 @@ pub(super) async fn put(args: PutArgs, talk: Talk) -> Result<(), Failure> {
         None => "0".to_owned(),
     };
     let node = args.node.open(talk).await?;
+    let octets = value.len();
     let request = [Bytes::from_static(b"PUBLISH"), key.clone(), value, lifetime.into()];
-    done(&node, &node.ask(request.clone()).await?)?;
+    done(&node, &node.ask(request.clone()).await.map_err(|failure| hung_up(failure, octets))?)?;
     if talk.json && !printed(talk.data(json!({ "ok": true, "key": json_frame(&key) })))? {
         return Ok(());
     }
@@ -132,6 +133,17 @@ pub(super) async fn rm(args: RemoveArgs, talk: Talk) -> Result<(), Failure> {
     }
 }
 
+/// A node reads nothing that is much larger than the largest value: it hangs up, and doesn't say why
+fn hung_up(failure: Failure, octets: usize) -> Failure {
+    match failure.code {
+        "lost" if octets > USUAL_MOST => {
+            Failure::new(Exit::Refused, "too-large", format!("the node hung up on a value of {octets} octets"))
+                .hint("`gossip.max-value` of the node allows no more, 4MiB unless it is configured")
+        }
+        _ => failure,
+    }
+}
+
 fn done(node: &Node, answer: &Answer) -> Result<(), Failure> {
     match answer {
         Answer::Done => Ok(()),
@@ -182,6 +194,9 @@ const LONGEST: Duration = Duration::from_secs(49 * 86_400);
 
 /// More than any node takes
 const MOST_STDIN: u64 = 256 << 20;
+
+/// What `gossip.max-value` is where nobody set it
+const USUAL_MOST: usize = 4 << 20;
 
 /// The time to live of what is held
 const HELD: Duration = Duration::from_secs(10);
