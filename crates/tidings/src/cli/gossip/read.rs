@@ -19,8 +19,6 @@ use crate::discovery::{Answer, Told};
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
     #[command(flatten)]
-    node: NodeArgs,
-    #[command(flatten)]
     join: JoinArgs,
     /// The key
     #[arg(id = "tuple-key", value_name = "KEY")]
@@ -31,13 +29,13 @@ pub(crate) struct GetArgs {
     /// Wait until it has a value, for DURATION at most; then the exit code is 5
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     wait: Option<Duration>,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 /// What `gossip ls` is given
 #[derive(Args, Debug)]
 pub(crate) struct ListArgs {
-    #[command(flatten)]
-    node: NodeArgs,
     #[command(flatten)]
     join: JoinArgs,
     /// Keys that begin with PREFIX; all if none is given, but for the nodes' own ($tidings/)
@@ -46,6 +44,8 @@ pub(crate) struct ListArgs {
     /// Say whose they are, how old, and how long they live
     #[arg(long, short)]
     long: bool,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 /// `tidings gossip get`

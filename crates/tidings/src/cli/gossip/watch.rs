@@ -21,8 +21,6 @@ use crate::discovery::{Answer, AskError};
 #[derive(Args, Debug)]
 pub(crate) struct WatchArgs {
     #[command(flatten)]
-    node: NodeArgs,
-    #[command(flatten)]
     join: JoinArgs,
     /// Keys that begin with PREFIX; all if none is given, but for the nodes' own ($tidings/)
     #[arg(value_name = "PREFIX", default_value = "")]
@@ -36,6 +34,8 @@ pub(crate) struct WatchArgs {
     /// End after DURATION, whatever came until then
     #[arg(long = "for", value_name = "DURATION", value_parser = units::duration)]
     run_for: Option<Duration>,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 /// What is printed, and how far it is

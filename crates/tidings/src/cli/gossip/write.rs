@@ -17,8 +17,6 @@ use crate::discovery::Answer;
 /// What `gossip put` is given
 #[derive(Args, Debug)]
 pub(crate) struct PutArgs {
-    #[command(flatten)]
-    node: NodeArgs,
     /// The key, of up to 255 octets; by custom words with / between them
     #[arg(id = "tuple-key", value_name = "KEY")]
     key: String,
@@ -40,16 +38,18 @@ pub(crate) struct PutArgs {
     /// Stay, and put it again before it ends; at Ctrl-C it is removed. Without --ttl it has 10s
     #[arg(long, conflicts_with = "session")]
     hold: bool,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 /// What `gossip rm` is given
 #[derive(Args, Debug)]
 pub(crate) struct RemoveArgs {
-    #[command(flatten)]
-    node: NodeArgs,
     /// The key
     #[arg(id = "tuple-key", value_name = "KEY")]
     key: String,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 /// `tidings gossip put`

@@ -17,14 +17,14 @@ use crate::cli::{Exit, Failure, Talk, printed, table};
 /// What `gossip graph` is given
 #[derive(Args, Debug)]
 pub(crate) struct GraphArgs {
-    #[command(flatten)]
-    node: NodeArgs,
     /// Write the picture to FILE rather than to standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// As a picture, or as a table; without it a picture, unless standard output is a terminal
     #[arg(long, value_enum, value_name = "FORM")]
     form: Option<Form>,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 /// What the network is shown as
