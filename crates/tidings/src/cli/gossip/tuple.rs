@@ -51,7 +51,8 @@ pub(super) fn line(tuple: &Told) -> String {
 /// The columns of `ls --long`, in the order of [`LONG`]
 pub(super) fn long(tuple: &Told, names: &Names, now_us: u64) -> Vec<String> {
     let owner = names.of(tuple).or(tuple.about.owner.as_deref()).unwrap_or("-");
-    let age = tuple.about.stamp_us.map(|stamp| Duration::from_micros(now_us.saturating_sub(stamp)));
+    let dated = tuple.about.stamp_us.filter(|stamp| *stamp >= DATED);
+    let age = dated.map(|stamp| Duration::from_micros(now_us.saturating_sub(stamp)));
     let life = match tuple.about.life {
         Life::Left(left) => format!("{} left", short(Duration::from_millis(left))),
         Life::Session => "session".to_owned(),
@@ -93,6 +94,9 @@ pub(super) fn short(time: Duration) -> String {
 /// The frame that asks for more than key and value
 pub(super) const LONG_FORM: Bytes = Bytes::from_static(b"LONG");
 
+/// Of what a peer of zgossip has had for long nobody knows when it was written: its stamp is near zero
+const DATED: u64 = 1_000_000;
+
 const WIDEST: usize = 60;
 
 #[cfg(test)]
@@ -112,6 +116,8 @@ mod tests {
         let object = tuple_json(&tuple, &names);
         assert_eq!((&object["remaining-ms"], &object["owner-name"]), (&9500.into(), &"alpha".into()), "{object}");
         assert_eq!(long(&tuple, &names, 70_000_000), ["config/rate", "alpha", "1m05s", "9s left", "2", "10"]);
+        let undated = told("10", About { stamp_us: Some(1), ..About::default() });
+        assert_eq!(long(&undated, &names, 70_000_000)[2], "-");
         let bare = told("a\nb", About::default());
         assert_eq!(long(&bare, &names, 0), ["config/rate", "-", "-", "-", "3", "a\\nb"]);
         assert_eq!(line(&bare), "config/rate a\\nb");
