@@ -1,7 +1,7 @@
 //! What a part of the daemon connects to: addresses, and names that are followed; changed by reloads and by what is announced.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidings::{Endpoint, Options};
@@ -38,6 +38,8 @@ struct Part {
     key: &'static str,
     socket: Box<dyn Connects>,
     keys: Option<NodeKeys>,
+    /// Endpoints that are connected to, and how many addresses and names want them: several may lead to one place
+    wanted: Mutex<BTreeMap<String, usize>>,
 }
 
 enum Held {
@@ -54,7 +56,7 @@ impl Connections {
         keys: Option<&NodeKeys>,
         gossip: Option<&Gossip>,
     ) -> Self {
-        let part = Part { key, socket: Box::new(socket), keys: keys.cloned() };
+        let part = Part { key, socket: Box::new(socket), keys: keys.cloned(), wanted: Mutex::default() };
         Self { part: Arc::new(part), gossip: gossip.cloned(), held: Vec::new() }
     }
 
@@ -106,7 +108,7 @@ impl Drop for Connections {
 impl Held {
     fn give_up(self, part: &Part) {
         match self {
-            Self::Address(endpoint) => part.socket.disconnect(&endpoint),
+            Self::Address(endpoint) => part.give_up(&endpoint),
             // The task does the rest
             Self::Named(stop, _) => drop(stop.map(|stop| stop.send(()))),
         }
@@ -117,6 +119,11 @@ impl Part {
     /// Connects as the settings say; whether that could begin
     fn connect(&self, connection: &Connection, endpoint: &Endpoint) -> bool {
         let key = self.key;
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = wanted.get_mut(&endpoint.to_string()) {
+            *count += 1;
+            return true;
+        }
         let options = match (connection.secured(endpoint, self.keys.is_some()), &self.keys) {
             (Ok(Secured::Keys(server_key)), Some(keys)) => {
                 keys.connect(endpoint, self.socket.options(), server_key).map_err(|failure| failure.message)
@@ -125,11 +132,24 @@ impl Part {
             (Err((message, hint)), _) => Err(hint.map(|hint| format!("{message} ({hint})")).unwrap_or(message)),
         };
         match options.and_then(|options| self.socket.connect(endpoint, options)) {
-            Ok(()) => true,
+            Ok(()) => wanted.insert(endpoint.to_string(), 1).is_none(),
             Err(error) => {
                 tracing::error!(key, %endpoint, error, "not connected");
                 false
             }
+        }
+    }
+
+    /// Somebody wants that connection no longer; when nobody does it ends
+    fn give_up(&self, endpoint: &Endpoint) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        match wanted.get_mut(&endpoint.to_string()) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) => {
+                wanted.remove(&endpoint.to_string());
+                self.socket.disconnect(endpoint);
+            }
+            None => {}
         }
     }
 }
@@ -178,7 +198,7 @@ async fn keep(
         for text in connected.difference(&wanted) {
             if let Ok(endpoint) = text.parse() {
                 tracing::info!(key, name = %followed.name(), %endpoint, "is there no longer");
-                part.socket.disconnect(&endpoint);
+                part.give_up(&endpoint);
             }
         }
         let mut now = BTreeSet::new();
@@ -195,7 +215,7 @@ async fn keep(
     }
     for text in connected {
         if let Ok(endpoint) = text.parse() {
-            part.socket.disconnect(&endpoint);
+            part.give_up(&endpoint);
         }
     }
 }
@@ -205,3 +225,47 @@ const MOST_CONNECTED: usize = 256;
 
 /// How long a name may be unknown before that is said
 const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Trust;
+
+    /// What a socket was told to do
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<String>>>);
+
+    impl Connects for Told {
+        fn options(&self) -> Options {
+            Options::default()
+        }
+
+        fn connect(&self, endpoint: &Endpoint, _options: Options) -> Result<(), String> {
+            self.0.lock().unwrap().push(format!("connect {endpoint}"));
+            Ok(())
+        }
+
+        fn disconnect(&self, endpoint: &Endpoint) {
+            self.0.lock().unwrap().push(format!("disconnect {endpoint}"));
+        }
+    }
+
+    #[test]
+    fn a_connection_stays_while_an_address_or_a_name_wants_it() {
+        let told = Told::default();
+        let news = || std::mem::take(&mut *told.0.lock().unwrap());
+        let mut connections = Connections::new("gossip.connect", told.clone(), None, None);
+        let address = Connection::new("tcp://127.0.0.1:4833", Trust::Usual).unwrap();
+        connections.settle(std::slice::from_ref(&address));
+        assert_eq!(news(), ["connect tcp://127.0.0.1:4833"]);
+        // A name leads to the same place, and no longer does
+        let endpoint = "tcp://127.0.0.1:4833".parse().unwrap();
+        assert!(connections.part.connect(&address, &endpoint));
+        connections.part.give_up(&endpoint);
+        assert_eq!(news(), [""; 0]);
+        connections.settle(&[]);
+        assert_eq!(news(), ["disconnect tcp://127.0.0.1:4833"]);
+        connections.part.give_up(&endpoint);
+        assert_eq!(news(), [""; 0]);
+    }
+}
