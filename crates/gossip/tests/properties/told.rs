@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use tidings_gossip::simulation::{Ending, Happening, LocalClock, Network, PartyId};
+use tidings_gossip::simulation::{Ending, Happening, LocalClock, Network, PartyId, Topology};
 use tidings_gossip::{Dot, Event, Lifetime, MemberStatus, NodeId, Refusal, RemovalCause, Stamp};
 
 use crate::story::{Deed, Story};
@@ -148,7 +148,7 @@ impl<'a> Account<'a> {
 
     fn happened(&mut self, network: &Network, happening: &Happening) {
         let Happening { at, party, life, event } = happening;
-        if self.is_told && !matches!(event, Event::Link(_)) {
+        if self.is_told {
             println!("{:>9.3}     node {} {event:?}", at.as_secs_f64(), party.0);
         }
         match event {
@@ -404,6 +404,10 @@ impl<'a> Account<'a> {
 
     /// At rest there are digests and probes, and nothing else
     fn check_rest(&mut self, network: &mut Network) {
+        if self.story.setup.topology == Topology::Overlay {
+            // Nodes make links until they have enough, and try those anew that could not be reached a while ago
+            self.run_until(network, network.now() + OVERLAY_CALM);
+        }
         let before = network.traffic();
         let time = Duration::from_secs(40);
         self.run_until(network, network.now() + time);
@@ -450,6 +454,8 @@ const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
 /// How long all have to agree when nothing goes wrong any more: longer than a tuple of limited time lives, than a silent
 /// connection takes to be given up and dialled again, and than a deletion is remembered
 const CALM: Duration = Duration::from_secs(70);
+/// How long a network that makes its own links may still do that
+const OVERLAY_CALM: Duration = Duration::from_secs(200);
 /// What may be sent by a network that nothing happens in
 const AT_REST: [&str; 5] = ["digest", "ping", "ack", "probe", "shuffle"];
 /// Octets of a kind, a second and link
