@@ -325,7 +325,9 @@ impl<'a> Account<'a> {
         }
         let began = network.now();
         // Expiring tuples end, connections that were silent are given up, deletions are forgotten
-        let limit = began + CALM;
+        // Nodes that make their own links try those anew that could not be reached a while ago, and tell of it
+        let is_overlay = self.story.setup.topology == Topology::Overlay;
+        let limit = began + CALM + if is_overlay { OVERLAY_CALM } else { Duration::ZERO };
         while network.now() < limit {
             self.run_until(network, network.now() + Duration::from_millis(500));
         }
@@ -404,10 +406,6 @@ impl<'a> Account<'a> {
 
     /// At rest there are digests and probes, and nothing else
     fn check_rest(&mut self, network: &mut Network) {
-        if self.story.setup.topology == Topology::Overlay {
-            // Nodes make links until they have enough, and try those anew that could not be reached a while ago
-            self.run_until(network, network.now() + OVERLAY_CALM);
-        }
         let before = network.traffic();
         let time = Duration::from_secs(40);
         self.run_until(network, network.now() + time);
