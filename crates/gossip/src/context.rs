@@ -145,18 +145,61 @@ impl Ranges {
 
     /// Adds all of another set
     pub fn extend(&mut self, other: &Self) {
-        for (first, last) in other.iter() {
-            self.insert_range(first, last);
+        // One at a time is less work only where there are few: each may move all that is behind it
+        if other.0.len() <= FEW || self.0.len() <= FEW && other.0.len() <= self.0.len() {
+            return other.iter().for_each(|(first, last)| self.insert_range(first, last));
         }
+        let mut merged = SmallVec::<[(u64, u64); 1]>::with_capacity(self.0.len() + other.0.len());
+        let (mut mine, mut theirs) = (self.0.iter().copied().peekable(), other.0.iter().copied().peekable());
+        loop {
+            let next = match (mine.peek(), theirs.peek()) {
+                (Some(a), Some(b)) if b < a => theirs.next(),
+                (Some(_), _) => mine.next(),
+                (None, _) => theirs.next(),
+            };
+            let Some((first, last)) = next else { break };
+            match merged.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                _ => merged.push((first, last)),
+            }
+        }
+        self.0 = merged;
     }
 
     /// Takes all of another set away
     pub fn subtract(&mut self, other: &Self) {
         let (Some((least, _)), greatest) = (self.0.first().copied(), self.greatest()) else { return };
         let from = other.0.partition_point(|(_, last)| *last < least);
-        for (first, last) in other.0.iter().skip(from).take_while(|(first, _)| *first <= greatest) {
-            self.remove_range(*first, *last);
+        let to = other.0.partition_point(|(first, _)| *first <= greatest);
+        let Some(touching) = other.0.get(from..to) else { return };
+        if touching.len() <= FEW {
+            return touching.iter().for_each(|(first, last)| self.remove_range(*first, *last));
         }
+        let mut left = SmallVec::<[(u64, u64); 1]>::new();
+        let mut others = touching.iter().copied().peekable();
+        for (mut first, last) in self.0.iter().copied() {
+            let mut is_left = true;
+            while let Some((from, to)) = others.peek().copied().filter(|(from, _)| *from <= last) {
+                if to < first {
+                    others.next();
+                    continue;
+                }
+                if from > first {
+                    left.push((first, from - 1));
+                }
+                if to >= last {
+                    // It may take some of the next one, too
+                    is_left = false;
+                    break;
+                }
+                first = to + 1;
+                others.next();
+            }
+            if is_left {
+                left.push((first, last));
+            }
+        }
+        self.0 = left;
     }
 
     /// What this has and the other hasn't
@@ -184,6 +227,23 @@ impl Ranges {
             }
         }
         both
+    }
+
+    /// Whether both have some number
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let (mut mine, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
+        while let (Some((a, b)), Some((c, d))) = (mine.peek(), theirs.peek()) {
+            if a.max(c) <= b.min(d) {
+                return true;
+            }
+            if b < d {
+                mine.next()
+            } else {
+                theirs.next()
+            };
+        }
+        false
     }
 
     /// Only the first `most` ranges
@@ -224,6 +284,8 @@ impl fmt::Debug for Ranges {
     }
 }
 
+/// So few are put in their places one by one
+const FEW: usize = 4;
 /// How many ranges a context may have: one from the first on, and 64 beyond. What would need more waits until gaps are filled
 pub(crate) const MOST_RANGES: usize = 65;
 
@@ -284,6 +346,7 @@ mod tests {
             prop_assert_eq!(a.count(), in_a.len() as u64);
             prop_assert_eq!(numbers(&a.without(&b)), &in_a - &in_b);
             prop_assert_eq!(numbers(&a.common(&b)), &in_a & &in_b);
+            prop_assert_eq!(a.meets(&b), !in_a.is_disjoint(&in_b));
             let mut both = a.clone();
             both.extend(&b);
             prop_assert_eq!(numbers(&both), &in_a | &in_b);
@@ -298,6 +361,28 @@ mod tests {
                 prop_assert_eq!(numbers(&cut), in_a.iter().copied().take(number as usize).collect());
             }
         }
+    }
+
+    #[test]
+    fn large_sets_are_walked_once() {
+        let even = (1..=100_000).fold(Ranges::new(), |mut even, number| {
+            even.insert(number * 4);
+            even
+        });
+        let odd = (1..=100_000).fold(Ranges::new(), |mut odd, number| {
+            odd.insert(number * 4 + 2);
+            odd
+        });
+        let start = std::time::Instant::now();
+        for _ in 0..10 {
+            let mut both = even.clone();
+            both.extend(&odd);
+            assert_eq!(both.range_count(), 200_000);
+            both.subtract(&odd);
+            assert_eq!(both, even);
+        }
+        // Moving all behind each place takes minutes
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
     }
 
     #[test]

@@ -31,13 +31,21 @@ impl Table {
             }
             if let Some(until) = entry.until() {
                 timers += 1;
-                ensure!(self.timers.contains(&(until, slot as u32)), "{key:?} has no timer");
+                let of_kind = if entry.is_put() { &self.timers } else { &self.graves };
+                ensure!(of_kind.contains(&(until, slot as u32)), "{key:?} has no timer");
             }
             let Some(life) = self.lives.get(entry.life as usize) else { return Err(format!("{key:?} has no life")) };
             ensure!(life.seen.contains(entry.seq), "{key:?} was never seen");
             ensure!(life.find(entry.seq) == Some(slot as u32), "{key:?} isn't in the index of its life");
         }
-        let counted = (self.octets, self.tombstones, self.visible, self.hidden, self.reserved, self.timers.len());
+        let counted = (
+            self.octets,
+            self.tombstones,
+            self.visible,
+            self.hidden,
+            self.reserved,
+            self.timers.len() + self.graves.len(),
+        );
         let found = (octets, tombstones, visible, hidden, reserved, timers);
         ensure!(counted == found, "counted {counted:?}, there are {found:?}");
         let (mut root, mut buckets, mut indexed) = (0_u64, [0_u64; 256], 0);

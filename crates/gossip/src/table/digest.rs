@@ -3,6 +3,9 @@
 //! They guard against loss, not against malice: who can make two sets with one sum only delays what would be repaired.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::LazyLock;
+
+use foldhash::quality::FixedState;
 
 use crate::context::Ranges;
 use crate::record::{Incarnation, NodeId};
@@ -37,7 +40,24 @@ pub(super) fn of_knowledge(life: u64, seen: &Ranges, live_hash: u64) -> u64 {
 
 /// The hash of a value, for comparing within one process
 pub(crate) fn value_hash(value: &[u8]) -> u64 {
-    let mut hasher = foldhash::fast::FixedState::with_seed(0x7469_6469_6e67_7321).build_hasher();
-    hasher.write(value);
+    hash(&VALUES, value)
+}
+
+/// What stands for a key where there may be very many, within one process
+pub(crate) fn key_hash(key: &[u8]) -> u64 {
+    hash(&KEYS, key)
+}
+
+fn hash(state: &FixedState, octets: &[u8]) -> u64 {
+    let mut hasher = state.build_hasher();
+    hasher.write(octets);
     hasher.finish()
+}
+
+/// Nobody foresees which octets have one hash. Nothing that is sent or told depends on these numbers, only whether two are equal
+static VALUES: LazyLock<FixedState> = LazyLock::new(seeded);
+static KEYS: LazyLock<FixedState> = LazyLock::new(seeded);
+
+fn seeded() -> FixedState {
+    FixedState::with_seed(std::collections::hash_map::RandomState::new().build_hasher().finish())
 }

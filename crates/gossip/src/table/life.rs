@@ -1,5 +1,7 @@
 //! What is known of one life of an owner.
 
+use std::collections::BTreeMap;
+
 use super::digest;
 use crate::context::Ranges;
 use crate::record::{Incarnation, NodeId, Stamp};
@@ -11,9 +13,8 @@ pub(super) struct Life {
     pub(super) incarnation: Incarnation,
     pub(super) totals: u32,
     pub(super) seen: Ranges,
-    /// Its entries by their numbers; [`DEAD`] where one was
-    index: Vec<(u64, u32)>,
-    dead: usize,
+    /// Its entries by their numbers. They may come in any order, so that no place in it may cost more than another
+    index: BTreeMap<u64, u32>,
     live_hash: u64,
     live_count: u64,
     pub(super) last_stamp: Stamp,
@@ -33,8 +34,7 @@ impl Life {
             incarnation,
             totals,
             seen: Ranges::new(),
-            index: Vec::new(),
-            dead: 0,
+            index: BTreeMap::new(),
             live_hash: 0,
             live_count: 0,
             last_stamp: Stamp(0),
@@ -47,19 +47,7 @@ impl Life {
 
     /// An entry of it is in the table
     pub(super) fn add(&mut self, seq: u64, slot: u32, is_hashed: bool) {
-        match self.index.last() {
-            Some((last, _)) if *last >= seq => {
-                let at = self.index.partition_point(|(number, _)| *number < seq);
-                match self.index.get_mut(at) {
-                    Some(place) if place.0 == seq => {
-                        self.dead -= usize::from(place.1 == DEAD);
-                        place.1 = slot;
-                    }
-                    _ => self.index.insert(at, (seq, slot)),
-                }
-            }
-            _ => self.index.push((seq, slot)),
-        }
+        self.index.insert(seq, slot);
         if is_hashed {
             self.live_hash = self.live_hash.wrapping_add(digest::of_dot(self.seed, seq));
             self.live_count += 1;
@@ -68,46 +56,33 @@ impl Life {
 
     /// An entry of it is there no longer
     pub(super) fn drop(&mut self, seq: u64, was_hashed: bool) {
-        if let Ok(at) = self.index.binary_search_by_key(&seq, |(number, _)| *number)
-            && let Some(place) = self.index.get_mut(at)
-        {
-            place.1 = DEAD;
-            self.dead += 1;
-        }
+        self.index.remove(&seq);
         if was_hashed {
             self.live_hash = self.live_hash.wrapping_sub(digest::of_dot(self.seed, seq));
             self.live_count -= 1;
-        }
-        if self.dead > self.index.len() / 2 + 8 {
-            self.index.retain(|(_, slot)| *slot != DEAD);
-            self.index.shrink_to(self.index.len() * 2);
-            self.dead = 0;
-        }
-        if self.dead == self.index.len() {
-            (self.index, self.dead) = (Vec::new(), 0);
         }
     }
 
     /// Where the write of that number is
     pub(super) fn find(&self, seq: u64) -> Option<u32> {
-        self.between(seq, seq).next()
+        self.index.get(&seq).copied()
     }
 
     /// Where the writes from `first` to `last` are that are there
     pub(super) fn between(&self, first: u64, last: u64) -> impl Iterator<Item = u32> + '_ {
-        let from = self.index.partition_point(|(seq, _)| *seq < first);
-        let rest = self.index.get(from..).unwrap_or_default();
-        rest.iter().take_while(move |(seq, _)| *seq <= last).map(|(_, slot)| *slot).filter(|slot| *slot != DEAD)
+        // An empty range would be a panic
+        let range = (first <= last).then(|| self.index.range(first..=last));
+        range.into_iter().flatten().map(|(_, slot)| *slot)
     }
 
     /// Where all are that are there
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.between(0, u64::MAX)
+        self.index.values().copied()
     }
 
     /// How many are there
     pub(super) fn entries(&self) -> usize {
-        self.index.len() - self.dead
+        self.index.len()
     }
 
     pub(super) fn digest(&self) -> u64 {
@@ -128,13 +103,7 @@ impl Life {
 
     /// Its numbers in the index, for checking
     pub(super) fn numbers(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        self.index.iter().copied().filter(|(_, slot)| *slot != DEAD)
-    }
-
-    /// How many places its index has, for tests
-    #[cfg(test)]
-    pub(super) fn room(&self) -> usize {
-        self.index.capacity()
+        self.index.iter().map(|(seq, slot)| (*seq, *slot))
     }
 
     /// The sum over its entries that digests speak of, for checking
@@ -146,5 +115,3 @@ impl Life {
         (self.live_hash, self.live_count)
     }
 }
-
-const DEAD: u32 = u32::MAX;

@@ -26,7 +26,7 @@ use crate::wire::tidings::{Body, LifeEntry, Mask, Record, records::MOST_BEATS};
 
 mod check;
 mod digest;
-pub(crate) use digest::{bucket_of, value_hash};
+pub(crate) use digest::{bucket_of, key_hash, value_hash};
 mod life;
 use life::Life;
 #[cfg(test)]
@@ -45,6 +45,8 @@ pub(crate) struct Table {
     entries: Slab<Entry>,
     by_key: BTreeMap<Bytes, u32>,
     timers: BTreeSet<(Instant, u32)>,
+    /// Those of deletions, which may have to go before their time
+    graves: BTreeSet<(Instant, u32)>,
     buckets: Box<[u64; 256]>,
     root: u64,
     octets: usize,
@@ -133,6 +135,7 @@ impl Table {
             entries: Slab::new(),
             by_key: BTreeMap::new(),
             timers: BTreeSet::new(),
+            graves: BTreeSet::new(),
             buckets: Box::new([0; 256]),
             root: 0,
             octets: 0,
@@ -180,22 +183,7 @@ impl Table {
                 Some((lifetime, value))
             }
         };
-        // One allocation for both, and none that is shared with what else the frame held
-        let (key, put) = match (place, content) {
-            (Some(slot), put) => {
-                let key = self.entries.get(slot as usize).map(|entry| entry.key.clone()).unwrap_or_default();
-                (key, put.map(|(lifetime, value)| (lifetime, Bytes::copy_from_slice(value))))
-            }
-            (None, None) => (Bytes::copy_from_slice(record.key), None),
-            (None, Some((lifetime, value))) => {
-                let mut both = Vec::with_capacity(record.key.len() + value.len());
-                both.extend_from_slice(record.key);
-                both.extend_from_slice(value);
-                let mut value = Bytes::from(both);
-                let key = value.split_to(record.key.len());
-                (key, Some((lifetime, value)))
-            }
-        };
+        let (key, put) = self.copied(place, record.key, content);
         let beats = (!record.beats.is_empty()).then(|| Box::new(record.beats.clone()));
         self.place(now, life, place, key, Write { seq: record.seq, stamp: record.stamp, put }, beats);
         for dot in &record.beats {
@@ -232,9 +220,36 @@ impl Table {
         }
         let beats = self.beaten_by_next(life, &key);
         let beats = (!beats.is_empty()).then(|| Box::new(beats));
-        let key = place.and_then(|slot| self.entries.get(slot as usize)).map_or(key, |entry| entry.key.clone());
-        self.place(now, life, place, key, write, beats);
+        let Write { seq, stamp, put } = write;
+        let put = put.as_ref().map(|(lifetime, value)| (*lifetime, &value[..]));
+        let (key, put) = self.copied(place, &key, put);
+        self.place(now, life, place, key, Write { seq, stamp, put }, beats);
         Ok(())
+    }
+
+    /// A key and value that share their octets with nobody, neither with what else a frame held nor with what the key had
+    /// before; but small ones, which are one allocation, with each other
+    fn copied(
+        &self,
+        place: Option<u32>,
+        key: &[u8],
+        put: Option<(Lifetime, &[u8])>,
+    ) -> (Bytes, Option<(Lifetime, Bytes)>) {
+        let known = place.and_then(|slot| self.entries.get(slot as usize)).map(|entry| entry.key.clone());
+        match (known, put) {
+            (None, Some((lifetime, value))) if value.len() <= SMALL => {
+                let mut both = Vec::with_capacity(key.len() + value.len());
+                both.extend_from_slice(key);
+                both.extend_from_slice(value);
+                let mut value = Bytes::from(both);
+                let key = value.split_to(key.len());
+                (key, Some((lifetime, value)))
+            }
+            (known, put) => {
+                let key = known.unwrap_or_else(|| Bytes::copy_from_slice(key));
+                (key, put.map(|(lifetime, value)| (lifetime, Bytes::copy_from_slice(value))))
+            }
+        }
     }
 
     /// The life of that name, which is remembered from now on
@@ -250,6 +265,10 @@ impl Table {
         }
         let others = self.by_life.range((owner, Incarnation(0))..=(owner, Incarnation(u64::MAX)));
         let others = others.map(|(_, index)| *index).collect::<SmallVec<[u32; 4]>>();
+        // One node that begins again and again, or says so, takes no other's place
+        if others.len() >= (self.quotas.max_owners / 16).max(LEAST_LIVES) {
+            return Err(Refusal::OwnerQuota);
+        }
         let totals = others.first().and_then(|index| self.lives.get(*index as usize)).map(|life| life.totals);
         let totals = totals.unwrap_or_else(|| self.totals.insert(Totals { tuples: 0, octets: 0, lives: 0 }) as u32);
         if let Some(totals) = self.totals.get_mut(totals as usize) {
@@ -261,6 +280,9 @@ impl Table {
         for other in others {
             let Some(life) = self.lives.get(other as usize) else { continue };
             if life.incarnation < incarnation {
+                if life.is_ended {
+                    continue;
+                }
                 self.end_sessions(other, RemovalCause::Superseded);
             } else if let Some(life) = self.lives.get_mut(index as usize) {
                 life.is_ended = true;
@@ -325,6 +347,11 @@ impl Table {
             return;
         }
         life.is_present = is_present;
+        if is_present && life.is_ended {
+            // It was taken for over, and goes on unless another has begun
+            let later = (Bound::Excluded((owner, incarnation)), Bound::Included((owner, Incarnation(u64::MAX))));
+            life.is_ended = self.by_life.range(later).next().is_some();
+        }
         let slots = life.slots().collect::<Vec<_>>();
         for slot in slots {
             let Some(entry) = self.entries.get(slot as usize) else { continue };
@@ -347,17 +374,17 @@ impl Table {
 
     /// Removes what has expired, and forgets deletions that are old
     pub(crate) fn expire(&mut self, now: Instant) {
-        while let Some((until, slot)) = self.timers.first().copied() {
-            if until > now {
-                break;
-            }
+        while let Some((_, slot)) = self.timers.first().copied().filter(|(until, _)| *until <= now) {
+            self.remove(slot, RemovalCause::Expired);
+        }
+        while let Some((_, slot)) = self.graves.first().copied().filter(|(until, _)| *until <= now) {
             self.remove(slot, RemovalCause::Expired);
         }
     }
 
     /// When something expires
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.timers.first().map(|(until, _)| *until)
+        self.timers.first().into_iter().chain(self.graves.first()).map(|(until, _)| *until).min()
     }
 
     /// Forgets lives of which nothing is here and whose last write is older than `oldest`
@@ -538,15 +565,26 @@ impl Table {
         lives.filter(|life| !life.seen.is_empty()).map(|life| life.entry(clock)).collect()
     }
 
-    /// How many lives each bucket has
+    /// How many lives there are in each bucket
     pub(crate) fn lives_by_bucket(&self) -> [usize; 256] {
         let mut counts = [0; 256];
-        for (owner, _) in self.by_life.keys() {
-            if let Some(count) = counts.get_mut(usize::from(bucket_of(*owner))) {
+        for (_, life) in self.lives.iter().filter(|(_, life)| !life.seen.is_empty()) {
+            if let Some(count) = counts.get_mut(usize::from(bucket_of(life.owner))) {
                 *count += 1;
             }
         }
         counts
+    }
+
+    /// How many tuples, and octets, the owner of a life has
+    pub(crate) fn totals_of(&self, life: LifeIndex) -> (usize, usize) {
+        let totals = self.lives.get(life as usize).and_then(|life| self.totals.get(life.totals as usize));
+        totals.map_or((0, 0), |totals| (totals.tuples, totals.octets))
+    }
+
+    /// How many writes of a life are here
+    pub(crate) fn entries_of(&self, life: LifeIndex) -> usize {
+        self.lives.get(life as usize).map_or(0, Life::entries)
     }
 
     /// What is known of one life
@@ -612,10 +650,11 @@ impl Table {
 
     /// Puts a write in its place
     fn place(&mut self, now: Instant, life: LifeIndex, place: Option<u32>, key: Bytes, write: Write, beats: Dots) {
-        let (before, lost, before_hash) = match place.and_then(|slot| self.take_out(slot)) {
+        let (before, lost, before_hash, ended) = match place.and_then(|slot| self.take_out(slot)) {
             Some((entry, shown)) => {
                 let dot = self.dot(entry.life, entry.seq);
                 let is_beaten = beats.as_ref().is_some_and(|beats| beats.contains(&dot));
+                let ended = entry.until();
                 let mut lost = entry.lost;
                 if !is_beaten {
                     add_dot(&mut lost, dot);
@@ -624,12 +663,16 @@ impl Table {
                     Content::Put { value, .. } => value_hash(value),
                     Content::Deleted { value_hash, .. } => *value_hash,
                 };
-                (shown, lost, hash)
+                (shown, lost, hash, ended)
             }
-            None => (None, None, 0),
+            None => (None, None, 0, None),
         };
         let content = match write.put {
-            None => Content::Deleted { value_hash: before_hash, until: now + self.tombstone_time },
+            None => {
+                // What would have ended by itself is nothing that digests speak of: its deletion is remembered for as long
+                let until = now + self.tombstone_time.min(FOR_EVER);
+                Content::Deleted { value_hash: before_hash, until: ended.map_or(until, |ended| until.max(ended)) }
+            }
             Some((lifetime, value)) => Content::Put {
                 value,
                 kept: match lifetime {
@@ -678,7 +721,7 @@ impl Table {
             }
         }
         if let Some(until) = timer {
-            self.timers.insert((until, slot));
+            self.timers_of(is_put).insert((until, slot));
         }
         self.see(life, write.seq, write.stamp);
         if let Some(key) = key {
@@ -710,7 +753,7 @@ impl Table {
         let is_put = entry.is_put();
         self.octets -= octets;
         if let Some(until) = entry.until() {
-            self.timers.remove(&(until, slot));
+            self.timers_of(is_put).remove(&(until, slot));
         }
         let shown = match &entry.content {
             Content::Put { value, kept } => {
@@ -745,10 +788,13 @@ impl Table {
     }
 
     fn forget_oldest_tombstone(&mut self) {
-        let is_tombstone = |slot: u32| self.entries.get(slot as usize).is_some_and(|entry| !entry.is_put());
-        if let Some(slot) = self.timers.iter().map(|(_, slot)| *slot).find(|slot| is_tombstone(*slot)) {
+        if let Some((_, slot)) = self.graves.first().copied() {
             self.remove(slot, RemovalCause::Expired);
         }
+    }
+
+    fn timers_of(&mut self, is_put: bool) -> &mut BTreeSet<(Instant, u32)> {
+        if is_put { &mut self.timers } else { &mut self.graves }
     }
 
     fn end_sessions(&mut self, life: LifeIndex, cause: RemovalCause) {
@@ -905,5 +951,9 @@ fn add_dot(dots: &mut Dots, dot: Dot) {
     }
 }
 
+/// Lives of one owner, at least
+const LEAST_LIVES: usize = 16;
+/// A value of so many octets may stay when the key has another, as it is one allocation with the key
+const SMALL: usize = 256;
 /// Longer than any node runs, and no instant is beyond the clock's
 const FOR_EVER: Duration = Duration::from_secs(100 * 366 * 24 * 3600);

@@ -225,8 +225,8 @@ proptest! {
             let keys = made.iter().map(|one| one.record.key).collect::<std::collections::BTreeSet<_>>().len();
             let kept = place.table.entries.len();
             prop_assert!(kept <= keys, "{} entries for {} keys", kept, keys);
-            let indexed = place.table.lives.iter().map(|(_, life)| life.room()).sum::<usize>();
-            prop_assert!(indexed <= kept * 4 + place.table.lives.len() * 20, "{} places for {} entries", indexed, kept);
+            let indexed = place.table.lives.iter().map(|(_, life)| life.entries()).sum::<usize>();
+            prop_assert_eq!(indexed, kept);
         }
     }
 }
@@ -415,3 +415,72 @@ static VALUES: [&[u8]; 256] = {
     }
     values
 };
+
+#[test]
+fn no_octets_are_kept_but_those_that_are_counted() {
+    let now = Instant::now();
+    let mut table = Table::new(Quotas::default(), Duration::from_secs(10));
+    let (own, life) =
+        (table.open_life(NodeId(1), Incarnation(1)).unwrap(), table.open_life(NodeId(2), Incarnation(1)).unwrap());
+    let large = vec![7; 100_000];
+    let body = Body::Put(Lifetime::Permanent, &large);
+    table.apply(now, life, &Record { seq: 1, stamp: Stamp(1), key: b"key", body, beats: SmallVec::new() });
+    let tuple = table.tuple(now, b"key").unwrap();
+    assert_ne!(tuple.key.as_ptr_range().end, tuple.value.as_ptr(), "the value would stay as long as the key");
+    // What the application gives may be a slice of all that it has read
+    let read = Bytes::from(vec![8; 100_000]);
+    let put = Some((Lifetime::Permanent, read.slice(10..20)));
+    table.write(now, own, read.slice(0..5), Write { seq: 1, stamp: Stamp(2), put }).unwrap();
+    let tuple = table.tuple(now, &[8; 5]).unwrap();
+    assert_eq!((&tuple.key[..], &tuple.value[..]), (&[8; 5][..], &[8; 10][..]));
+    drop(tuple);
+    assert!(read.is_unique(), "it is kept by nobody");
+}
+
+#[test]
+fn a_life_that_was_taken_for_over_goes_on() {
+    let now = Instant::now();
+    let (mut one, mut other) = (Place::new(0), Place::new(1));
+    let made = one.write(now, 1, 1, Some((Lifetime::Session, 1)));
+    other.hear(now, &made);
+    other.table.set_present(NodeId(1), Incarnation(1), false);
+    other.table.end_life(NodeId(1), Incarnation(1));
+    let again = one.write(now, 2, 1, Some((Lifetime::Session, 1)));
+    let third = one.write(now, 3, 1, Some((Lifetime::Session, 1)));
+    assert_eq!(other.hear(now, &again), Applied::Dead, "it is over");
+    other.table.set_present(NodeId(1), Incarnation(1), true);
+    assert_eq!(other.hear(now, &third), Applied::Lives, "it isn't");
+    assert_eq!(other.shown().len(), 1);
+    // But when it has begun another life
+    other.table.set_present(NodeId(1), Incarnation(1), false);
+    other.table.open_life(NodeId(1), Incarnation(2)).unwrap();
+    other.table.set_present(NodeId(1), Incarnation(1), true);
+    let fourth = one.write(now, 4, 1, Some((Lifetime::Session, 1)));
+    assert_eq!(other.hear(now, &fourth), Applied::Dead);
+    other.table.check().unwrap();
+}
+
+#[test]
+fn no_order_of_writes_costs_more_than_another() {
+    const WRITES: u64 = 60_000;
+    let now = Instant::now();
+    let quotas = Quotas { max_tuples: 4 * WRITES as usize, ..Quotas::default() };
+    let mut table = Table::new(quotas, Duration::from_secs(1000));
+    let life = table.open_life(NodeId(1), Incarnation(1)).unwrap();
+    let start = Instant::now();
+    // Those that end first, so that what has to go first is behind them
+    for seq in 1..=WRITES {
+        let body = Body::Put(Lifetime::Ttl(Duration::from_secs(500)), b"");
+        let key = seq.to_be_bytes();
+        table.apply(now, life, &Record { seq, stamp: Stamp(seq), key: &key, body, beats: SmallVec::new() });
+    }
+    // Deletions in the opposite order of their numbers, of which half are more than there may be
+    for seq in (WRITES + 1..=WRITES * 3).rev() {
+        let key = seq.to_be_bytes();
+        let record = Record { seq, stamp: Stamp(seq), key: &key, body: Body::Delete, beats: SmallVec::new() };
+        assert_eq!(table.apply(now, life, &record), Applied::Lives);
+    }
+    assert_eq!(table.tombstone_count() as u64, WRITES);
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    table.check().unwrap();
+}
