@@ -53,6 +53,8 @@ pub(super) enum Output {
     Present(NodeId, Incarnation, bool),
     /// The member is forgotten: its Session tuples are dead
     Dead(NodeId, Incarnation),
+    /// Somebody knows more of this node than it has said: another life begins, after this one
+    Reborn(Incarnation),
     /// An event
     Changed(MemberChange),
 }
@@ -106,6 +108,8 @@ struct Belief {
     forget_at: Option<Instant>,
     /// This node can't reach it, whatever others can: a belief that isn't shared
     is_out_of_reach: bool,
+    /// Its record is dead, though nobody has said that it is gone
+    is_unrecorded: bool,
     /// Its neighbours, if it has told
     neighbours: Option<Vec<NodeId>>,
     /// When it was last told that it is taken for dead or dying
@@ -181,7 +185,30 @@ impl Members {
         if let Some(belief) = self.members.get_mut(&id) {
             name.clone_into(&mut belief.name);
             belief.endpoints = endpoints.to_vec();
+            if belief.is_unrecorded {
+                let previous = belief.shown();
+                belief.is_unrecorded = false;
+                if let Some(at) = belief.forget_at.take_if(|_| !is_out(belief.status)) {
+                    self.timers.remove(&(at, Timer::Forget(id)));
+                }
+                self.show(now, id, previous);
+            }
         }
+    }
+
+    /// Its record is dead: it is over for others, who say no more of it. If it goes on, it writes it again
+    pub(super) fn on_member_dead(&mut self, now: Instant, id: NodeId) {
+        if self.watches.contains_key(&id) {
+            return;
+        }
+        let Some(belief) = self.members.get_mut(&id).filter(|belief| !belief.is_out()) else { return };
+        let previous = belief.shown();
+        belief.is_unrecorded = true;
+        if belief.forget_at.is_none() {
+            belief.forget_at = Some(now + self.forget_after);
+            self.timers.insert((now + self.forget_after, Timer::Forget(id)));
+        }
+        self.show(now, id, previous);
     }
 
     /// How many of the updates were lies
@@ -302,6 +329,11 @@ impl Members {
 
     /// Somebody says of this node what isn't true
     fn refute(&mut self, update: StatusUpdate) {
+        let has_more = (update.incarnation, update.refutation) > (self.identity.incarnation, self.refutation);
+        if has_more && !self.has_left {
+            // It is a lie, or was said by a life whose clock was ahead: only a later one is beyond it
+            self.outputs.push_back(Output::Reborn(update.incarnation));
+        }
         let is_of_this_life = update.incarnation == self.identity.incarnation;
         let is_contradicted = update.status == MemberStatus::Up || update.refutation < self.refutation;
         if !is_of_this_life || is_contradicted || self.has_left {
@@ -430,6 +462,14 @@ impl Members {
         self.tell(id, Some(previous));
     }
 
+    /// Tells what is shown of a member now, if that is another; what lives as long as it stays as it is
+    fn show(&mut self, now: Instant, id: NodeId, previous: MemberStatus) {
+        if let Some(belief) = self.members.get_mut(&id).filter(|belief| belief.shown() != previous) {
+            belief.since = now;
+            self.tell(id, Some(previous));
+        }
+    }
+
     fn tell(&mut self, id: NodeId, previous: Option<MemberStatus>) {
         let Some(belief) = self.members.get(&id) else { return };
         self.outputs.push_back(Output::Changed(MemberChange {
@@ -475,12 +515,19 @@ impl Members {
         let Some(belief) = self.members.get_mut(&id) else { return };
         belief.forget_at = None;
         let previous = belief.shown();
+        self.alive -= usize::from(!belief.is_out());
+        if let Some(suspicion) = belief.suspicion.take() {
+            self.timers.remove(&(suspicion.ends, Timer::Suspicion(id)));
+        }
         self.root = self.root.wrapping_sub(belief.update(id, belief.status).mix());
         belief.status = MemberStatus::Forgotten;
-        belief.is_out_of_reach = false;
+        (belief.is_out_of_reach, belief.is_unrecorded) = (false, false);
         self.outputs.push_back(Output::Dead(id, belief.incarnation));
         self.on_believed(now, id, previous);
-        self.unwatch(id);
+        // With a link it may still wake up, and has to be told then
+        if self.watches.get(&id).is_some_and(|watch| watch.links.is_empty()) {
+            self.unwatch(id);
+        }
         // Its refutation is remembered for a while, in case that it comes back to life; not those of very many
         if self.members.len() > self.alive + MAX_FORGOTTEN
             && let Some(oldest) = self
@@ -525,13 +572,14 @@ impl Belief {
             suspicion: None,
             forget_at: None,
             is_out_of_reach: false,
+            is_unrecorded: false,
             neighbours: None,
             told_at: None,
         }
     }
 
     fn shown(&self) -> MemberStatus {
-        if self.is_out_of_reach && !self.is_out() { MemberStatus::Gone } else { self.status }
+        if (self.is_out_of_reach || self.is_unrecorded) && !self.is_out() { MemberStatus::Gone } else { self.status }
     }
 
     /// Whether it is believed, together with the others, that it isn't there

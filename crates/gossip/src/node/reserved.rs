@@ -98,11 +98,19 @@ impl Node {
         if id == self.identity.id {
             return;
         }
-        let Some(tuple) = self.table.tuple(now, key) else { return };
+        let Some(tuple) = self.table.tuple(now, key) else {
+            if self.table.holder(key).is_none() {
+                self.members.on_member_dead(now, id);
+            }
+            return;
+        };
         let Ok(Value::Object(description)) = serde_json::from_slice(&tuple.value) else { return };
-        let name = description.get("name").and_then(Value::as_str).unwrap_or_default();
+        // As in HELLO: whoever says more is not heard out, since a name goes with each event
+        let is_short = |text: &&str| text.len() <= 255;
+        let name = description.get("name").and_then(Value::as_str).filter(is_short).unwrap_or_default();
         let endpoints = description.get("endpoints").and_then(Value::as_array).into_iter().flatten();
-        let endpoints = endpoints.filter_map(Value::as_str).take(16).map(str::to_owned).collect::<Vec<_>>();
+        let endpoints =
+            endpoints.filter_map(Value::as_str).filter(is_short).take(16).map(str::to_owned).collect::<Vec<_>>();
         self.members.on_member(now, id, tuple.dot.incarnation, name, &endpoints);
         // It may have told of its neighbours before it told of itself
         let links = format!("{LINKS}{id}");

@@ -164,6 +164,7 @@ impl Net {
                     }
                     Output::Present(id, _, is_present) => self.hosts[number].present.push((id, is_present)),
                     Output::Dead(id, _) => self.hosts[number].dead.push(id),
+                    Output::Reborn(_) => {}
                     Output::Changed(change) => self.hosts[number].changes.push(change),
                 }
             }
@@ -511,9 +512,10 @@ fn lies_about_a_node_can_always_be_contradicted() {
     net.run(3 * S);
     assert_eq!(net.told(0, 1), [Gone, Up]);
     net.assert_agreed(&[0, 1, 2]);
-    // And nobody can make a node say that it is in another life
+    // And nobody can make a node say that it is in another life; but it begins one that is beyond what was said
     let own = lie(MAX_REFUTATION, 2, Gone);
     net.hosts[1].members.on_status(net.now, link, vec![own]);
+    assert_eq!(net.hosts[1].members.poll(), Some(Output::Reborn(Incarnation(2))));
     assert!(net.hosts[1].members.poll().is_none());
 }
 

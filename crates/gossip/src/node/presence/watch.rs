@@ -282,7 +282,7 @@ impl Members {
         let Some(belief) = self.members.get_mut(&id) else { return };
         // Only the member itself can contradict, and only if it hears of it
         if let Some(link) = link
-            && matches!(belief.status, MemberStatus::Suspect | MemberStatus::Gone)
+            && matches!(belief.status, MemberStatus::Suspect | MemberStatus::Gone | MemberStatus::Forgotten)
             && belief.told_at.is_none_or(|at| now.saturating_duration_since(at) >= self.probe_interval)
         {
             belief.told_at = Some(now);

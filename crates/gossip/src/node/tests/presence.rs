@@ -180,3 +180,86 @@ fn an_overlay_finds_its_links_and_mends_them() {
     let after = degrees(&network);
     assert!(after.iter().filter(|links| **links >= 3).count() * 10 >= after.len() * 9, "{after:?}");
 }
+
+#[test]
+fn halves_that_have_forgotten_each_other_meet_again() {
+    let node = NodeConfig { forget_after: secs(60), ..NodeConfig::default() };
+    let mut network = settled(6, Topology::Full, node);
+    let key = session(&mut network, 1);
+    network.partition(|party| (party.0 % 2) as u32);
+    network.run_for(secs(300));
+    let listed = |network: &Network, party: usize| {
+        let now = network.local_now(PartyId(party));
+        let members = network.node(PartyId(party)).unwrap().members(now);
+        members.iter().map(|member| member.status).collect::<Vec<_>>()
+    };
+    for party in 0..6 {
+        assert_eq!(listed(&network, party), [Up; 3], "node {party}: the others are forgotten");
+    }
+    network.heal();
+    network.run_for(secs(60));
+    for party in 0..6 {
+        assert_eq!(listed(&network, party), [Up; 6], "node {party}");
+        assert!(get(&network, party, &key).is_some(), "node {party}: its owner has never stopped");
+    }
+    agree(&mut network, secs(10));
+    let before = network.traffic();
+    network.run_for(secs(30));
+    assert_eq!(since(&network, &before, "records").0 + since(&network, &before, "live").0, 0, "and that is it");
+}
+
+#[test]
+fn a_member_whose_record_is_dead_is_gone_and_forgotten() {
+    let mut stage = Stage::new(NodeConfig { forget_after: secs(100), ..NodeConfig::default() });
+    let link = stage.peer(2);
+    let far = Identity { id: NodeId(3), incarnation: Incarnation(5) };
+    let key = "$tidings/node/0000000000000003";
+    stage.hear(link, hostile::session_of(far, 1, key, r#"{"name":"far"}"#));
+    let status = |stage: &Stage| {
+        let members = stage.node.members(stage.now);
+        members.iter().find(|member| member.id == far.id).map(|member| (member.status, member.name.clone()))
+    };
+    assert_eq!(status(&stage), Some((Up, "far".to_owned())));
+    // Others have forgotten it meanwhile: its record is dead there
+    stage.hear(link, hostile::dead_of(far, 1));
+    assert_eq!(status(&stage).map(|(status, _)| status), Some(Gone));
+    // If it goes on it writes it again
+    stage.hear(link, hostile::session_of(far, 2, key, r#"{"name":"far"}"#));
+    assert_eq!(status(&stage).map(|(status, _)| status), Some(Up));
+    stage.hear(link, hostile::dead_of(far, 2));
+    stage.wait(secs(101));
+    assert_eq!(status(&stage), None);
+}
+
+#[test]
+fn names_are_short() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    let far = Identity { id: NodeId(3), incarnation: Incarnation(5) };
+    let long = "x".repeat(100_000);
+    let value = format!(r#"{{"name":"{long}","endpoints":["tcp://{long}","tcp://10.0.0.1:1"]}}"#);
+    stage.hear(link, hostile::session_of(far, 1, "$tidings/node/0000000000000003", &value));
+    let members = stage.node.members(stage.now);
+    let member = members.iter().find(|member| member.id == far.id).unwrap();
+    assert_eq!((member.name.as_str(), &member.endpoints[..]), ("", &["tcp://10.0.0.1:1".to_owned()][..]));
+}
+
+#[test]
+fn who_is_accused_of_what_it_never_contradicted_begins_again() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    let lie = tidings::StatusUpdate {
+        id: OWN.id,
+        incarnation: OWN.incarnation,
+        refutation: 1 << 40,
+        status: Gone,
+        accuser: NodeId(2),
+    };
+    stage.hear(link, tidings::status(&[lie]));
+    let life = stage.node.identity();
+    assert!(life.incarnation > OWN.incarnation, "else nobody could doubt it any more");
+    // A suspicion of what it has said is contradicted, and that is all
+    stage.wait(secs(61));
+    stage.hear(link, tidings::status(&[tidings::StatusUpdate { incarnation: life.incarnation, refutation: 0, ..lie }]));
+    assert_eq!(stage.node.identity(), life);
+}
