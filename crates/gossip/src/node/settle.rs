@@ -44,6 +44,7 @@ pub(super) struct Settle {
 
 /// One key that was overwritten of late
 struct Track {
+    key: Bytes,
     seen: SmallVec<[Seen; 4]>,
     /// The first of them, or their first octets, for people
     shown: SmallVec<[Bytes; 2]>,
@@ -81,8 +82,11 @@ impl Settle {
     ) -> Verdict {
         self.make_room(self.tracks.contains_key(key), current.len().max(value.len()));
         if !self.tracks.contains_key(key) {
+            // What came is a slice of all that came with it, which it would keep
+            let key = Bytes::copy_from_slice(key);
             self.octets += current.len();
             let track = Track {
+                key: key.clone(),
                 seen: SmallVec::new(),
                 shown: SmallVec::new(),
                 returns: VecDeque::new(),
@@ -92,7 +96,7 @@ impl Settle {
                 held: None,
             };
             self.timers.insert((track.timer, key.clone()));
-            self.tracks.insert(key.clone(), track);
+            self.tracks.insert(key, track);
         }
         let Some(track) = self.tracks.get_mut(key) else { return Verdict::Take };
         if track.held.is_none() {
@@ -103,7 +107,7 @@ impl Settle {
         track.note(now, value, hash);
         if value > &track.greatest {
             self.octets = self.octets + value.len() - track.greatest.len();
-            track.greatest = value.clone();
+            track.greatest = Bytes::copy_from_slice(value);
         }
         if let Some(held) = &mut track.held {
             if !is_return && held.taken < MAX_TAKEN {
@@ -113,7 +117,7 @@ impl Settle {
             track.ends = now + QUIET;
             if held.repeat_at.is_none() {
                 held.repeat_at = Some(now + held.wait);
-                Self::set_timer(&mut self.timers, key, track);
+                Self::set_timer(&mut self.timers, track);
             }
             return Verdict::Hold;
         }
@@ -136,7 +140,7 @@ impl Settle {
         values.sort();
         values.dedup();
         self.contested += 1;
-        self.events.push_back(Event::Contested { key: key.clone(), values, winner: winner.clone() });
+        self.events.push_back(Event::Contested { key: track.key.clone(), values, winner: winner.clone() });
         Verdict::Contested(winner)
     }
 
@@ -167,7 +171,7 @@ impl Settle {
                 self.repeats.push_back(key.clone());
             }
             track.timer = now;
-            Self::set_timer(&mut self.timers, &key, track);
+            Self::set_timer(&mut self.timers, track);
         }
     }
 
@@ -186,11 +190,11 @@ impl Settle {
     }
 
     /// Puts the timer where it has to be; it is left alone if it comes too early, and looks again then
-    fn set_timer(timers: &mut BTreeSet<(Instant, Bytes)>, key: &Bytes, track: &mut Track) {
+    fn set_timer(timers: &mut BTreeSet<(Instant, Bytes)>, track: &mut Track) {
         let at = track.held.as_ref().and_then(|held| held.repeat_at).map_or(track.ends, |at| at.min(track.ends));
-        timers.remove(&(track.timer, key.clone()));
+        timers.remove(&(track.timer, track.key.clone()));
         track.timer = at;
-        timers.insert((at, key.clone()));
+        timers.insert((at, track.key.clone()));
     }
 
     fn end(&mut self, key: &Bytes) {

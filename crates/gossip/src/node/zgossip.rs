@@ -17,7 +17,6 @@
 //! comes back from peers that were away, or were given their tuples again by others. Such a peer is told what the key has now.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -28,7 +27,7 @@ use super::{Node, Origin, PutError};
 use crate::config::{LinkId, Side};
 use crate::event::{HangUp, Refusal};
 use crate::record::Lifetime;
-use crate::table::{is_reserved, value_hash};
+use crate::table::{is_reserved, key_hash, value_hash};
 use crate::wire::zgossip::{HELLO_FRAME, ZgossipMessage, decode, encode};
 
 mod held;
@@ -133,6 +132,8 @@ impl Node {
         let Some(hash) = hash else {
             for peer in self.zgossip.peers.values_mut() {
                 peer.forget_introduced(number);
+                // It keeps the value, but who would remember all that ever was
+                peer.held.forget(number);
             }
             return;
         };
@@ -260,6 +261,16 @@ impl Node {
 
     /// A peer has published a tuple
     fn zgossip_take(&mut self, now: Instant, link: LinkId, key: &Bytes, value: &Bytes) {
+        self.zgossip_judge(now, link, key, value);
+        // What a peer has of keys that are nowhere here is not remembered: it could say any number of them
+        if self.table.value(key).is_none()
+            && let Some(peer) = self.zgossip.peers.get_mut(&link)
+        {
+            peer.held.forget(key_hash(key));
+        }
+    }
+
+    fn zgossip_judge(&mut self, now: Instant, link: LinkId, key: &Bytes, value: &Bytes) {
         if is_reserved(key) {
             return self.refuse(now, link, Refusal::ReservedKey);
         }
@@ -386,8 +397,16 @@ impl Node {
         if peer.introduced_octets - replaced.unwrap_or(0) + octets > quotas.max_octets_per_owner {
             return self.refuse(now, link, Refusal::OctetQuota);
         }
-        let (key, value) = copy_of(key, value);
-        match self.write(now, key, value, Lifetime::Permanent, origin) {
+        // A quarter is left for what is put here
+        let (tuples, held) = self.table.totals_of(self.own);
+        let share = |most: usize| most - most / 4;
+        if self.table.value(key).is_none() && tuples >= share(quotas.max_tuples_per_owner) {
+            return self.refuse(now, link, Refusal::KeyQuota);
+        }
+        if held - replaced.unwrap_or(0).min(held) + octets > share(quotas.max_octets_per_owner) {
+            return self.refuse(now, link, Refusal::OctetQuota);
+        }
+        match self.write(now, key.clone(), value.clone(), Lifetime::Permanent, origin) {
             Ok(_) => {
                 let Some(peer) = self.zgossip.peers.get_mut(&link) else { return };
                 peer.forget_introduced(number);
@@ -500,7 +519,8 @@ impl Peer {
             None => false,
         };
         if self.machine.is_connected() && !is_to_come && self.is_dirty.insert(number) {
-            self.dirty.push_back(key.clone());
+            // Not a slice of all that it came with
+            self.dirty.push_back(Bytes::copy_from_slice(key));
         }
     }
 
@@ -519,13 +539,6 @@ fn copy_of(key: &[u8], value: &[u8]) -> (Bytes, Bytes) {
     let mut value = both.freeze();
     let key = value.split_to(key.len());
     (key, value)
-}
-
-/// What stands for a key where there may be very many
-fn key_hash(key: &[u8]) -> u64 {
-    let mut hasher = foldhash::quality::FixedState::with_seed(0x7a67_6f73_7369_7031).build_hasher();
-    hasher.write(key);
-    hasher.finish()
 }
 
 /// Octets for one peer in one turn; what is left follows in the next

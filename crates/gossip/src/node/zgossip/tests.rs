@@ -456,7 +456,7 @@ fn a_time_to_live_is_carried_and_refreshed() {
 #[test]
 fn what_a_peer_brings_in_is_bounded() {
     let mut config = NodeConfig::default();
-    (config.quotas.max_tuples_per_owner, config.quotas.max_octets_per_owner) = (10, 1000);
+    (config.quotas.max_tuples_per_owner, config.quotas.max_octets_per_owner) = (10, 1300);
     config.quotas.max_value = 900;
     let mut bench = Bench::new(config);
     bench.link(7, Side::Server);
@@ -464,7 +464,7 @@ fn what_a_peer_brings_in_is_bounded() {
     for key in 0..20 {
         bench.publish(7, &format!("{key:02}"), "v");
     }
-    assert_eq!((bench.node.len(), bench.refused(Refusal::KeyQuota)), (10, 10));
+    assert_eq!((bench.node.len(), bench.refused(Refusal::KeyQuota)), (8, 12), "a quarter is left for what is put here");
     bench.publish(7, "00", &"v".repeat(901));
     assert_eq!(bench.refused(Refusal::Oversized), 1);
     bench.publish(7, "00", &"v".repeat(900));
@@ -842,4 +842,48 @@ fn in_any_mixed_network_many_writers_come_to_one_value() {
         }
     }
     assert!(wrong.is_empty(), "{} of 120\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_is_not_taken_is_not_remembered_either() {
+    let mut config = NodeConfig::default();
+    config.quotas.max_tuples_per_owner = 100;
+    let mut bench = Bench::new(config);
+    bench.link(7, Side::Server);
+    bench.hear(7, HELLO_FRAME);
+    for number in 0..5000 {
+        bench.publish(7, &format!("key-{number}"), "value");
+    }
+    assert_eq!(bench.node.len(), 75, "a quarter is left for what is put here");
+    assert_eq!(bench.refused(Refusal::KeyQuota), 4925);
+    assert_eq!(bench.node.zgossip.peers[&LinkId(7)].held.len(), 75);
+    for number in 0..25 {
+        bench.put(&format!("own-{number}"), "value");
+    }
+    // Nor what is no more
+    for number in 0..75 {
+        bench.node.remove(bench.now, format!("key-{number}").as_bytes()).unwrap();
+    }
+    assert!(bench.node.zgossip.peers[&LinkId(7)].held.len() <= 25);
+}
+
+#[test]
+fn nothing_keeps_the_frames_that_it_came_in() {
+    let mut bench = Bench::new(NodeConfig::default());
+    for link in [7, 8] {
+        bench.link(link, Side::Server);
+        bench.hear(link, HELLO_FRAME);
+    }
+    // What is behind the last field is ignored; the second reads nothing
+    let mut frames = Vec::new();
+    bench.node.handle_unsent(bench.now, LinkId(8), PONG_FRAME);
+    for (turn, value) in ["one", "two", "one", "three", "two"].iter().cycle().take(50).enumerate() {
+        let frame = Bytes::from([&frame_of("key", value)[..], &[0; 100_000]].concat());
+        frames.push(frame.clone());
+        bench.hear(if turn % 3 == 0 { 8 } else { 7 }, frame);
+    }
+    bench.now += 2 * S;
+    bench.node.handle_timeout(bench.now);
+    bench.sent(7);
+    assert!(frames.iter().all(Bytes::is_unique), "a hundred thousand octets for each three");
 }
