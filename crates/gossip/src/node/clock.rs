@@ -44,14 +44,12 @@ impl Clock {
         let ahead = stamp.0.saturating_sub(self.read(now).0);
         if ahead == 0 {
             Lift::None
-        } else if stamp.0 >= ABSURD {
+        } else if stamp.0 >= self.wall(now).max(THIS_CENTURY).saturating_add(CENTURY) {
             Lift::Absurd
         } else if ahead <= DAY {
             Lift::Small
-        } else if stamp.0 < GREATEST_JUMP {
-            Lift::Large
         } else {
-            Lift::Absurd
+            Lift::Large
         }
     }
 
@@ -80,7 +78,8 @@ pub(super) enum Lift {
     Small,
     /// By more than a day: somebody's clock is wrong
     Large,
-    /// As no clock is: taking it would leave no room for later ones
+    /// As no clock is. In how many steps ever: whatever peers send, the clock stays within a bound that all nodes have in
+    /// common, so that nobody refuses what another writes after that
     Absurd,
 }
 
@@ -115,10 +114,10 @@ fn micros(time: Duration) -> u64 {
 }
 
 const DAY: u64 = 24 * 3600 * 1_000_000;
-/// No stamp is so great
-const ABSURD: u64 = 1 << 63;
-/// A clock isn't lifted by more than a day to beyond this, so that half of all stamps are left whatever peers send
-const GREATEST_JUMP: u64 = 1 << 62;
+/// The clock isn't lifted by more beyond the wall's
+const CENTURY: u64 = 100 * 366 * DAY;
+/// 2026-01-01: no wall's clock that shows less is right, and other nodes are beyond
+const THIS_CENTURY: u64 = 1_767_225_600_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -138,13 +137,35 @@ mod tests {
     #[test]
     fn no_stamp_takes_the_room_of_later_ones() {
         let start = Instant::now();
-        let mut clock = Clock::new(start, SystemTime::UNIX_EPOCH);
-        assert_eq!(clock.judge(start, Stamp(DAY)), Lift::Small);
-        assert_eq!(clock.judge(start, Stamp(DAY + 1)), Lift::Large);
-        assert_eq!(clock.judge(start, Stamp(GREATEST_JUMP)), Lift::Absurd);
+        let wall = THIS_CENTURY + 5 * DAY;
+        let mut clock = Clock::new(start, SystemTime::UNIX_EPOCH + Duration::from_micros(wall));
+        assert_eq!(clock.judge(start, Stamp(wall + DAY)), Lift::Small);
+        assert_eq!(clock.judge(start, Stamp(wall + DAY + 1)), Lift::Large);
+        assert_eq!(clock.judge(start, Stamp(wall + CENTURY - 1)), Lift::Large);
+        assert_eq!(clock.judge(start, Stamp(wall + CENTURY)), Lift::Absurd);
         assert_eq!(clock.judge(start, Stamp(u64::MAX)), Lift::Absurd);
-        clock.lift(Stamp(GREATEST_JUMP - 1));
-        let next = clock.tick(start);
-        assert_eq!(clock.judge(start, Stamp(next.0 + 1)), Lift::Small);
+        // Not in small steps either
+        let mut stamp = wall;
+        while clock.judge(start, Stamp(stamp + DAY)) == Lift::Small {
+            stamp += DAY;
+            clock.lift(Stamp(stamp));
+        }
+        assert!(stamp < wall + CENTURY);
+        // Whoever begins then takes what the others write then
+        let next = clock.tick(start + Duration::from_secs(1));
+        let other = Clock::new(start, SystemTime::UNIX_EPOCH + Duration::from_micros(wall));
+        assert_eq!(other.judge(start + Duration::from_secs(1), next), Lift::Large);
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_lifted_to_the_others() {
+        let start = Instant::now();
+        let mut clock = Clock::new(start, SystemTime::UNIX_EPOCH);
+        let others = Stamp(THIS_CENTURY + 30 * 366 * DAY);
+        let begun = Incarnation(others.0 / 1000);
+        assert!(!clock.is_plausible(start, begun));
+        assert_eq!(clock.judge(start, others), Lift::Large);
+        clock.lift(others);
+        assert!(clock.is_plausible(start, begun));
     }
 }
