@@ -7,7 +7,6 @@
 //!
 //! [`Node`] decides, without clock and without I/O: messages and instants go in, messages and events come out.
 
-
 pub mod record;
 pub use record::{Dot, Incarnation, Lifetime, NodeId, Stamp, Tuple};
 pub mod config;

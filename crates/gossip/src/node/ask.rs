@@ -17,9 +17,13 @@ type LifeName = (NodeId, Incarnation);
 #[derive(Default)]
 pub(super) struct Asks {
     queue: VecDeque<Ask>,
+    /// How many of them are of each link
+    counts: BTreeMap<LinkId, usize>,
     open: BTreeMap<LifeName, Ranges>,
     /// What was refused when it came, and until when it isn't asked for
     declined: BTreeMap<LifeName, (Ranges, Instant)>,
+    /// When those whose time is over may be looked for again
+    sweep_at: Option<Instant>,
 }
 
 struct Ask {
@@ -29,6 +33,9 @@ struct Ask {
     graft: bool,
     at: Instant,
     tries: u8,
+    /// How many were missing when it was looked at last, and since when it is so many
+    missing: u64,
+    since: Instant,
 }
 
 impl Asks {
@@ -39,6 +46,28 @@ impl Asks {
 
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    fn push(&mut self, ask: Ask) {
+        *self.counts.entry(ask.link).or_default() += 1;
+        self.queue.push_back(ask);
+    }
+
+    fn pop(&mut self) -> Option<Ask> {
+        let ask = self.queue.pop_front()?;
+        if let Some(count) = self.counts.get_mut(&ask.link) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&ask.link);
+            }
+        }
+        Some(ask)
+    }
+
+    /// Whether a link may be asked for more
+    fn has_room(&self, link: LinkId) -> bool {
+        // One that announces what isn't there leaves half of it to the others
+        self.queue.len() < MOST_ASKS && self.counts.get(&link).is_none_or(|count| *count < MOST_ASKS / 2)
     }
 
     /// Something came, or is not wanted any more
@@ -54,16 +83,22 @@ impl Asks {
             if is_open {
                 break;
             }
-            self.queue.pop_front();
+            self.pop();
         }
     }
 
     /// What came was not taken: it isn't asked for again so soon
     pub(super) fn decline(&mut self, now: Instant, life: LifeName, ranges: &Ranges) {
         self.on_seen(life, ranges);
-        self.declined.retain(|_, (_, until)| *until > now);
-        if self.declined.len() < MOST_DECLINED {
+        if self.declined.len() >= MOST_DECLINED && self.sweep_at.is_none_or(|at| at <= now) {
+            self.sweep_at = Some(now + SWEEP);
+            self.declined.retain(|_, (_, until)| *until > now);
+        }
+        if self.declined.len() < MOST_DECLINED || self.declined.contains_key(&life) {
             let (declined, until) = self.declined.entry(life).or_insert_with(|| (Ranges::new(), now));
+            if *until <= now {
+                *declined = Ranges::new();
+            }
             declined.extend(ranges);
             declined.truncate(MOST_RANGES);
             *until = now + DECLINED;
@@ -72,12 +107,12 @@ impl Asks {
 }
 
 impl Node {
-    /// Asks a peer for what is missing of these, and wasn't asked for elsewhere
-    pub(super) fn ask(&mut self, now: Instant, link: LinkId, lives: Vec<LifeRanges>, graft: bool) {
+    /// Asks a peer for what is missing of these, and wasn't asked for elsewhere; whether anything is missing that may come
+    pub(super) fn ask(&mut self, now: Instant, link: LinkId, lives: Vec<LifeRanges>, graft: bool) -> bool {
         if self.links.get(&link).is_none_or(|link| link.is_distrusted(now) || link.is_blocked) {
-            return;
+            return false;
         }
-        let mut wanted = Vec::new();
+        let (mut wanted, mut is_missing) = (Vec::new(), false);
         for LifeRanges { owner, incarnation, mut ranges } in lives {
             let life = (owner, incarnation);
             if self.is_own(life) {
@@ -86,23 +121,30 @@ impl Node {
             if let Some(seen) = self.table.find_life(owner, incarnation).and_then(|life| self.table.seen(life)) {
                 ranges.subtract(seen);
             }
-            if let Some(open) = self.asks.open.get(&life) {
-                ranges.subtract(open);
-            }
             if let Some((declined, until)) = self.asks.declined.get(&life)
                 && *until > now
             {
                 ranges.subtract(declined);
             }
+            is_missing |= !ranges.is_empty();
+            let open = self.asks.open.get(&life);
+            if open.is_some_and(|open| open.range_count() >= MOST_OPEN) {
+                continue;
+            }
+            if let Some(open) = open {
+                ranges.subtract(open);
+            }
             ranges.truncate(MOST_RANGES);
-            if !ranges.is_empty() && self.asks.queue.len() < MOST_ASKS {
+            if !ranges.is_empty() && self.asks.has_room(link) {
                 self.asks.open.entry(life).or_default().extend(&ranges);
                 let at = now + self.config.want_timeout;
-                self.asks.queue.push_back(Ask { link, life, ranges: ranges.clone(), graft, at, tries: 1 });
+                let missing = ranges.count();
+                self.asks.push(Ask { link, life, ranges: ranges.clone(), graft, at, tries: 1, missing, since: now });
                 wanted.push(LifeRanges { owner, incarnation, ranges });
             }
         }
         self.send_want(link, &wanted, graft);
+        is_missing
     }
 
     /// What was asked for and didn't come is asked for elsewhere, where somebody has it
@@ -114,20 +156,28 @@ impl Node {
             if ask.at > now {
                 break;
             }
-            let Some(mut ask) = self.asks.queue.pop_front() else { break };
+            let Some(mut ask) = self.asks.pop() else { break };
             let Some(missing) = self.asks.open.get(&ask.life).map(|open| open.common(&ask.ranges)) else { continue };
             if missing.is_empty() {
                 continue;
             }
             let timeout = self.config.want_timeout;
-            if let Some(link) = self.links.get(&ask.link) {
-                // A large answer is on its way
+            if let Some(link) = self.links.get_mut(&ask.link) {
+                let left = missing.count();
+                if left < ask.missing {
+                    (ask.missing, ask.since) = (left, now);
+                }
+                // A large answer is on its way; but something of this has to come at last
+                let is_given = now.saturating_duration_since(ask.since) < LONGEST_ANSWER;
                 if let Some(progress) = link.progress
                     && progress + timeout > now
                 {
-                    ask.at = progress + timeout;
-                    self.asks.queue.push_back(ask);
-                    continue;
+                    if is_given {
+                        ask.at = progress + timeout;
+                        self.asks.push(ask);
+                        continue;
+                    }
+                    link.unanswered = MOST_UNANSWERED;
                 }
                 silent.insert(ask.link);
             }
@@ -143,8 +193,8 @@ impl Node {
                         incarnation,
                         ranges: ranges.clone(),
                     });
-                    let at = now + timeout;
-                    self.asks.queue.push_back(Ask { link, ranges, at, tries: ask.tries + 1, ..ask });
+                    let (at, missing) = (now + timeout, ranges.count());
+                    self.asks.push(Ask { link, ranges, at, tries: ask.tries + 1, missing, since: now, ..ask });
                 }
                 _ => self.asks.on_seen(ask.life, &missing),
             }
@@ -223,6 +273,10 @@ impl Node {
 const MOST_RANGES: usize = 64;
 /// Things asked for at once; the rest is found by digests
 const MOST_ASKS: usize = 8192;
+/// Ranges of one life that may be asked for at once
+const MOST_OPEN: usize = 1024;
+/// How long a peer that gives other things may take to give something of what it was asked for: 256 MiB at 2 MiB a second
+const LONGEST_ANSWER: std::time::Duration = std::time::Duration::from_secs(120);
 /// How often the same is asked for, before it is left to digests
 const MOST_TRIES: u8 = 4;
 /// Things that one link has announced and didn't give, in a row, until nothing is asked of it for a time
@@ -230,3 +284,4 @@ const MOST_UNANSWERED: u32 = 16;
 const DISTRUST: std::time::Duration = std::time::Duration::from_secs(60);
 const DECLINED: std::time::Duration = std::time::Duration::from_secs(60);
 const MOST_DECLINED: usize = 1024;
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);

@@ -41,6 +41,8 @@ pub(super) struct Link {
     /// How many octets of a turn's records are pushed rather than announced
     pub(super) allowance: usize,
     pub(super) has_pushed: bool,
+    /// When the peer was last told to push no more
+    pub(super) pruned_at: Option<Instant>,
     /// What the peer has, of what is new
     pub(super) known: Known,
     /// When the next DIGEST (or HELLO, before the peer's came) is sent, and how long after the one before
@@ -55,6 +57,8 @@ pub(super) struct Link {
     /// How many exchanges in a row have found nothing, and until when there is no other
     pub(super) fruitless: u32,
     pub(super) next_exchange: Option<Instant>,
+    /// What the peer lacked in the last exchange
+    pub(super) differences: u64,
     /// How many things in a row were asked for in vain, and until when nothing is
     pub(super) unanswered: u32,
     pub(super) distrusted_until: Option<Instant>,
@@ -123,6 +127,7 @@ impl Link {
             peer_wants: false,
             allowance: ALLOWANCE_UNPROVEN,
             has_pushed: false,
+            pruned_at: None,
             known: Known::default(),
             digest_at: now + interval,
             digest_interval: interval,
@@ -131,6 +136,7 @@ impl Link {
             differs_since: None,
             fruitless: 0,
             next_exchange: None,
+            differences: 0,
             unanswered: 0,
             distrusted_until: None,
             progress: None,
@@ -220,6 +226,11 @@ impl Known {
         for known in self.generations.iter().filter_map(|generation| generation.get(&life)) {
             ranges.subtract(known);
         }
+    }
+
+    /// Whether the peer has some of these
+    pub(super) fn has_some_of(&self, life: (NodeId, Incarnation), ranges: &Ranges) -> bool {
+        self.generations.iter().filter_map(|generation| generation.get(&life)).any(|known| known.meets(ranges))
     }
 
     /// Which of these the peer has

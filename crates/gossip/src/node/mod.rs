@@ -242,7 +242,7 @@ impl Node {
             settle: settle::Settle::default(),
             members: presence::Members::new(&config, identity, now),
             view: view::View::new(&config, identity.id, random.next(), now),
-            forget_at: now + config.context_time / 8,
+            forget_at: now + forget_interval(&config),
             random,
             identity,
             config,
@@ -357,7 +357,7 @@ impl Node {
         self.table.expire(now);
         self.process_changes(now);
         if self.forget_at <= now {
-            self.forget_at = now + self.config.context_time / 8;
+            self.forget_at = now + forget_interval(&self.config);
             self.forget(now);
         }
         self.hang_up_stuck(now);
@@ -668,6 +668,7 @@ impl Node {
                     self.process_changes(now);
                 }
             }
+            presence::Output::Reborn(after) => self.begin_again(now, after),
             presence::Output::Changed(change) => self.tell(Event::Member(change)),
         }
     }
@@ -698,8 +699,12 @@ impl Node {
 
     /// Forgets what need not be remembered any more
     fn forget(&mut self, now: Instant) {
-        let oldest = self.clock.wall(now).saturating_sub(self.config.context_time.as_micros() as u64);
+        // What is new is told while its lives have the numbers that it is known by
+        self.spread_turn(now);
+        let context_time = u64::try_from(self.config.context_time.as_micros()).unwrap_or(u64::MAX);
+        let oldest = self.clock.wall(now).saturating_sub(context_time);
         self.table.forget_lives(Stamp(oldest), self.own);
+        self.forget_pending();
     }
 
     fn send(&mut self, link: LinkId, frame: Bytes) {
@@ -810,6 +815,11 @@ fn coalesced(changes: Vec<Change>) -> Vec<Change> {
         }
     }
     coalesced
+}
+
+/// Lives are looked for that may be forgotten so often; as others have to find the same, often
+fn forget_interval(config: &NodeConfig) -> Duration {
+    (config.context_time / 8).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
 
 /// Why BYE is said

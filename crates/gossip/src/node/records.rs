@@ -26,6 +26,7 @@ struct Reading {
     name: (NodeId, Incarnation),
     life: LifeIndex,
     is_own: bool,
+    is_of_leaf: bool,
     fresh: Ranges,
     /// What was not taken, and doesn't count as seen
     refused: Ranges,
@@ -77,8 +78,8 @@ impl Node {
         if is_pushed {
             self.on_pushed(now, link, brought.new, brought.old);
         } else if let Some(of) = self.links.get_mut(&link) {
-            of.progress = Some(now);
             if brought.new > 0 {
+                of.progress = Some(now);
                 of.unanswered = 0;
             }
             if has_more && brought.new > 0 {
@@ -93,8 +94,9 @@ impl Node {
         if !is_believed {
             return None;
         }
+        let is_of_leaf = self.links.get(&link).is_some_and(|link| link.info.is_leaf);
         match self.table.open_life(name.0, name.1) {
-            Ok(life) => Some(Reading { name, life, is_own, fresh: Ranges::new(), refused: Ranges::new() }),
+            Ok(life) => Some(Reading { name, life, is_own, is_of_leaf, fresh: Ranges::new(), refused: Ranges::new() }),
             Err(cause) => {
                 self.refuse(now, link, cause);
                 None
@@ -141,6 +143,10 @@ impl Node {
             brought.old += 1;
             return;
         }
+        // What a leaf has overwritten is for others to say
+        let without_beats = (reading.is_of_leaf && !record.beats.is_empty())
+            .then(|| Record { beats: Default::default(), ..record.clone() });
+        let record = without_beats.as_ref().unwrap_or(record);
         let is_seen = self.table.seen(reading.life).is_some_and(|seen| seen.contains(record.seq));
         let judged = if is_seen { Ok(()) } else { self.judge_record(now, link, reading.name, record) };
         let applied = match judged {
@@ -264,9 +270,11 @@ impl Node {
         let is_paused = self.spread.pruned_at.is_some_and(|at| now.saturating_duration_since(at) < pause);
         let Some(of) = self.links.get_mut(&link).filter(|link| link.is_active()) else { return };
         let is_vain = of.weigh(new, old);
-        // One at a time: of two links of one circle only one may go
-        if is_vain && !of.is_pruned && !is_last && !is_paused {
+        // One at a time: of two links of one circle only one may go. A peer that goes on didn't hear it
+        let is_told = of.is_pruned && of.pruned_at.is_some_and(|at| now.saturating_duration_since(at) < PRUNE_AGAIN);
+        if is_vain && !is_told && !is_last && !is_paused {
             of.is_pruned = true;
+            of.pruned_at = Some(now);
             self.spread.pruned_at = Some(now);
             self.stats.prunes += 1;
             self.send(link, tidings::prune());
@@ -284,14 +292,20 @@ impl Node {
             }
             return;
         }
-        let mut wanted = Vec::with_capacity(lives.len());
+        let Some(of) = self.links.get_mut(&link) else { return };
+        let (mut wanted, mut is_again) = (Vec::with_capacity(lives.len()), false);
         for LifeRanges { owner, incarnation, ranges } in lives {
             let Some(life) = self.table.find_life(owner, incarnation) else { continue };
             let Some(seen) = self.table.seen(life) else { continue };
             let have = seen.common(&ranges);
             if !have.is_empty() {
+                is_again |= of.known.has_some_of((owner, incarnation), &have);
                 wanted.push((life, have));
             }
+        }
+        // What was lost on the way is sent again, but not as often as somebody likes
+        if is_again && !of.afford(now, AGAIN) {
+            return self.refuse(now, link, Refusal::Flood);
         }
         let (frame, sent) = self.encode_records(now, &wanted, ANSWER_LIMIT, false);
         if let Some(frame) = frame {
@@ -371,6 +385,10 @@ pub(super) fn record_size(record: &Record<'_>) -> usize {
     record.key.len() + value + 8 + record.beats.len() * 12
 }
 
+/// What it costs of the budget of a second to be sent again what was sent a moment ago
+const AGAIN: u32 = 20;
+/// How long a peer may take to hear PRUNE
+const PRUNE_AGAIN: Duration = Duration::from_secs(1);
 /// Octets of the answer to one WANT
 const ANSWER_LIMIT: usize = 256 << 10;
 /// Large lifts of the clock that one link may cause, and in which time

@@ -113,11 +113,13 @@ impl Node {
             self.refuse(now, link, Refusal::ForgedId);
             return self.hang_up(link, HangUp::ForgedId);
         }
+        let (was_known, explicit, side) = (of.peer.is_some(), of.info.explicit, of.info.side);
+        // First what time it is there: to a clock that was never set every life of others is in the future
+        let _ = self.take_stamp(now, link, digest.clock);
         if !self.clock.is_plausible(now, incarnation) {
             self.refuse(now, link, Refusal::ClockLift);
             return self.hang_up(link, HangUp::ForgedId);
         }
-        let (was_known, explicit, side) = (of.peer.is_some(), of.info.explicit, of.info.side);
         let is_double = self
             .links
             .iter()
@@ -287,7 +289,8 @@ impl Node {
         let (mut wanted, mut lacking, mut deaths) = (Vec::new(), Vec::<(LifeIndex, Ranges)>::new(), Vec::new());
         let mut spoken = std::collections::BTreeSet::new();
         // A little sooner than lives are forgotten, so that none is learnt again meanwhile
-        let context_time = self.config.context_time.as_secs() * 7 / 8;
+        let context_time = self.config.context_time.as_secs() / 8 * 7;
+        let mut has_old = false;
         let clock = self.clock.read(now).0;
         for entry in entries {
             let name = (entry.owner, entry.incarnation);
@@ -302,7 +305,10 @@ impl Node {
             let life = match self.table.find_life(entry.owner, entry.incarnation) {
                 Some(life) => life,
                 // What is dead and old was forgotten here, or will be there
-                None if entry.live_count == 0 && entry.age >= context_time => continue,
+                None if entry.live_count == 0 && entry.age >= context_time => {
+                    has_old = true;
+                    continue;
+                }
                 None if leaf.is_some_and(|leaf| leaf != entry.owner) => continue,
                 None if !self.may_live(now, link, name) => continue,
                 None => match self.table.open_life(entry.owner, entry.incarnation) {
@@ -331,16 +337,19 @@ impl Node {
             }
         }
         for own in self.table.life_entries(&mask, self.clock.read(now)) {
-            if !spoken.contains(&(own.owner, own.incarnation))
-                && (own.live_count > 0 || own.age < context_time)
-                && let Some(life) = self.table.find_life(own.owner, own.incarnation)
-            {
+            if spoken.contains(&(own.owner, own.incarnation)) {
+                continue;
+            }
+            if own.live_count == 0 && own.age >= context_time {
+                has_old = true;
+            } else if let Some(life) = self.table.find_life(own.owner, own.incarnation) {
                 lacking.push((life, own.seen));
             }
         }
-        let is_fruitful = !wanted.is_empty() || !lacking.is_empty() || !deaths.is_empty();
-        self.note_exchange(now, link, is_fruitful);
-        self.ask(now, link, wanted, false);
+        let is_lie = wanted.is_empty() && lacking.is_empty() && deaths.is_empty() && !has_old;
+        let differences = self.hash_of(&lacking, &deaths);
+        let is_asking = self.ask(now, link, wanted, false);
+        self.note_exchange(now, link, is_asking, differences, is_lie);
         if !lacking.is_empty() {
             if self.exceeds(now, &lacking, DIRECT_LIMIT) {
                 self.send_have(link, &lacking, true);
@@ -350,7 +359,7 @@ impl Node {
             }
         }
         for life in deaths.into_iter().take(MOST_DEATHS) {
-            self.send_live(link, life, false);
+            self.send_live(now, link, life, false);
         }
     }
 
@@ -360,23 +369,47 @@ impl Node {
         }
     }
 
-    fn note_exchange(&mut self, now: Instant, link: LinkId, is_fruitful: bool) {
+    /// What the peer lacks, and where only deaths differ, as a number; 0 for nothing
+    fn hash_of(&self, lacking: &[(LifeIndex, Ranges)], deaths: &[LifeIndex]) -> u64 {
+        use std::hash::{BuildHasher, Hash, Hasher};
+        if lacking.is_empty() && deaths.is_empty() {
+            return 0;
+        }
+        let mut hasher = foldhash::fast::FixedState::default().build_hasher();
+        for (life, ranges) in lacking {
+            (self.table.life_name(*life), ranges).hash(&mut hasher);
+        }
+        for life in deaths {
+            self.table.life_entry(*life, Stamp(0)).map(|entry| (entry.owner, entry.live_hash)).hash(&mut hasher);
+        }
+        hasher.finish() | 1
+    }
+
+    /// An exchange after which nothing is asked for, and in which the peer lacks what it lacked before, comes to nothing: perhaps
+    /// a quota refuses it
+    fn note_exchange(&mut self, now: Instant, link: LinkId, is_asking: bool, differences: u64, is_lie: bool) {
         let interval = self.config.digest_interval;
         let Some(of) = self.links.get_mut(&link) else { return };
         of.exchange = Some(now + self.config.want_timeout);
-        if is_fruitful {
+        let differed = std::mem::replace(&mut of.differences, differences);
+        if is_asking || (differences != 0 && differences != differed) {
             of.fruitless = 0;
             self.stats.repairs += 1;
             return;
         }
         of.fruitless = (of.fruitless + 1).min(16);
         of.next_exchange = Some(now + (interval * (1 << of.fruitless.min(6))).min(LONGEST_PAUSE));
-        if of.fruitless >= 3 {
+        if of.fruitless >= 3 && is_lie {
             self.refuse(now, link, Refusal::LyingDigest);
         }
     }
 
-    fn send_live(&mut self, link: LinkId, life: LifeIndex, is_answer: bool) {
+    fn send_live(&mut self, now: Instant, link: LinkId, life: LifeIndex, is_answer: bool) {
+        // It takes a few octets to ask for it
+        let cost = 1 + u32::try_from(self.table.entries_of(life) / LIVE_OF_COST).unwrap_or(u32::MAX);
+        if !self.links.get_mut(&link).is_some_and(|link| link.afford(now, cost)) {
+            return self.refuse(now, link, Refusal::Flood);
+        }
         let (owner, incarnation) = self.table.life_name(life);
         for (seen, live) in self.table.live(life, tidings::MOST_LIVE_RANGES) {
             self.send(link, tidings::live(&Live { is_answer, owner, incarnation, seen, live }));
@@ -401,11 +434,13 @@ impl Node {
         }
         self.process_changes(now);
         if !live.is_answer && !dead_here.is_empty() && !self.is_blocked(link) {
-            self.send_live(link, life, true);
+            self.send_live(now, link, life, true);
         }
     }
 }
 
+/// Writes that LIVE speaks of at the cost of one
+const LIVE_OF_COST: usize = 256;
 /// What HELLO, BUCKETS and OWNERS cost of the budget of a second: they are answered with all that is known
 const COSTLY: u32 = 50;
 /// More lives than this are compared by buckets first

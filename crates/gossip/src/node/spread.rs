@@ -172,6 +172,12 @@ impl Node {
         }
     }
 
+    /// Lives were forgotten, and others may get their numbers
+    pub(super) fn forget_pending(&mut self) {
+        let table = &self.table;
+        self.spread.pending.retain(|life, _| table.seen(*life).is_some());
+    }
+
     /// HAVE came: what is missing is asked for
     pub(super) fn handle_have(&mut self, now: Instant, link: LinkId, is_repair: bool, lives: Vec<LifeRanges>) {
         let mut missing = Vec::with_capacity(lives.len());

@@ -167,7 +167,11 @@ impl Node {
         let old = self.own;
         let incarnation = self.clock.next_life(now, after.max(self.identity.incarnation));
         // Session tuples of the old life die with it, so that they have to be known before
-        let ours = self.table.tuples_of(old).map(|(_, lifetime, key, value)| (key.clone(), value.clone(), lifetime));
+        let ours = self.table.tuples_of(old).map(|(_, lifetime, key, value)| {
+            // It has the time that it had: nobody has renewed it
+            let remaining = self.table.tuple(now, key).and_then(|tuple| tuple.remaining);
+            (key.clone(), value.clone(), remaining.map_or(lifetime, Lifetime::Ttl))
+        });
         let ours = ours.collect::<Vec<_>>();
         let Ok(own) = self.table.open_life(self.identity.id, incarnation) else { return };
         self.reborn = Some(now);

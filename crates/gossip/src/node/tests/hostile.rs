@@ -21,6 +21,19 @@ fn records(life: Identity, list: &[Record<'_>], seen: Ranges) -> Bytes {
     writer.finish(true, false)
 }
 
+/// A Session record, alone
+pub(super) fn session_of(life: Identity, seq: u64, key: &str, value: &str) -> Bytes {
+    let body = Body::Put(Lifetime::Session, value.as_bytes());
+    records(life, &[Record { body, ..record(seq, 5 + seq, key, "") }], Ranges::of(seq, seq))
+}
+
+/// Nothing of it lives up to there
+pub(super) fn dead_of(life: Identity, last: u64) -> Bytes {
+    let seen = Ranges::of(1, last);
+    let live = Ranges::new();
+    tidings::live(&Live { is_answer: false, owner: life.id, incarnation: life.incarnation, seen, live })
+}
+
 const PEER: Identity = Identity { id: NodeId(2), incarnation: Incarnation(900_000) };
 
 #[test]
@@ -355,4 +368,240 @@ fn work_for_one_peer_is_bounded() {
     stage.take(link);
     stage.hear(link, tidings::buckets(&[7; 256]));
     assert_eq!(of_kind(&stage.take(link), 0x04).len(), 1);
+}
+
+#[test]
+fn a_clock_that_was_never_set_joins_all_the_same() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.link(2);
+    let year = 366 * 24 * 3600 * 1000;
+    let begun = OWN.incarnation.0 + 50 * year;
+    let clock = Stamp((begun + 1000) * 1000);
+    stage.hear(
+        link,
+        tidings::hello(&tidings::Hello {
+            id: NodeId(2),
+            incarnation: Incarnation(begun),
+            has_yours: true,
+            name: String::new(),
+            endpoints: Vec::new(),
+            digest: tidings::Digest { clock, ..Default::default() },
+        }),
+    );
+    assert_eq!(stage.hang_ups(), []);
+    assert_eq!(stage.node.stats().clock_lifts, 1);
+    let life = Identity { id: NodeId(2), incarnation: Incarnation(begun) };
+    stage.hear(link, records(life, &[record(1, clock.0 + 5, "key", "v")], Ranges::of(1, 1)));
+    assert_eq!(stage.node.len(), 1);
+    assert!(stage.put("key", "later").stamp > clock);
+}
+
+#[test]
+fn nobody_withholds_what_it_has_announced() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let (liar, other) = (stage.peer(2), stage.peer(3));
+    let owner = Identity { id: NodeId(50), incarnation: PEER.incarnation };
+    let lives = [LifeRanges { owner: owner.id, incarnation: owner.incarnation, ranges: Ranges::of(1, 1) }];
+    stage.hear(liar, tidings::have(false, &lives));
+    assert_eq!(of_kind(&stage.take(liar), 0x06).len(), 1);
+    stage.hear(other, tidings::have(false, &lives));
+    assert!(of_kind(&stage.take(other), 0x06).is_empty(), "it was asked for elsewhere");
+    // It gives other things all the time, and never what it was asked for
+    let mut asked = None;
+    for turn in 0..1300_u64 {
+        let (seq, key) = (turn + 1, "key");
+        let mut writer = RecordsWriter::new(100);
+        writer.begin(PEER.id, PEER.incarnation, seq, Stamp(seq));
+        writer.record(&record(seq, seq, key, "v"));
+        writer.end(&Ranges::of(seq, seq));
+        stage.hear(liar, writer.finish(false, false));
+        stage.wait(millis(100));
+        // As digests make it do
+        stage.hear(other, tidings::have(true, &lives));
+        if !of_kind(&stage.take(other), 0x06).is_empty() {
+            asked = Some(turn / 10);
+            break;
+        }
+    }
+    assert!(asked.is_some_and(|seconds| seconds <= 125), "{asked:?}");
+    assert_eq!(stage.refused(Refusal::LyingDigest), 1);
+}
+
+#[test]
+fn nothing_given_is_no_progress() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let (liar, other) = (stage.peer(2), stage.peer(3));
+    let lives = [LifeRanges { owner: NodeId(50), incarnation: PEER.incarnation, ranges: Ranges::of(1, 1) }];
+    stage.hear(liar, tidings::have(false, &lives));
+    stage.hear(other, tidings::have(false, &lives));
+    for _ in 0..20 {
+        stage.hear(liar, RecordsWriter::new(10).finish(false, false));
+        stage.wait(millis(50));
+    }
+    assert_eq!(of_kind(&stage.take(other), 0x06).len(), 1, "it is asked for elsewhere half a second later");
+}
+
+#[test]
+fn what_is_malformed_counts_in_a_row() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    for _ in 0..20 {
+        for _ in 0..7 {
+            stage.hear(link, Bytes::from_static(&[0xaa, 0xa7, 0x7f, 1]));
+        }
+        stage.hear(link, tidings::ping(1));
+    }
+    // Nor does what was refused for other reasons
+    let list = (1..20).map(|seq| record(seq, 1 << 63, "key", "v")).collect::<Vec<_>>();
+    stage.hear(link, records(PEER, &list, Ranges::of(1, 20)));
+    assert_eq!(stage.hang_ups(), []);
+    for _ in 0..8 {
+        stage.hear(link, Bytes::from_static(&[0xaa, 0xa7, 0x7f, 1]));
+    }
+    assert_eq!(stage.hang_ups(), [HangUp::Malformed]);
+}
+
+#[test]
+fn what_is_asked_for_can_be_read_however_scattered_it_is() {
+    let mut config = NodeConfig::default();
+    config.quotas.max_value = 10;
+    let mut stage = Stage::new(config);
+    let link = stage.peer(2);
+    let lives = [LifeRanges { owner: PEER.id, incarnation: PEER.incarnation, ranges: Ranges::of(1, 2000) }];
+    stage.hear(link, tidings::have(false, &lives));
+    stage.take(link);
+    // Every other one is refused
+    let large = "x".repeat(11);
+    let list =
+        (1..=1000).map(|seq| record(seq, seq, "key", if seq % 2 == 0 { "v" } else { &large })).collect::<Vec<_>>();
+    let mut writer = RecordsWriter::new(100);
+    writer.begin(PEER.id, PEER.incarnation, 1, Stamp(1));
+    list.iter().for_each(|record| writer.record(record));
+    writer.end(&Ranges::of(1, 1000));
+    stage.hear(link, writer.finish(false, true));
+    let frames = stage.take(link);
+    let wants = of_kind(&frames, 0x06);
+    assert!(!wants.is_empty());
+    for want in wants {
+        assert!(matches!(tidings::decode(want), Ok(Incoming::Want { .. })), "the peer reads it");
+    }
+}
+
+#[test]
+fn what_a_quota_refuses_is_offered_less_and_less_often() {
+    let mut config = NodeConfig::default();
+    config.quotas.max_tuples_per_owner = 1;
+    let mut stage = Stage::new(config);
+    let link = stage.peer(2);
+    stage.hear(link, records(PEER, &[record(1, 1, "first", "v"), record(2, 2, "more", "v")], Ranges::of(1, 2)));
+    assert_eq!(stage.refused(Refusal::KeyQuota), 1);
+    let (mut asked, mut answered) = (0, 0);
+    for root in 0..300 {
+        stage.take(link);
+        stage.hear(link, tidings::digest(&tidings::Digest { wants_active: true, root, ..Default::default() }));
+        let mut frames = VecDeque::from(stage.take(link));
+        while let Some(frame) = frames.pop_front() {
+            match tidings::decode(&frame) {
+                // The peer has both, and knows nothing else
+                Ok(Incoming::Owners { mask, mut entries }) => {
+                    answered += 1;
+                    for entry in entries.iter_mut().filter(|entry| entry.owner == PEER.id) {
+                        entry.seen = Ranges::of(1, 2);
+                    }
+                    stage.hear(link, tidings::owners(&mask, &entries));
+                }
+                Ok(Incoming::Want { .. }) => {
+                    asked += 1;
+                    let mut writer = RecordsWriter::new(100);
+                    writer.begin(PEER.id, PEER.incarnation, 2, Stamp(2));
+                    writer.record(&record(2, 2, "more", "v"));
+                    writer.end(&Ranges::of(2, 2));
+                    stage.hear(link, writer.finish(false, false));
+                }
+                _ => {}
+            }
+            frames.extend(stage.take(link));
+        }
+        stage.wait(secs(1));
+    }
+    assert!((3..60).contains(&answered), "{answered} exchanges in five minutes");
+    assert!(asked <= 6, "{asked}");
+    assert_eq!(stage.refused(Refusal::LyingDigest), 0, "it doesn't lie");
+}
+
+#[test]
+fn a_leaf_ends_nobody_elses_writes() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = LinkId(2);
+    let info = LinkInfo {
+        side: Side::Server,
+        wire: Wire::Tidings,
+        endpoint: String::new(),
+        key: None,
+        explicit: true,
+        is_leaf: true,
+    };
+    stage.node.handle_link_up(stage.now, link, info);
+    stage.hear(link, hello_of(PEER.id));
+    let other = Identity { id: NodeId(3), incarnation: Incarnation(5) };
+    let beats = smallvec::smallvec![crate::record::Dot { owner: other.id, incarnation: other.incarnation, seq: 1 }];
+    stage.hear(link, records(PEER, &[Record { beats, ..record(1, 1, "key", "v") }], Ranges::of(1, 1)));
+    assert_eq!(stage.node.len(), 1);
+    let link = stage.peer(4);
+    stage.hear(link, records(other, &[record(1, 1, "other", "v")], Ranges::of(1, 1)));
+    assert_eq!(stage.node.len(), 2);
+}
+
+#[test]
+fn one_owner_has_so_many_lives() {
+    let mut config = NodeConfig::default();
+    config.quotas.max_owners = 800;
+    let mut stage = Stage::new(config);
+    let link = stage.peer(2);
+    for number in 0..200 {
+        let life = Identity { id: NodeId(9), incarnation: Incarnation(number + 1) };
+        stage.hear(link, records(life, &[record(1, 5, "key", "v")], Ranges::of(1, 1)));
+    }
+    assert_eq!(stage.refused(Refusal::OwnerQuota), 150);
+    let other = Identity { id: NodeId(10), incarnation: Incarnation(1) };
+    stage.hear(link, records(other, &[record(1, 5, "other", "v")], Ranges::of(1, 1)));
+    assert!(stage.node.get(stage.now, b"other").is_some(), "the others have theirs");
+}
+
+#[test]
+fn who_forges_renews_nothing() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    stage.node.put(stage.now, "key", "value", Lifetime::Ttl(secs(100))).unwrap();
+    for _ in 0..2 {
+        stage.wait(secs(45));
+        let life = stage.node.identity();
+        stage.hear(link, records(life, &[], Ranges::of(1000, 1000)));
+    }
+    stage.wait(secs(11));
+    assert_eq!(stage.node.get(stage.now, b"key"), None);
+}
+
+#[test]
+fn a_few_octets_dont_bring_all_there_is_again_and_again() {
+    let mut stage = Stage::new(NodeConfig::default());
+    let link = stage.peer(2);
+    for number in 0..1000 {
+        stage.node.put(stage.now, format!("key-{number}"), "value", Lifetime::Permanent).unwrap();
+    }
+    stage.wait(secs(20));
+    stage.take(link);
+    let (own, all) = (stage.node.identity(), Ranges::of(1, 1001));
+    let live =
+        Live { is_answer: false, owner: own.id, incarnation: own.incarnation, seen: all.clone(), live: all.clone() };
+    let want = [LifeRanges { owner: own.id, incarnation: own.incarnation, ranges: all }];
+    stage.node.remove(stage.now, b"key-7").unwrap();
+    stage.take(link);
+    for _ in 0..300 {
+        stage.hear(link, tidings::want(false, &want));
+        stage.hear(link, tidings::live(&live));
+    }
+    let sent = stage.take(link).iter().map(Bytes::len).sum::<usize>();
+    assert!(sent < 4 << 20, "{sent} octets in one moment");
+    assert!(stage.refused(Refusal::Flood) > 300);
 }

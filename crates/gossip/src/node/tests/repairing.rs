@@ -182,3 +182,42 @@ fn what_changes_twice_in_a_turn_is_told_once() {
     let [Event::Put { tuple, previous: None }] = &told[..] else { panic!("{told:?}") };
     assert_eq!((&tuple.key[..], &tuple.value[..]), (&b"put twice"[..], &b"b"[..]));
 }
+
+#[test]
+fn nobody_lies_who_forgets_a_bit_sooner() {
+    let node = NodeConfig { context_time: secs(400), tombstone_time: secs(10), ..NodeConfig::default() };
+    let mut network = settled(3, Topology::Full, NodeConfig { presence: crate::config::Presence::Links, ..node });
+    put(&mut network, 0, "doomed", "value");
+    put(&mut network, 1, "stays", "value");
+    agree(&mut network, secs(5));
+    network.remove(PartyId(0), b"doomed").unwrap();
+    network.stop(PartyId(0), Ending::Kill);
+    network.run_for(secs(200));
+    // One that begins later looks for what it may forget at other times
+    network.stop(PartyId(2), Ending::Kill);
+    network.run_for(secs(13));
+    network.start(PartyId(2));
+    network.run_for(secs(400));
+    for (party, node) in network.nodes() {
+        assert_eq!(node.stats().refusals.count(Refusal::LyingDigest), 0, "{party:?}");
+        assert!(node.stats().owners <= 2, "{party:?} has forgotten the first");
+    }
+    assert!(network.agrees());
+}
+
+#[test]
+fn the_deletion_of_a_ttl_is_remembered_as_long() {
+    let node = NodeConfig { tombstone_time: secs(5), ..NodeConfig::default() };
+    let mut network = settled(6, Topology::Ring, node);
+    network.put(PartyId(3), "lease", "value", Lifetime::Ttl(secs(3600))).unwrap();
+    agree(&mut network, secs(5));
+    network.partition(|party| u32::from(party.0 >= 3));
+    network.run_for(secs(20));
+    network.remove(PartyId(0), b"lease").unwrap();
+    network.run_for(secs(60));
+    network.heal();
+    network.run_for(secs(30));
+    for party in 0..6 {
+        assert_eq!(get(&network, party, "lease"), None, "node {party}");
+    }
+}

@@ -288,7 +288,7 @@ pub fn owners(mask: &Mask, entries: &[LifeEntry]) -> Bytes {
     for entry in entries {
         out.put_u64(entry.owner.0);
         put_varint(&mut out, entry.incarnation.0);
-        put_ranges(&mut out, &entry.seen);
+        put_ranges(&mut out, &entry.seen, MOST_RANGES);
         out.put_u64(entry.live_hash);
         put_varint(&mut out, entry.live_count);
         put_varint(&mut out, entry.age);
@@ -315,8 +315,8 @@ pub fn live(live: &Live) -> Bytes {
     out.put_u8(live.is_answer.into());
     out.put_u64(live.owner.0);
     put_varint(&mut out, live.incarnation.0);
-    put_ranges(&mut out, &live.seen);
-    put_ranges(&mut out, &live.live);
+    put_ranges(&mut out, &live.seen, MOST_RANGES);
+    put_ranges(&mut out, &live.live, MOST_LIVE_RANGES);
     out.freeze()
 }
 
@@ -405,10 +405,11 @@ fn put_digest(out: &mut BytesMut, digest: &Digest) {
     out.put_u64(digest.members);
 }
 
-fn put_ranges(out: &mut BytesMut, ranges: &Ranges) {
-    put_varint(out, ranges.range_count() as u64);
+/// The first ranges, up to as many as may be read; what isn't said of the others is found later
+fn put_ranges(out: &mut BytesMut, ranges: &Ranges, most: usize) {
+    put_varint(out, ranges.range_count().min(most) as u64);
     let mut below: Option<u64> = None;
-    for (first, last) in ranges.iter() {
+    for (first, last) in ranges.iter().take(most) {
         put_varint(out, below.map_or(first, |end| first.saturating_sub(end.saturating_add(2))));
         put_varint(out, last - first);
         below = Some(last);
@@ -423,7 +424,7 @@ fn life_ranges(number: u8, flag: bool, lives: &[LifeRanges]) -> Bytes {
     for life in lives {
         out.put_u64(life.owner.0);
         put_varint(&mut out, life.incarnation.0);
-        put_ranges(&mut out, &life.ranges);
+        put_ranges(&mut out, &life.ranges, MOST_RANGES);
     }
     out.freeze()
 }

@@ -257,7 +257,7 @@ impl RecordsWriter {
             self.out.put_u8(END_PLAIN);
         } else {
             self.out.put_u8(END);
-            put_ranges(&mut self.out, seen);
+            put_ranges(&mut self.out, seen, MOST_RANGES);
         }
     }
 
