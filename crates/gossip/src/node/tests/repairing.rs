@@ -191,6 +191,7 @@ fn nobody_lies_who_forgets_a_bit_sooner() {
     put(&mut network, 1, "stays", "value");
     agree(&mut network, secs(5));
     network.remove(PartyId(0), b"doomed").unwrap();
+    agree(&mut network, secs(5));
     network.stop(PartyId(0), Ending::Kill);
     network.run_for(secs(200));
     // One that begins later looks for what it may forget at other times
