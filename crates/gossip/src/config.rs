@@ -81,13 +81,14 @@ pub struct Quotas {
     pub max_tuples: usize,
     /// Octets of keys and values: 256 MiB
     pub max_octets: usize,
-    /// Tuples of one owner, and of those brought in by one ZGP link: 100,000
+    /// Tuples of one owner, and of those brought in by one ZGP link: 100,000. What ZGP peers have brought in is owned by the node that
+    /// heard it: they have three quarters of this, so that its application has the rest
     pub max_tuples_per_owner: usize,
-    /// Octets of keys and values of one owner, and of those brought in by one ZGP link: 64 MiB
+    /// Octets of keys and values of one owner, and of those brought in by one ZGP link: 64 MiB, three quarters for ZGP peers
     pub max_octets_per_owner: usize,
     /// Octets of one value: 4 MiB
     pub max_value: usize,
-    /// Lives of owners that are remembered: 100,000
+    /// Lives of owners that are remembered: 100,000, and a sixteenth of that of one owner
     pub max_owners: usize,
 }
 
