@@ -5,7 +5,7 @@
 //! - `on_heard(now, link)` for each message of such a link;
 //! - `on_ping`, `on_ack`, `on_status`, `on_probe`, `on_vouch`: those messages;
 //! - `on_member(now, id, incarnation, name, endpoints)`: its `$tidings/node/` record is live in the table, or it said HELLO; and
-//!   `on_neighbours(now, id, incarnation, neighbours)`: so is its `$tidings/links/` record;
+//!   `on_neighbours(now, id, incarnation, neighbours)`: so is its `$tidings/links/` record; `on_member_dead(now, id)`: its record is dead;
 //! - `handle_timeout(now)` when `next()` says.
 //!
 //! `root()` goes into each DIGEST; a peer whose root differs is sent `snapshot()` as STATUS.
