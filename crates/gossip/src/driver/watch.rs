@@ -165,13 +165,7 @@ impl Queue {
         Self::at(prefix, bound, None, told, false)
     }
 
-    fn at(
-        prefix: Bytes,
-        bound: Bound,
-        told_to: Option<Option<Bytes>>,
-        told: Arc<Notify>,
-        is_exact: bool,
-    ) -> Arc<Self> {
+    fn at(prefix: Bytes, bound: Bound, told_to: Option<Option<Bytes>>, told: Arc<Notify>, is_exact: bool) -> Arc<Self> {
         let (entries, octets, changes, known, missed, ended) = Default::default();
         let inner = Inner { entries, octets, changes, known, told_to, missed, ended };
         Arc::new(Self { prefix, is_exact, bound, inner: Mutex::new(inner), told })

@@ -146,7 +146,9 @@ async fn the_permit_says_who_may_what() {
             let role = origin.property("X-Role").map(|role| &role[..]);
             match (role, access) {
                 (Some(b"admin"), _) => true,
-                (Some(b"reader"), Access::Read | Access::List) => key.starts_with(b"public/") || access == Access::Read && key == b"sec",
+                (Some(b"reader"), Access::Read | Access::List) => {
+                    key.starts_with(b"public/") || access == Access::Read && key == b"sec"
+                }
                 (Some(b"sensor"), Access::Write) => key.starts_with(b"sensor/"),
                 (Some(b"sensor"), Access::List) => key.is_empty(),
                 _ => false,

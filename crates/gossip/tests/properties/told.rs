@@ -384,6 +384,11 @@ impl<'a> Account<'a> {
                 // Nobody who runs is known to know any: all may be lost
                 allowed.insert(None);
             }
+            // A later write may have put an end to it at a node that told of that, and be lost with all that had it
+            let is_beaten = |write: &Write| floor.is_some_and(|(stamp, ..)| write.stamp.1 > stamp);
+            if of_key().any(|(number, write)| is_beaten(write) && !lives(number)) {
+                allowed.insert(None);
+            }
             let left = held.get([b'k', key].as_slice()).cloned();
             assert!(allowed.contains(&left), "key {key} is left with {left:?}; allowed is {allowed:?}");
             self.totals.overwritten += (of_key().filter(|(_, write)| write.what.value().is_some()).count() as u64)
