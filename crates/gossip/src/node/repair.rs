@@ -47,7 +47,7 @@ impl Node {
         }
         match incoming {
             Incoming::Hello(hello) => self.handle_hello(now, link, hello),
-            Incoming::Digest(digest) => self.handle_digest(now, link, digest, frame.len()),
+            Incoming::Digest(digest) => self.handle_digest(now, link, digest),
             Incoming::Buckets(sums) => self.handle_buckets(now, link, &sums),
             Incoming::Owners { mask, entries } => self.handle_owners(now, link, mask, entries),
             Incoming::Have { is_repair, lives } => self.handle_have(now, link, is_repair, lives),
@@ -144,7 +144,7 @@ impl Node {
             self.send_hello(now, link);
         }
         self.members.on_member(now, id, incarnation, &name, &endpoints);
-        self.handle_digest(now, link, digest, 0);
+        self.handle_digest(now, link, digest);
     }
 
     fn own_digest(&self, now: Instant, link: LinkId) -> Digest {
@@ -196,8 +196,7 @@ impl Node {
         }
     }
 
-    fn handle_digest(&mut self, now: Instant, link: LinkId, digest: Digest, octets: usize) {
-        let _ = octets;
+    fn handle_digest(&mut self, now: Instant, link: LinkId, digest: Digest) {
         if self.take_stamp(now, link, digest.clock).is_err() {
             self.refuse(now, link, Refusal::ClockLift);
         }
