@@ -41,7 +41,7 @@ fuzz_target!(|input: Input| {
         Incoming::Digest(digest) => tidings::digest(digest),
         Incoming::Buckets(sums) => tidings::buckets(sums),
         Incoming::Owners { mask, entries } => tidings::owners(mask, entries),
-        Incoming::Have { is_repair, lives } => tidings::have(*is_repair, lives),
+        Incoming::Have { is_late, lives } => tidings::have(*is_late, lives),
         Incoming::Want { graft, lives } => tidings::want(*graft, lives),
         Incoming::Records { is_pushed, has_more, records } => {
             let mut reader = records.clone();

@@ -88,6 +88,11 @@ async fn play(load: Load) -> Result<()> {
         "least": least, "wanted": wanted, "octets": octets - before, "cpu_seconds": cpu_seconds,
         "records": nodes.iter().map(|node| node.stats().records_out).sum::<u64>(),
         "frames": nodes.iter().map(|node| node.stats().frames_out).sum::<u64>(),
+        "wants": nodes.iter().map(|node| node.stats().wants).sum::<u64>(),
+        "want_timeouts": nodes.iter().map(|node| node.stats().want_timeouts).sum::<u64>(),
+        "grafts": nodes.iter().map(|node| node.stats().grafts).sum::<u64>(),
+        "prunes": nodes.iter().map(|node| node.stats().prunes).sum::<u64>(),
+        "floods": nodes.iter().map(|node| node.stats().refusals.count(tidings_gossip::Refusal::Flood)).sum::<u64>(),
         "frame_octets": nodes.iter().map(|node| node.stats().octets_out).sum::<u64>(),
     });
     if converged {

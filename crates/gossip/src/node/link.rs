@@ -40,7 +40,11 @@ pub(super) struct Link {
     pub(super) peer_wants: bool,
     /// How many octets of a turn's records are pushed rather than announced
     pub(super) allowance: usize,
-    pub(super) has_pushed: bool,
+    /// Records that were announced since it was last doubled, and those of them that were asked for; both fade
+    offered: u64,
+    wanted: u64,
+    /// Since when pushes haven't been answered by PRUNE
+    pub(super) pushed_since: Option<Instant>,
     /// When the peer was last told to push no more
     pub(super) pruned_at: Option<Instant>,
     /// What the peer has, of what is new
@@ -50,6 +54,8 @@ pub(super) struct Link {
     pub(super) digest_interval: Duration,
     /// When the last one was sent, or came and was equal
     pub(super) digest_sent: Option<Instant>,
+    /// The root that the last HELLO had
+    pub(super) greeted_with: Option<u64>,
     /// Until when an exchange is under way
     pub(super) exchange: Option<Instant>,
     /// Since when the peer's digests differ
@@ -72,6 +78,10 @@ pub(super) struct Link {
     pub(super) lifts: Option<(Instant, u32)>,
     /// When the members' STATUS was sent last because digests differed
     pub(super) status_at: Option<Instant>,
+    /// The last PING, and when it was sent
+    pinged: Option<(u64, Instant)>,
+    /// How long messages take there and back, smoothed; quick to fall and slow to rise
+    pub(super) round_trip: Option<Duration>,
 }
 
 /// Who is at the other end
@@ -121,17 +131,20 @@ impl Link {
             counts: Counts::default(),
             role: Role::Unproven,
             is_pruned: false,
-            news: 0,
+            news: CREDIT_UNPROVEN,
             dups: 0,
             wants_active: false,
             peer_wants: false,
             allowance: ALLOWANCE_UNPROVEN,
-            has_pushed: false,
+            offered: 0,
+            wanted: 0,
+            pushed_since: None,
             pruned_at: None,
             known: Known::default(),
             digest_at: now + interval,
             digest_interval: interval,
             digest_sent: None,
+            greeted_with: None,
             exchange: None,
             differs_since: None,
             fruitless: 0,
@@ -144,6 +157,8 @@ impl Link {
             spent: None,
             lifts: None,
             status_at: None,
+            pinged: None,
+            round_trip: None,
         }
     }
 
@@ -164,7 +179,7 @@ impl Link {
     pub(super) fn set_role(&mut self, role: Role) {
         if self.role != role {
             self.role = role;
-            self.has_pushed = false;
+            (self.pushed_since, self.offered, self.wanted) = (None, 0, 0);
             self.allowance = if role == Role::Tree { ALLOWANCE_TREE } else { ALLOWANCE_UNPROVEN };
         }
     }
@@ -174,7 +189,7 @@ impl Link {
         let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         self.news = self.news.saturating_add(count(new));
         self.dups = self.dups.saturating_add(count(old));
-        let is_vain = self.dups.saturating_mul(3) > self.news;
+        let is_vain = self.dups.saturating_mul(5) > self.news.saturating_mul(3);
         while self.news.saturating_add(self.dups) > REMEMBERED_PUSHES {
             (self.news, self.dups) = (self.news / 2, self.dups / 2);
         }
@@ -184,6 +199,33 @@ impl Link {
     /// It is one of the tree again, and gets some time to be worth it
     pub(super) fn expect_pushes(&mut self) {
         (self.is_pruned, self.news, self.dups) = (false, CREDIT, 0);
+    }
+
+    /// So many records were announced that were too much to be pushed
+    pub(super) fn note_offered(&mut self, count: u64) {
+        if self.offered > OFFERED {
+            (self.offered, self.wanted) = (self.offered / 2, self.wanted / 2);
+        }
+        self.offered += count;
+    }
+
+    /// So many of them were asked for. Where nearly all are, announcing them is a detour
+    pub(super) fn note_wanted(&mut self, count: u64) {
+        self.wanted += count;
+        if self.offered >= FEW_OFFERED && self.wanted * 4 >= self.offered * 3 {
+            self.allowance = (self.allowance * 2).min(ALLOWANCE_MOST);
+            (self.offered, self.wanted) = (0, 0);
+        }
+    }
+
+    pub(super) fn note_ping(&mut self, now: Instant, nonce: u64) {
+        self.pinged = Some((nonce, now));
+    }
+
+    pub(super) fn note_ack(&mut self, now: Instant, nonce: u64) {
+        let Some((_, sent)) = self.pinged.take_if(|(pinged, _)| *pinged == nonce) else { return };
+        let sample = now.saturating_duration_since(sent);
+        self.round_trip = Some(self.round_trip.map_or(sample, |smoothed| sample.min((smoothed * 7 + sample) / 8)));
     }
 
     /// Whether the peer may have so much work done in this second
@@ -255,7 +297,7 @@ impl Known {
 }
 
 /// Pushed on an unproven link: what costs no more than announcing it and being asked for it
-pub(super) const ALLOWANCE_UNPROVEN: usize = 256;
+pub(super) const ALLOWANCE_UNPROVEN: usize = 512;
 /// Pushed at first on a link of the tree; twice as much with each push that wasn't in vain
 pub(super) const ALLOWANCE_TREE: usize = 1024;
 /// Pushed at most
@@ -264,6 +306,11 @@ pub(super) const ALLOWANCE_MOST: usize = 64 << 10;
 const REMEMBERED_PUSHES: u32 = 256;
 /// So many records in vain are forgiven a link that was asked to push again
 const CREDIT: u32 = 24;
+/// So many records have to have been announced until it is weighed how many were asked for, and over so many
+const FEW_OFFERED: u64 = 8;
+const OFFERED: u64 = 256;
+/// And a new one
+const CREDIT_UNPROVEN: u32 = 6;
 /// Work of one second, in units of a small answer
 const BUDGET: u32 = 2000;
 /// How long a generation of what peers know is the younger

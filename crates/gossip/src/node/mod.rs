@@ -645,7 +645,7 @@ impl Node {
 
     fn on_members(&mut self, now: Instant, output: presence::Output) {
         match output {
-            presence::Output::Ping(link, nonce) => self.send(link, tidings::ping(nonce)),
+            presence::Output::Ping(link, nonce) => self.send_ping(now, link, nonce),
             presence::Output::Ack(link, nonce) => self.send(link, tidings::ack(nonce)),
             presence::Output::Probe(link, about) => self.send(link, tidings::probe(false, about)),
             presence::Output::Vouch(link, about) => self.send(link, tidings::probe(true, about)),
@@ -671,6 +671,13 @@ impl Node {
             presence::Output::Reborn(after) => self.begin_again(now, after),
             presence::Output::Changed(change) => self.tell(Event::Member(change)),
         }
+    }
+
+    fn send_ping(&mut self, now: Instant, link: LinkId, nonce: u64) {
+        if let Some(of) = self.links.get_mut(&link) {
+            of.note_ping(now, nonce);
+        }
+        self.send(link, tidings::ping(nonce));
     }
 
     fn send_status(&mut self, link: LinkId, updates: &[tidings::StatusUpdate]) {

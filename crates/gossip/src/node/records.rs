@@ -266,7 +266,7 @@ impl Node {
     fn on_pushed(&mut self, now: Instant, link: LinkId, new: u64, old: u64) {
         let others = self.links.iter().filter(|(id, of)| **id != link && of.is_active() && !of.is_pruned);
         let is_last = others.count() == 0;
-        let pause = self.config.announce_interval;
+        let pause = self.announce_pause();
         let is_paused = self.spread.pruned_at.is_some_and(|at| now.saturating_duration_since(at) < pause);
         let Some(of) = self.links.get_mut(&link).filter(|link| link.is_active()) else { return };
         let is_vain = of.weigh(new, old);
@@ -309,6 +309,9 @@ impl Node {
         }
         let (frame, sent) = self.encode_records(now, &wanted, ANSWER_LIMIT, false);
         if let Some(frame) = frame {
+            if let Some(of) = self.links.get_mut(&link) {
+                of.note_wanted(sent.iter().map(|(_, ranges)| ranges.count()).sum());
+            }
             self.note_sent(now, link, &sent);
             self.send(link, frame);
         }

@@ -47,10 +47,10 @@ impl Node {
         }
         match incoming {
             Incoming::Hello(hello) => self.handle_hello(now, link, hello),
-            Incoming::Digest(digest) => self.handle_digest(now, link, digest),
+            Incoming::Digest(digest) => self.handle_digest(now, link, digest, false),
             Incoming::Buckets(sums) => self.handle_buckets(now, link, &sums),
             Incoming::Owners { mask, entries } => self.handle_owners(now, link, mask, entries),
-            Incoming::Have { is_repair, lives } => self.handle_have(now, link, is_repair, lives),
+            Incoming::Have { is_late, lives } => self.handle_have(now, link, is_late, lives),
             Incoming::Want { graft, lives } => self.handle_want(now, link, graft, lives),
             Incoming::Records { is_pushed, has_more, records } => {
                 self.handle_records(now, link, is_pushed, has_more, records);
@@ -58,7 +58,12 @@ impl Node {
             Incoming::Live(live) => self.handle_live(now, link, live),
             Incoming::Prune => self.handle_prune(link),
             Incoming::Ping(nonce) => self.members.on_ping(now, link, nonce),
-            Incoming::Ack(nonce) => self.members.on_ack(now, link, nonce),
+            Incoming::Ack(nonce) => {
+                if let Some(of) = self.links.get_mut(&link) {
+                    of.note_ack(now, nonce);
+                }
+                self.members.on_ack(now, link, nonce);
+            }
             Incoming::Status(mut updates) => {
                 let of = self.links.get(&link).filter(|of| of.info.is_leaf);
                 if let Some(leaf) = of.and_then(|of| of.peer.as_ref()).map(|peer| peer.id) {
@@ -97,6 +102,9 @@ impl Node {
             endpoints: self.reserved.endpoints.clone(),
             digest: self.own_digest(now, link),
         };
+        if let Some(of) = self.links.get_mut(&link) {
+            of.greeted_with = Some(hello.digest.root);
+        }
         self.send(link, tidings::hello(&hello));
     }
 
@@ -114,6 +122,7 @@ impl Node {
             return self.hang_up(link, HangUp::ForgedId);
         }
         let (was_known, explicit, side) = (of.peer.is_some(), of.info.explicit, of.info.side);
+        let greeted_with = of.greeted_with;
         // First what time it is there: to a clock that was never set every life of others is in the future
         let _ = self.take_stamp(now, link, digest.clock);
         if !self.clock.is_plausible(now, incarnation) {
@@ -137,6 +146,8 @@ impl Node {
         if !was_known {
             self.tell_link(link, Ok(()));
             self.reserved.note_links(now);
+            let nonce = self.random.next();
+            self.send_ping(now, link, nonce);
             self.members.on_link_up(now, link, id, incarnation);
             self.view.on_link_up(now, link, id, &endpoints, explicit);
         } else if !has_yours {
@@ -144,7 +155,9 @@ impl Node {
             self.send_hello(now, link);
         }
         self.members.on_member(now, id, incarnation, &name, &endpoints);
-        self.handle_digest(now, link, digest);
+        // Over a new link nothing is on its way yet. One of both ends begins, or the one that has said what is not so any more
+        let is_urgent = !was_known && (id < self.identity.id || greeted_with != Some(self.table.root()));
+        self.handle_digest(now, link, digest, is_urgent);
     }
 
     fn own_digest(&self, now: Instant, link: LinkId) -> Digest {
@@ -196,7 +209,7 @@ impl Node {
         }
     }
 
-    fn handle_digest(&mut self, now: Instant, link: LinkId, digest: Digest) {
+    fn handle_digest(&mut self, now: Instant, link: LinkId, digest: Digest, is_urgent: bool) {
         if self.take_stamp(now, link, digest.clock).is_err() {
             self.refuse(now, link, Refusal::ClockLift);
         }
@@ -233,7 +246,7 @@ impl Node {
             return;
         }
         let since = *of.differs_since.get_or_insert(now);
-        if is_busy && now.saturating_duration_since(since) < LONGEST_WAIT {
+        if is_busy && !is_urgent && now.saturating_duration_since(since) < LONGEST_WAIT {
             // It may well be on its way: look again soon
             of.digest_at = of.digest_at.min(now + ON_ITS_WAY);
             return;
@@ -351,7 +364,7 @@ impl Node {
         self.note_exchange(now, link, is_asking, differences, is_lie);
         if !lacking.is_empty() {
             if self.exceeds(now, &lacking, DIRECT_LIMIT) {
-                self.send_have(link, &lacking, true);
+                self.send_have(link, &lacking, false);
             } else if let (Some(frame), sent) = self.encode_records(now, &lacking, DIRECT_LIMIT * 2, false) {
                 self.note_sent(now, link, &sent);
                 self.send(link, frame);

@@ -29,7 +29,9 @@ pub(super) struct Spread {
     fresh: Vec<Fresh>,
     /// What became known since lazy links were told
     pending: BTreeMap<LifeIndex, Ranges>,
+    /// When that is, and when at the latest if there is always more
     announce_at: Option<Instant>,
+    announce_by: Option<Instant>,
     /// When changes were sent last, and when those that wait are
     sent_at: Option<Instant>,
     send_at: Option<Instant>,
@@ -109,6 +111,9 @@ impl Node {
             }
             if self.exceeds(now, &lives, allowance) {
                 self.send_have(id, &lives, false);
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.note_offered(lives.iter().map(|(_, ranges)| ranges.count()).sum());
+                }
                 continue;
             }
             let frames = match last.take() {
@@ -120,7 +125,7 @@ impl Node {
             }
             self.note_sent(now, id, &lives);
             if let Some(link) = self.links.get_mut(&id) {
-                link.has_pushed = true;
+                link.pushed_since.get_or_insert(now);
             }
             last = Some((lives, frames));
         }
@@ -129,12 +134,22 @@ impl Node {
                 self.spread.pending.entry(life).or_default().extend(&ranges);
             }
         }
-        if self.spread.announce_at.is_none() && !self.links.is_empty() {
+        if !self.links.is_empty() {
             // Of two ends of a link the later one needn't say what the other has said
-            let interval = self.config.announce_interval;
-            let jitter = self.random.below(1 << 16) as f64 / f64::from(1 << 16);
-            self.spread.announce_at = Some(now + interval.mul_f64(0.5 + jitter));
+            let jitter = 0.5 + self.random.below(1 << 16) as f64 / f64::from(1 << 16);
+            let longest = self.config.announce_interval;
+            let by = *self.spread.announce_by.get_or_insert(now + longest.mul_f64(jitter));
+            let at = now + self.announce_pause().mul_f64(jitter);
+            self.spread.announce_at = Some(at.min(by));
         }
+    }
+
+    /// How long nothing new has to come until lazy links are told: what is on its way along the tree should have arrived
+    pub(super) fn announce_pause(&self) -> Duration {
+        let longest = self.config.announce_interval;
+        let links = self.links.values().filter(|link| link.is_active());
+        let slowest = links.map(|link| link.round_trip.unwrap_or(longest)).max().unwrap_or(longest);
+        (slowest * ROUND_TRIPS).clamp(SHORTEST_PAUSE.min(longest), longest)
     }
 
     /// Tells lazy links what they may not know yet
@@ -142,18 +157,21 @@ impl Node {
         if self.spread.announce_at.is_none_or(|at| at > now) {
             return;
         }
-        self.spread.announce_at = None;
+        (self.spread.announce_at, self.spread.announce_by) = (None, None);
         let pending = std::mem::take(&mut self.spread.pending);
+        let trial = self.config.announce_interval;
         let links = self.links.iter().filter(|(_, link)| link.is_active()).map(|(id, link)| (*id, link.role));
         for (id, role) in links.collect::<Vec<_>>() {
             if let Some(link) = self.links.get_mut(&id) {
                 link.known.forget_old(now);
-                let has_pushed = std::mem::take(&mut link.has_pushed);
-                if has_pushed && role == Role::Unproven {
+                if link.pushed_since.is_some_and(|since| now.saturating_duration_since(since) >= trial) {
                     // No PRUNE came
-                    link.set_role(Role::Tree);
-                } else if has_pushed && role == Role::Tree {
-                    link.allowance = (link.allowance * 2).min(super::link::ALLOWANCE_MOST);
+                    link.pushed_since = None;
+                    if role == Role::Unproven {
+                        link.set_role(Role::Tree);
+                    } else if role == Role::Tree {
+                        link.allowance = (link.allowance * 2).min(super::link::ALLOWANCE_MOST);
+                    }
                 }
             }
             if role != Role::Lazy {
@@ -166,7 +184,7 @@ impl Node {
                         link.is_stale = true;
                     }
                 } else {
-                    self.send_have(id, &lives, false);
+                    self.send_have(id, &lives, true);
                 }
             }
         }
@@ -179,7 +197,7 @@ impl Node {
     }
 
     /// HAVE came: what is missing is asked for
-    pub(super) fn handle_have(&mut self, now: Instant, link: LinkId, is_repair: bool, lives: Vec<LifeRanges>) {
+    pub(super) fn handle_have(&mut self, now: Instant, link: LinkId, is_late: bool, lives: Vec<LifeRanges>) {
         let mut missing = Vec::with_capacity(lives.len());
         for life in lives {
             let name = (life.owner, life.incarnation);
@@ -197,7 +215,8 @@ impl Node {
             }
             missing.push(life);
         }
-        self.ask(now, link, missing, !is_repair);
+        // What was pushed nowhere near is a gap in the tree; what is only too much to be pushed isn't
+        self.ask(now, link, missing, is_late);
     }
 
     /// PRUNE came: the peer gets changes elsewhere
@@ -296,20 +315,24 @@ impl Node {
         frames
     }
 
-    pub(super) fn send_have(&mut self, link: LinkId, lives: &[Known], is_repair: bool) {
+    pub(super) fn send_have(&mut self, link: LinkId, lives: &[Known], is_late: bool) {
         let names = lives.iter().map(|(life, ranges)| {
             let (owner, incarnation) = self.table.life_name(*life);
             LifeRanges { owner, incarnation, ranges: ranges.clone() }
         });
         let names = names.collect::<Vec<_>>();
         for lives in names.chunks(tidings::MOST_LIVES) {
-            self.send(link, tidings::have(is_repair, lives));
+            self.send(link, tidings::have(is_late, lives));
         }
     }
 }
 
 /// Changes are sent on at most so often: where many come one after the other, a frame with many costs less than many frames
 const PACE: Duration = Duration::from_millis(2);
+/// What is on its way along the tree has arrived after about so many round trips of the slowest link
+const ROUND_TRIPS: u32 = 16;
+/// Longer than processors of busy machines need for what came together
+const SHORTEST_PAUSE: Duration = Duration::from_millis(8);
 /// Octets of one pushed RECORDS, unless one record has more
 const PUSH_LIMIT: usize = 64 << 10;
 /// How long what was changed last counts as on its way

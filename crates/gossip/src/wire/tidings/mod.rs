@@ -9,7 +9,7 @@
 //! | 02 | DIGEST | flags(1: 1 wants the link active) root(8) lives clock members-root(8) |
 //! | 03 | BUCKETS | 256 sums(8) |
 //! | 04 | OWNERS | mask(32), count, entries: owner(8) incarnation ranges hash(8) count age |
-//! | 05 | HAVE | flags(1: 1 found by repair), count, lives: owner(8) incarnation ranges |
+//! | 05 | HAVE | flags(1: 1 told late, over a link that gets no pushes), count, lives: owner(8) incarnation ranges |
 //! | 06 | WANT | flags(1: 1 graft), count, lives |
 //! | 07 | RECORDS | flags(1: 1 pushed, 2 there is more), groups until the end (see [`records`]) |
 //! | 08 | LIVE | flags(1: 1 answer) owner(8) incarnation, ranges that were seen, ranges of these that live |
@@ -141,7 +141,7 @@ pub enum Incoming<'a> {
     Digest(Digest),
     Buckets(Box<[u64; 256]>),
     Owners { mask: Mask, entries: Vec<LifeEntry> },
-    Have { is_repair: bool, lives: Vec<LifeRanges> },
+    Have { is_late: bool, lives: Vec<LifeRanges> },
     Want { graft: bool, lives: Vec<LifeRanges> },
     Records { is_pushed: bool, has_more: bool, records: RecordsReader<'a> },
     Live(Live),
@@ -207,8 +207,8 @@ pub fn decode(frame: &[u8]) -> Result<Incoming<'_>, Malformed> {
             Incoming::Owners { mask: Mask(mask), entries: read_list(&mut reader, 20, MOST_LIVES, read_entry)? }
         }
         HAVE => {
-            let is_repair = reader.octet()? & 1 != 0;
-            Incoming::Have { is_repair, lives: read_list(&mut reader, 10, MOST_LIVES, read_life_ranges)? }
+            let is_late = reader.octet()? & 1 != 0;
+            Incoming::Have { is_late, lives: read_list(&mut reader, 10, MOST_LIVES, read_life_ranges)? }
         }
         WANT => {
             let graft = reader.octet()? & 1 != 0;
@@ -298,8 +298,8 @@ pub fn owners(mask: &Mask, entries: &[LifeEntry]) -> Bytes {
 
 /// HAVE's octets
 #[must_use]
-pub fn have(is_repair: bool, lives: &[LifeRanges]) -> Bytes {
-    life_ranges(HAVE, is_repair, lives)
+pub fn have(is_late: bool, lives: &[LifeRanges]) -> Bytes {
+    life_ranges(HAVE, is_late, lives)
 }
 
 /// WANT's octets

@@ -80,8 +80,8 @@ proptest! {
     #[test]
     fn lists_come_back(flag: bool, said in lives(), entries in proptest::collection::vec(entry(), 0..10)) {
         let frame = have(flag, &said);
-        let Ok(Incoming::Have { is_repair, lives }) = decode(&frame) else { panic!("{frame:?}") };
-        prop_assert_eq!((is_repair, &lives), (flag, &said));
+        let Ok(Incoming::Have { is_late, lives }) = decode(&frame) else { panic!("{frame:?}") };
+        prop_assert_eq!((is_late, &lives), (flag, &said));
         let frame = want(flag, &said);
         let Ok(Incoming::Want { graft, lives }) = decode(&frame) else { panic!("{frame:?}") };
         prop_assert_eq!((graft, &lives), (flag, &said));
