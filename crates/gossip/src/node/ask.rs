@@ -202,6 +202,9 @@ impl Node {
         for id in silent {
             self.stats.want_timeouts += 1;
             let Some(link) = self.links.get_mut(&id) else { continue };
+            if std::mem::replace(&mut link.frames_then, link.counts.frames_in) == link.counts.frames_in {
+                continue;
+            }
             link.unanswered += 1;
             if link.unanswered >= MOST_UNANSWERED {
                 link.unanswered = 0;

@@ -213,11 +213,13 @@ impl Members {
 
     /// How many of the updates were lies
     pub(super) fn on_status(&mut self, now: Instant, link: LinkId, updates: Vec<StatusUpdate>) -> usize {
-        let mut news = Vec::new();
+        let (mut news, mut corrections) = (Vec::new(), Vec::new());
         let mut lies = 0;
         for update in updates {
             if !self.is_plausible(&update) {
                 lies += 1;
+            } else if let Some(correction) = self.correction(&update) {
+                corrections.push(correction);
             } else if update.id == self.identity.id {
                 self.refute(update);
             } else if self.believe(now, update) {
@@ -228,7 +230,24 @@ impl Members {
         if !news.is_empty() && self.presence == Presence::All {
             self.outputs.push_back(Output::Flood(news, Some(link)));
         }
+        // What has overcome it was lost on its way there
+        if !corrections.is_empty() {
+            self.outputs.push_back(Output::Status(link, corrections));
+        }
         lies
+    }
+
+    /// What is known here of the same life, if that is greater than what was said
+    fn correction(&self, update: &StatusUpdate) -> Option<StatusUpdate> {
+        let known = if update.id == self.identity.id {
+            self.own()
+        } else {
+            let belief = self.members.get(&update.id).filter(|_| self.presence == Presence::All)?;
+            belief.update(update.id, belief.status)
+        };
+        let order = |update: &StatusUpdate| (update.refutation, rank(update.status));
+        let is_greater = known.incarnation == update.incarnation && order(&known) > order(update);
+        (is_greater && is_said(&known)).then_some(known)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

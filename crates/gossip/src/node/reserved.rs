@@ -82,7 +82,8 @@ impl Node {
     fn put_reserved(&mut self, now: Instant, kind: &str, value: Value) {
         let key = Bytes::from(format!("{kind}{}", self.identity.id));
         let value = Bytes::from(value.to_string());
-        if self.table.value(&key) != Some(&value) {
+        let is_ours = self.table.holder(&key).is_some_and(|(life, _)| life == self.own);
+        if !is_ours || self.table.value(&key) != Some(&value) {
             // A node that holds all it may still is one
             let _ = self.append(now, key, Some((Lifetime::Session, value)));
             self.process_changes(now);
@@ -91,11 +92,19 @@ impl Node {
 
     /// A reserved key has changed
     pub(super) fn on_reserved(&mut self, now: Instant, key: &[u8]) {
+        // What a former life wrote, by a clock that was ahead, may be later
+        let is_lost = || self.table.holder(key).is_none_or(|(life, _)| life != self.own);
         if let Some(id) = key.strip_prefix(LINKS.as_bytes()).and_then(parse_id) {
+            if id == self.identity.id && is_lost() {
+                self.reserved.note_links(now);
+            }
             return self.on_neighbours(now, key, id);
         }
         let Some(id) = key.strip_prefix(NODE.as_bytes()).and_then(parse_id) else { return };
         if id == self.identity.id {
+            if is_lost() {
+                self.reserved.note_description();
+            }
             return;
         }
         let Some(tuple) = self.table.tuple(now, key) else {

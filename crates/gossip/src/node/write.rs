@@ -90,10 +90,22 @@ impl Node {
             Origin::Relay => self.stamp_after(&key, Stamp(self.clock.wall(now).saturating_sub(RELAY_MICROS))),
             Origin::Replay => self.stamp_after(&key, Stamp(1)),
         };
-        let written = self.append_at(now, key, Some((lifetime, value)), stamp)?;
+        let written = self.append_early(now, key, Some((lifetime, value)), stamp)?;
+        self.process_changes(now);
+        Ok(written)
+    }
+
+    /// The next write of this life, ordered as if it had been made at another time
+    fn append_early(
+        &mut self,
+        now: Instant,
+        key: Bytes,
+        put: Option<(Lifetime, Bytes)>,
+        stamp: Stamp,
+    ) -> Result<Written, PutError> {
+        let written = self.append_at(now, key, put, stamp)?;
         // However early it is ordered, this life has written now
         self.table.note_stamp(self.own, Stamp(self.clock.wall(now)));
-        self.process_changes(now);
         Ok(written)
     }
 
@@ -142,8 +154,9 @@ impl Node {
 
     /// Writes of this life are dead elsewhere: Session tuples among them are made again
     ///
-    /// Others end them when they take this node for gone for good, and it isn't. Of a permanent tuple nobody else says so who
-    /// doesn't know of a deletion.
+    /// Others end them when they take this node for gone for good, and it isn't. They keep their stamps: if it wasn't that but a
+    /// later write that has ended one, of which nothing has been heard here yet, that one wins. Of a permanent tuple nobody else says
+    /// so who doesn't know of a deletion.
     pub(super) fn write_sessions_again(&mut self, now: Instant, dead: &Ranges) {
         let again = self
             .table
@@ -151,8 +164,9 @@ impl Node {
             .filter(|(seq, lifetime, ..)| *lifetime == Lifetime::Session && dead.contains(*seq));
         let again = again.map(|(_, lifetime, key, value)| (key.clone(), value.clone(), lifetime)).collect::<Vec<_>>();
         for (key, value, lifetime) in again {
+            let Some(stamp) = self.table.stamp(&key) else { continue };
             // There was room for it, and still is
-            let _ = self.append(now, key, Some((lifetime, value)));
+            let _ = self.append_early(now, key, Some((lifetime, value)), stamp);
         }
     }
 
@@ -195,7 +209,9 @@ impl Node {
             .tuples_of(self.own)
             .filter(|(_, lifetime, key, _)| *lifetime == Lifetime::Session && !table::is_reserved(key));
         for key in own.map(|(_, _, key, _)| key.clone()).collect::<Vec<_>>() {
-            let _ = self.append(now, key, None);
+            // What others have written meanwhile, not knowing of it, is not what ends now
+            let stamp = self.stamp_after(&key, Stamp(1));
+            let _ = self.append_early(now, key, None, stamp);
         }
         self.process_changes(now);
     }

@@ -162,7 +162,10 @@ impl<'a> Account<'a> {
                 assert!(is_new || is_session, "a write comes back to node {}: {tuple:?}", party.0);
                 // Unless it was put anew, as a refreshed one may be that others have deleted meanwhile
                 let is_put_anew = self.dots.contains(&tuple.dot);
-                let was_deleted = self.deleted.contains(&(*party, *life, value.clone()));
+                // An owner that was away for longer than deletions are remembered makes what lives with it again
+                let is_made_again = tuple.lifetime == Lifetime::Session
+                    && self.story.setup.node.tombstone_time < Duration::from_secs(60);
+                let was_deleted = self.deleted.contains(&(*party, *life, value.clone())) && !is_made_again;
                 assert!(!was_deleted || is_put_anew, "a deleted value comes back to node {}: {tuple:?}", party.0);
                 let write = (tuple.stamp, tuple.dot.owner);
                 let place = (*party, *life, tuple.key.to_vec());
@@ -361,9 +364,13 @@ impl<'a> Account<'a> {
                 .max_by_key(|known| (known.0, known.1));
             let killed: BTreeSet<usize> = known().flat_map(|(_, write)| write.kills.iter().copied()).collect();
             // What ends by itself, and a deletion that was forgotten, doesn't stand against what was written apart from it
+            let forgets = self.story.setup.node.tombstone_time < CALM * 2;
             let is_forgotten = match floor {
-                Some((.., What::Put(_))) => false,
-                Some((.., What::Removal)) => self.story.setup.node.tombstone_time < CALM * 2,
+                // When exactly a deletion was made is not known here: one may have been the later
+                Some((stamp, _, What::Put(_))) => {
+                    forgets && known().any(|(_, write)| write.what == What::Removal && write.stamp.1 >= stamp)
+                }
+                Some((.., What::Removal)) => forgets,
                 _ => true,
             };
             let may_win = of_key().filter(|(number, write)| {
