@@ -2,11 +2,11 @@
 //!
 //! All that became known in one turn is sent on together, and turns that follow each other within 2 ms are one. Over a link of the tree it
 //! is pushed, if it isn't much; over one that is not proven yet only if it is little, and announced else; over a lazy link it is
-//! announced a moment later, without what the peer has by then. Who hears an announcement of something unknown asks for it,
-//! from one peer at a time, and wants to be pushed to by that one from then on. Who is pushed what it has already, more than a quarter
-//! of the time, takes that back. Each end decides for what it gets: with many writers a link may be of use in one direction alone, and in
-//! a ring all links are, though each is of none to some writer. So a write crosses the network along a tree, about once to each node,
-//! while the other links carry numbers alone and are there when one of the tree breaks.
+//! announced when nothing new has come for a moment, without what the peer has by then. Who hears an announcement of something unknown
+//! asks for it, from one peer at a time, and if it came so late wants to be pushed to by that one from then on. Who is pushed what it
+//! has already, more than three times in eight, takes that back. Each end decides for what it gets: with many writers a link may be of
+//! use in one direction alone, and in a ring all links are, though each is of none to some writer. So a write crosses the network
+//! along a tree, about once to each node, while the other links carry numbers alone and are there when one of the tree breaks.
 //!
 //! Each node wants some of its links active, chosen at random; the others rest and exchange digests alone.
 
