@@ -252,7 +252,10 @@ impl Node {
             && of.is_active()
             && of.role != Role::Tree
         {
-            of.set_role(Role::Tree);
+            self.announce_pending(link);
+            if let Some(of) = self.links.get_mut(&link) {
+                of.set_role(Role::Tree);
+            }
             self.stats.grafts += 1;
         }
     }

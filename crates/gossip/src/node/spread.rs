@@ -1,6 +1,6 @@
 //! How what is new reaches the others.
 //!
-//! All that became known in one turn is sent on together, and turns that follow each other within 2 ms are one. Over a link of the tree it
+//! All that became known in one turn is sent on together, and turns that follow each other within 2 to 4 ms are one. Over a link of the tree it
 //! is pushed, if it isn't much; over one that is not proven yet only if it is little, and announced else; over a lazy link it is
 //! announced when nothing new has come for a moment, without what the peer has by then. Who hears an announcement of something unknown
 //! asks for it, from one peer at a time, and if it came so late wants to be pushed to by that one from then on. Who is pushed what it
@@ -77,7 +77,9 @@ impl Node {
         }
         self.spread.changed_at = Some(now);
         // The first change goes at once, what comes right behind it together
-        let earliest = self.spread.sent_at.map_or(now, |sent| sent + PACE);
+        let links = self.links.values().filter(|link| link.is_active()).count();
+        let pace = (PACE * u32::try_from(links).unwrap_or(u32::MAX)).clamp(PACE * 2, PACE * 4);
+        let earliest = self.spread.sent_at.map_or(now, |sent| sent + pace);
         if earliest > now {
             self.spread.send_at = Some(earliest);
             return;
@@ -190,6 +192,19 @@ impl Node {
         }
     }
 
+    /// A link that is lazy won't be any more: what it would have been told later it is told now
+    pub(super) fn announce_pending(&mut self, link: LinkId) {
+        if self.links.get(&link).is_none_or(|link| link.role != Role::Lazy || !link.is_active()) {
+            return;
+        }
+        let pending = std::mem::take(&mut self.spread.pending);
+        let lives = self.unknown_to(link, &pending);
+        self.spread.pending = pending;
+        if !lives.is_empty() {
+            self.send_have(link, &lives, false);
+        }
+    }
+
     /// Lives were forgotten, and others may get their numbers
     pub(super) fn forget_pending(&mut self) {
         let table = &self.table;
@@ -260,6 +275,7 @@ impl Node {
     }
 
     pub(super) fn want_active(&mut self, now: Instant, link: LinkId, wants: bool) {
+        self.announce_pending(link);
         let Some(of) = self.links.get_mut(&link) else { return };
         if of.wants_active == wants {
             return;
@@ -327,8 +343,9 @@ impl Node {
     }
 }
 
-/// Changes are sent on at most so often: where many come one after the other, a frame with many costs less than many frames
-const PACE: Duration = Duration::from_millis(2);
+/// Changes are sent on at most so often, for each active link, of which two to four count: where many come one after the other, a frame
+/// with many costs less than many frames
+const PACE: Duration = Duration::from_millis(1);
 /// What is on its way along the tree has arrived after about so many round trips of the slowest link
 const ROUND_TRIPS: u32 = 16;
 /// Longer than processors of busy machines need for what came together
