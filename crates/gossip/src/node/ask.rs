@@ -202,7 +202,7 @@ impl Node {
         for id in silent {
             self.stats.want_timeouts += 1;
             let Some(link) = self.links.get_mut(&id) else { continue };
-            if std::mem::replace(&mut link.frames_then, link.counts.frames_in) == link.counts.frames_in {
+            if now.saturating_duration_since(link.heard_at) > SILENCE {
                 continue;
             }
             link.unanswered += 1;
@@ -287,6 +287,8 @@ const LONGEST_ANSWER: std::time::Duration = std::time::Duration::from_secs(120);
 const MOST_TRIES: u8 = 4;
 /// Things that one link has announced and didn't give, in a row, until nothing is asked of it for a time
 const MOST_UNANSWERED: u32 = 16;
+/// Who hasn't said anything for so long can't be reached, which is the members' matter
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(2);
 const DISTRUST: std::time::Duration = std::time::Duration::from_secs(60);
 const DECLINED: std::time::Duration = std::time::Duration::from_secs(60);
 const MOST_DECLINED: usize = 1024;

@@ -67,8 +67,8 @@ pub(super) struct Link {
     pub(super) differences: u64,
     /// How many things in a row were asked for in vain, and until when nothing is
     pub(super) unanswered: u32,
-    /// How many frames had come when that was counted last: who says nothing at all isn't lying
-    pub(super) frames_then: u64,
+    /// When something came last: who says nothing at all for a while isn't lying
+    pub(super) heard_at: Instant,
     pub(super) distrusted_until: Option<Instant>,
     /// When records came last
     pub(super) progress: Option<Instant>,
@@ -153,7 +153,7 @@ impl Link {
             next_exchange: None,
             differences: 0,
             unanswered: 0,
-            frames_then: 0,
+            heard_at: now,
             distrusted_until: None,
             progress: None,
             malformed: 0,

@@ -304,6 +304,7 @@ impl Node {
         let Some(of) = self.links.get_mut(&link).filter(|link| !link.is_ending) else { return };
         let octets = message.octets() as u64;
         of.counts.frames_in += 1;
+        of.heard_at = now;
         of.counts.octets_in += octets;
         let wire = of.info.wire;
         self.stats.frames_in += 1;

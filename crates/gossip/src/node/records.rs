@@ -283,15 +283,19 @@ impl Node {
 
     /// WANT came: what is here of it is sent, up to a bound
     pub(super) fn handle_want(&mut self, now: Instant, link: LinkId, graft: bool, lives: Vec<LifeRanges>) {
-        if graft {
-            self.graft(link);
-        }
         if self.is_blocked(link) {
             if let Some(of) = self.links.get_mut(&link) {
                 of.is_stale = true;
             }
-            return;
+        } else {
+            self.answer_want(now, link, lives);
         }
+        if graft {
+            self.graft(link);
+        }
+    }
+
+    fn answer_want(&mut self, now: Instant, link: LinkId, lives: Vec<LifeRanges>) {
         let Some(of) = self.links.get_mut(&link) else { return };
         let (mut wanted, mut is_again) = (Vec::with_capacity(lives.len()), false);
         for LifeRanges { owner, incarnation, ranges } in lives {

@@ -22,9 +22,13 @@ fn settled(nodes: usize, topology: Topology, node: NodeConfig) -> Network {
 }
 
 fn lossy(nodes: usize, topology: Topology, node: NodeConfig, loss: f64) -> Network {
+    seeded(nodes, topology, node, loss, 7)
+}
+
+fn seeded(nodes: usize, topology: Topology, node: NodeConfig, loss: f64, seed: u64) -> Network {
     let link = LinkModel { latency: Latency::Fixed(Duration::from_millis(1)), loss, ..LinkModel::default() };
     let presence = Some(node.presence);
-    let setup = Setup { link, node, presence, ..Setup::new(nodes, topology, 7) };
+    let setup = Setup { link, node, presence, ..Setup::new(nodes, topology, seed) };
     let mut network = setup.network();
     network.run_for(secs(15));
     agree(&mut network, secs(60));

@@ -45,25 +45,31 @@ fn a_burst_crosses_to_each_node_about_once() {
 
 #[test]
 fn a_change_costs_by_nodes_and_not_by_links() {
+    // Which links make the tree is chance: it is the mean of several networks that counts
+    let seeds = 7..10;
     let mut costs = Vec::new();
     for topology in [Topology::Mesh(4), Topology::Full] {
-        let mut network = settled(40, topology, NodeConfig::default());
-        for number in 0..20 {
-            // Until the tree has its shape
-            network.put(PartyId(number), format!("before-{number}"), "value", Lifetime::Permanent).unwrap();
-            network.run_for(millis(500));
+        let (mut records, mut octets) = (0, 0);
+        for seed in seeds.clone() {
+            let mut network = seeded(40, topology, NodeConfig::default(), 0.0, seed);
+            for number in 0..20 {
+                // Until the tree has its shape
+                network.put(PartyId(number), format!("before-{number}"), "value", Lifetime::Permanent).unwrap();
+                network.run_for(millis(500));
+            }
+            agree(&mut network, secs(5));
+            let before = network.traffic();
+            for number in 0..20 {
+                network.put(PartyId(number), format!("key-{number}"), "value", Lifetime::Permanent).unwrap();
+                network.run_for(millis(500));
+            }
+            agree(&mut network, secs(5));
+            records += since(&network, &before, "records").0;
+            let presence = ["ping", "ack"].map(|kind| since(&network, &before, kind).1).iter().sum::<u64>();
+            octets += network.traffic().total().octets - before.total().octets - presence;
         }
-        agree(&mut network, secs(5));
-        let before = network.traffic();
-        for number in 0..20 {
-            network.put(PartyId(number), format!("key-{number}"), "value", Lifetime::Permanent).unwrap();
-            network.run_for(millis(500));
-        }
-        agree(&mut network, secs(5));
-        let (records, _) = since(&network, &before, "records");
-        assert!(records <= 20 * 39 * 3 / 2, "{topology:?}: {records} for 20 changes at 39 other nodes");
-        let presence = ["ping", "ack"].map(|kind| since(&network, &before, kind).1).iter().sum::<u64>();
-        costs.push(network.traffic().total().octets - before.total().octets - presence);
+        assert!(records <= 3 * 20 * 39 * 3 / 2, "{topology:?}: {records} for 3 times 20 changes at 39 other nodes");
+        costs.push(octets);
     }
     assert!(costs[1] < costs[0] * 2, "{costs:?}: 780 links are much more than 80");
 }
