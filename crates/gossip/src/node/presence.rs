@@ -237,17 +237,12 @@ impl Members {
         lies
     }
 
-    /// What is known here of the same life, if that is greater than what was said
+    /// What this node says of itself, if somebody knows less of it. Of others each says nothing: who is wrong about them hears it of them,
+    /// and all who hear news late would answer them
     fn correction(&self, update: &StatusUpdate) -> Option<StatusUpdate> {
-        let known = if update.id == self.identity.id {
-            self.own()
-        } else {
-            let belief = self.members.get(&update.id).filter(|_| self.presence == Presence::All)?;
-            belief.update(update.id, belief.status)
-        };
-        let order = |update: &StatusUpdate| (update.refutation, rank(update.status));
-        let is_greater = known.incarnation == update.incarnation && order(&known) > order(update);
-        (is_greater && is_said(&known)).then_some(known)
+        let own = self.own();
+        let is_old = (update.id, update.incarnation) == (own.id, own.incarnation) && update.refutation < own.refutation;
+        is_old.then_some(own)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

@@ -164,7 +164,9 @@ impl Node {
             .filter(|(seq, lifetime, ..)| *lifetime == Lifetime::Session && dead.contains(*seq));
         let again = again.map(|(_, lifetime, key, value)| (key.clone(), value.clone(), lifetime)).collect::<Vec<_>>();
         for (key, value, lifetime) in again {
-            let Some(stamp) = self.table.stamp(&key) else { continue };
+            // Nobody else writes a node's own records
+            let has = if table::is_reserved(&key) { Some(self.clock.tick(now)) } else { self.table.stamp(&key) };
+            let Some(stamp) = has else { continue };
             // There was room for it, and still is
             let _ = self.append_early(now, key, Some((lifetime, value)), stamp);
         }
