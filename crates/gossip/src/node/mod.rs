@@ -404,6 +404,10 @@ impl Node {
     pub fn poll_action(&mut self) -> Option<Action> {
         let action = self.actions.pop_front();
         if let Some(Action::HangUp { link, reason }) = action {
+            if let Some(of) = self.links.get_mut(&link) {
+                // Who is sent elsewhere isn't lost
+                of.said_goodbye |= matches!(reason, HangUp::Crowded | HangUp::Duplicate);
+            }
             self.handle_link_down(self.now, link, reason.name());
         }
         action

@@ -263,3 +263,17 @@ fn who_is_accused_of_what_it_never_contradicted_begins_again() {
     stage.hear(link, tidings::status(&[tidings::StatusUpdate { incarnation: life.incarnation, refutation: 0, ..lie }]));
     assert_eq!(stage.node.identity(), life);
 }
+
+#[test]
+fn who_is_sent_elsewhere_is_not_lost() {
+    let link = LinkModel { latency: Latency::LogNormal(millis(20)), loss: 0.05, ..LinkModel::default() };
+    let setup = Setup { link, presence: Some(crate::Presence::All), ..Setup::new(90, Topology::Overlay, 1) };
+    let mut network = setup.network();
+    network.run_for(secs(40));
+    let before = network.traffic();
+    network.run_for(secs(10));
+    // The one that all know sends most of them elsewhere, again and again
+    assert!(since(&network, &before, "bye").0 > 50);
+    let (updates, _) = since(&network, &before, "status");
+    assert!(updates < 1000, "{updates} messages about members that nobody has lost");
+}
